@@ -1,0 +1,112 @@
+"""`python -m deployments`: serve models/ from this checkout in the foreground, and tell what becomes ready.
+
+This is `serve run serve_config.yaml` in the fast lane with a progress report. Ctrl-C ends all of it.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+import yaml
+
+from deployments.app import ROOT
+from deployments.fast_lane import available, environment
+
+START_S = 180.0
+POLL_S = 0.5
+
+
+def main() -> int:
+    """Run until Ctrl-C or until Serve ends; returns Serve's exit status."""
+    arguments = _arguments()
+    url = _url(arguments.config)
+    command = [os.path.join(os.path.dirname(sys.executable), "serve"), "run", arguments.config]
+    # A process group of its own, so that Ctrl-C reaches Serve once, from us.
+    serve = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment(not arguments.slow), "PYTHONPATH": str(ROOT)},
+        stdout=None if arguments.verbose else subprocess.DEVNULL,
+        stderr=None if arguments.verbose else subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    print(f"Starting Ray Serve with {arguments.config} (about half a minute) ...", flush=True)
+    threading.Thread(target=_report, args=(url, serve), daemon=True).start()
+    return _wait(serve)
+
+
+def _wait(serve: "subprocess.Popen[bytes]") -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: serve.send_signal(signal.SIGINT))
+    status = serve.wait()
+    print("Stopped.", flush=True)
+    return max(status, 0)
+
+
+def _report(url: str, serve: "subprocess.Popen[bytes]") -> None:
+    """Print every change of a model's state; once all are settled, what to click and what to curl."""
+    told: dict[str, str] = {}
+    welcomed = False
+    with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
+        while serve.poll() is None:
+            for line in _changes(client, told):
+                print(line, flush=True)
+            if not welcomed and _is_settled(client):
+                welcomed = True
+                print(_welcome(url, told), flush=True)
+            time.sleep(POLL_S)
+
+
+def _changes(client: httpx.Client, told: dict[str, str]) -> list[str]:
+    try:
+        cards: list[dict[str, Any]] = client.get("/models").raise_for_status().json()
+    except (httpx.HTTPError, ValueError):
+        return []
+    now = {card["id"]: f"{card['state']:12}{card['reason'][:160]}".rstrip() for card in cards}
+    lines = [f"  {id:24} {state}" for id, state in now.items() if told.get(id) != state]
+    lines += [f"  {id:24} removed" for id in told.keys() - now.keys()]
+    told.clear()
+    told.update(now)
+    return lines
+
+
+def _is_settled(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
+
+
+def _welcome(url: str, told: dict[str, str]) -> str:
+    ready = sorted(id for id, state in told.items() if state.startswith("ready"))
+    call = f'curl {url}/models/{ready[0]} -d \'{{"inputs": "..."}}\'' if ready else ""
+    if "sentiment" in ready:
+        call = f'curl {url}/models/sentiment -d \'{{"inputs": "I loved every minute of it."}}\''
+    count = f"{len(ready)} of {len(told)} models ready."
+    return f"\n{count}\n  Click:  {url}/docs\n  Call:   {call}\n  Stop:   Ctrl-C\n"
+
+
+def _url(config: str) -> str:
+    with open(ROOT / config, encoding="utf-8") as file:
+        http = yaml.safe_load(file).get("http_options", {})
+    return f"http://localhost:{http.get('port', 8000)}"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m deployments", description=__doc__)
+    parser.add_argument(
+        "config", nargs="?", default="serve_config.yaml", help="a Serve config of this checkout"
+    )
+    parser.add_argument("--slow", action="store_true", default=not available(), help="without HAProxy")
+    parser.add_argument("--verbose", action="store_true", help="show Ray's own output")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""An answer while it is generated: token ids in, whole characters out, an end when it is due; and its forms."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import Field
+
+from deployments.schema import Schema
+
+CONTEXT = 6  # tokens before a piece that decide how it is written: with a space in front or without
+FinishReason = Literal["length", "eos_token", "stop_sequence"]
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+
+
+class Token(Schema):
+    """One generated token."""
+
+    id: int
+    text: str
+    logprob: float
+    special: bool
+
+
+class Details(Schema):
+    """How an answer came about."""
+
+    finish_reason: FinishReason
+    generated_tokens: int
+    input_length: int
+    seed: int | None
+    prefill: list[Token] = []
+    tokens: list[Token]
+
+
+class StreamDetails(Schema):
+    """How a streamed answer came about."""
+
+    finish_reason: FinishReason
+    generated_tokens: int
+    input_length: int
+    seed: int | None
+
+
+class Generated(Schema):
+    """A generated text."""
+
+    generated_text: str = Field(description="What the model wrote.")
+    details: Details | None = Field(default=None, description="How it came about, where asked for.")
+
+
+class GeneratedChunk(Schema):
+    """One token of a streamed answer; the last one carries the whole text and the details."""
+
+    index: int = Field(description="The token's place in the answer, from 1.")
+    token: Token = Field(description="The token.")
+    generated_text: str | None = Field(default=None, description="The whole text, with the last token.")
+    details: StreamDetails | None = Field(default=None, description="How it came about, with the last token.")
+
+
+class Detokenizer:
+    """Text from token ids, piece by piece: a piece waits until its last character is whole."""
+
+    def __init__(self, tokenizer: Any, before: Sequence[int]) -> None:
+        self.tokenizer = tokenizer
+        self.known = list(before[-CONTEXT:])
+        self.waiting: list[int] = []
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes; empty while a character lacks bytes."""
+        self.waiting.append(token)
+        text = self._new_text()
+        if text.endswith(UNFINISHED):
+            return ""
+        self.known, self.waiting = self.waiting, []
+        return text
+
+    def flush(self) -> str:
+        """The text of the tokens that still wait, as it stands."""
+        text = self._new_text() if self.waiting else ""
+        self.waiting = []
+        return text
+
+    def _new_text(self) -> str:
+        return self._decode(self.known + self.waiting)[len(self._decode(self.known)) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+
+class Answer:
+    """One answer as it grows: give it tokens until it has a `finish_reason`.
+
+    Tokens whose text may be the start of a stop string, or part of a character, are held until that is clear;
+    so the texts of the ordinary `tokens`, put together, are always `text`, and no stop string is among them.
+    `ends` are the ids that end an answer, `budget` is the most tokens it may have.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        prompt: Sequence[int],
+        *,
+        ends: set[int],
+        budget: int,
+        stops: Sequence[str],
+        seed: int | None,
+    ) -> None:
+        self.tokenizer, self.detokenizer = tokenizer, Detokenizer(tokenizer, prompt)
+        self.prompt, self.ends, self.budget, self.stops, self.seed = prompt, ends, budget, stops, seed
+        self.special = ends.union(tokenizer.all_special_ids)
+        self.tokens: list[Token] = []
+        self.held: list[Token] = []
+        self.finish_reason: FinishReason | None = None
+
+    @property
+    def text(self) -> str:
+        return _ordinary(self.tokens)
+
+    def push(self, token: int, logprob: float) -> list[Token]:
+        """Take the next token; return those whose text is now clear, after the last one all that are left."""
+        special = token in self.special
+        text = self.tokenizer.convert_ids_to_tokens(token) if special else self.detokenizer.push(token)
+        self.held.append(Token(id=token, text=text, logprob=logprob, special=special))
+        self.finish_reason = self._end()
+        if self.finish_reason is None and (self.detokenizer.waiting or self._may_stop()):
+            return []
+        clear, self.held = self.held, []
+        self.tokens += clear
+        return clear
+
+    def _end(self) -> FinishReason | None:
+        last = self.held[-1]
+        ended, full = last.id in self.ends, len(self.tokens) + len(self.held) >= self.budget
+        if ended or full:
+            self._append(self.detokenizer.flush())
+        if self._cut_at_stop() or last.text in self.stops:
+            return "stop_sequence"
+        return "eos_token" if ended else "length" if full else None
+
+    def _append(self, text: str) -> None:
+        """Give text that waited for more bytes, in vain, to the last ordinary token."""
+        for place in reversed(range(len(self.held))):
+            if text and not self.held[place].special:
+                self.held[place] = _with_text(self.held[place], self.held[place].text + text)
+                return
+
+    def _cut_at_stop(self) -> bool:
+        text = _ordinary(self.held)
+        room = min((text.find(stop) for stop in self.stops if stop in text), default=None)
+        if room is None:
+            return False
+        for place, token in enumerate(self.held):
+            if not token.special:
+                self.held[place] = _with_text(token, token.text[:room])
+                room -= len(self.held[place].text)
+        return True
+
+    def _may_stop(self) -> bool:
+        text = _ordinary(self.held)
+        starts = (stop[:size] for stop in self.stops for size in range(1, min(len(stop), len(text) + 1)))
+        return any(text.endswith(start) for start in starts)
+
+
+def whole(answer: Answer, details: bool, before: str = "") -> Generated:
+    """The finished answer as an output, after the text `before`."""
+    assert answer.finish_reason is not None
+    told = Details(
+        finish_reason=answer.finish_reason,
+        generated_tokens=len(answer.tokens),
+        input_length=len(answer.prompt),
+        seed=answer.seed,
+        tokens=answer.tokens,
+    )
+    return Generated(generated_text=before + answer.text, details=told if details else None)
+
+
+def chunks(answer: Answer, tokens: Sequence[Token]) -> Iterator[GeneratedChunk]:
+    """What a stream says of the `tokens` that have just become clear."""
+    for index, token in enumerate(tokens, len(answer.tokens) - len(tokens) + 1):
+        if index < len(answer.tokens) or answer.finish_reason is None:
+            yield GeneratedChunk(index=index, token=token)
+        else:
+            details = StreamDetails(
+                finish_reason=answer.finish_reason,
+                generated_tokens=len(answer.tokens),
+                input_length=len(answer.prompt),
+                seed=answer.seed,
+            )
+            yield GeneratedChunk(index=index, token=token, generated_text=answer.text, details=details)
+
+
+def _ordinary(tokens: Sequence[Token]) -> str:
+    return "".join(token.text for token in tokens if not token.special)
+
+
+def _with_text(token: Token, text: str) -> Token:
+    return token.model_copy(update={"text": text})

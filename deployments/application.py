@@ -1,0 +1,110 @@
+"""A model's configuration as a Ray Serve application: one deployment, no route, a version of our own."""
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from deployments.config import ModelConfig, parse
+from deployments.ray_private import pin_version
+from deployments.replica import Replica
+
+MARK = (
+    "roster"  # in a deployment's user_config: this application is a model, and this is what it was made from
+)
+
+DEFAULTS: dict[str, Any] = {
+    "max_ongoing_requests": 100,
+    "max_queued_requests": 1000,
+    "backpressure_config": {"status_code": 429, "retry_after_s": 1},
+    "max_surge_percent": 100,
+    "max_constructor_retry_count": 1,
+    "health_check_period_s": 1,
+    "graceful_shutdown_wait_loop_s": 0.5,
+    # Serve's own backoff lets a full replica idle for half a second between two requests.
+    "request_router_config": {"initial_backoff_s": 0.005, "backoff_multiplier": 2, "max_backoff_s": 0.02},
+}
+AUTOSCALING = {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 64}
+NUM_CPUS = 0.05
+# In the fast lane each replica of a routed application listens on ports of its own and drains them for half a
+# minute when it stops. Only the Router is routed; a model's replica answers handles alone.
+NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+
+
+def bind(config: ModelConfig, folder: Path | None = None, files: str = "") -> serve.Application:
+    """The application that serves `config`; `files` is a signature of what lies in `folder`.
+
+    An edit that only scales keeps the version: Serve changes the running application without loading again.
+    """
+    arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
+    deployment = serve.deployment(Replica).options(
+        **options(config.deployment),
+        name="model",
+        user_config={MARK: _mark(config, folder, files), "batching": config.batching.model_dump()},
+    )
+    return pin_version(deployment, _digest(_code(), arguments, files)).bind(*arguments)
+
+
+def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:
+    """Changes whenever the application must be deployed again, be it to load anew or only to scale."""
+    return _digest(_code(), config.model_dump(), str(folder), files)
+
+
+def mark(app: dict[str, Any]) -> dict[str, Any]:
+    """What a running application (as Serve details it) was made from; empty if it is no model of ours."""
+    for deployment in app["deployments"].values():
+        found = (deployment["deployment_config"].get("user_config") or {}).get(MARK)
+        if found:
+            return dict(found)
+    return {}
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """For `import_path: deployments.application:build` in a Serve config: a model declared by hand.
+
+    `args` is what a config.yml holds. Raises `ConfigError`.
+    """
+    return bind(parse(args, "args"))
+
+
+def options(given: dict[str, Any]) -> dict[str, Any]:
+    """Roster's deployment options with the model's own laid over them."""
+    scaling = (
+        {} if {"num_replicas", "autoscaling_config"} & given.keys() else {"autoscaling_config": AUTOSCALING}
+    )
+    return {
+        **DEFAULTS,
+        **scaling,
+        **given,
+        "ray_actor_options": _actor_options(given.get("ray_actor_options") or {}),
+    }
+
+
+def _actor_options(given: dict[str, Any]) -> dict[str, Any]:
+    runtime_env = given.get("runtime_env") or {}
+    env_vars = {**NO_INGRESS, **runtime_env.get("env_vars", {})}
+    return {"num_cpus": NUM_CPUS, **given, "runtime_env": {**runtime_env, "env_vars": env_vars}}
+
+
+def _mark(config: ModelConfig, folder: Path | None, files: str) -> dict[str, Any]:
+    checkpoint = config.checkpoint(folder)
+    return {
+        "module_id": config.module_id,
+        "model": checkpoint.name,
+        "revision": checkpoint.revision,
+        "folder": str(folder) if folder else None,
+        "fingerprint": fingerprint(config, folder, files),
+    }
+
+
+@cache
+def _code() -> str:
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    return _digest(*(path.read_text(encoding="utf-8") for path in sources))
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,47 @@
+"""What the cluster says of one model: the row that the Catalog writes and every dialect and page reads."""
+
+from typing import Literal
+
+from deployments.schema import Schema
+
+State = Literal["loading", "ready", "unavailable"]
+
+
+class Description(Schema):
+    """What a loaded replica says of itself. `gpu_ids`: its node's cards that it has, or has a share of."""
+
+    device: str
+    gpu_ids: list[str] = []
+    dtype: str
+    parameters: int
+    bytes: int
+    max_length: int | None
+    max_batch_size: int
+    max_batch_tokens: int
+
+
+class Replicas(Schema):
+    """Replicas that answer now, and how many Serve is asked for."""
+
+    running: int = 0
+    wanted: int = 0
+
+
+class Card(Schema):
+    """One folder of `models/` (or one application that declares itself a model), as it stands now.
+
+    `state` is "ready" while requests are answered (or held until a replica has scaled up from zero),
+    "loading" while the first replica starts, "unavailable" when neither; `reason` says why, in a sentence.
+    `task`, `module_id` and `model` are None where the folder is too broken to tell.
+    """
+
+    id: str
+    state: State
+    reason: str = ""
+    task: str | None = None
+    module_id: str | None = None
+    model: str | None = None
+    revision: str | None = None
+    folder: str | None = None
+    replicas: Replicas = Replicas()
+    description: Description | None = None

@@ -1,0 +1,179 @@
+"""What should be served (the models folder), what is (Ray Serve), and the way from one to the other.
+
+The Catalog compares and asks; placing, scaling, healing and rolling stay Serve's. It keeps nothing that it
+cannot read again: what an application was made from stands in the application's own `user_config`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+
+from deployments.application import bind, mark
+from deployments.card import Card, Description
+from deployments.folders import Folder, Folders
+from deployments.ray_private import serve_details
+from deployments.status import broken_card, count_running, running_card, waiting_card
+
+log = logging.getLogger("ray.serve")
+
+POLL_S = 0.5
+MISSING_S = 1.5  # a folder that is being replaced is away for a moment
+WATCH_S = 10.0
+NOT_LOOKED_YET = ""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Every model's card at one moment. `settled`: all that was there at start is ready or unavailable."""
+
+    version: str = NOT_LOOKED_YET
+    settled: bool = False
+    cards: dict[str, Card] = field(default_factory=dict)
+
+
+class Catalog:
+    """Follows a models folder. Built by Ray Serve, as one replica; Routers call `watch`."""
+
+    def __init__(self, models: str) -> None:
+        self.folders = Folders(Path(models))
+        self.snapshot = Snapshot()
+        self._changed = asyncio.Event()
+        self._at_start: set[str] | None = None
+        self._missing: dict[str, float] = {}
+        self._refused: dict[str, str] = {}
+        self._descriptions: dict[str, Description] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def watch(self, known: str) -> Snapshot:
+        """The snapshot as soon as it is another than version `known`, or after ten seconds as it is."""
+        if self.snapshot.version in (known, NOT_LOOKED_YET):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), WATCH_S)
+        return self.snapshot
+
+    async def check_health(self) -> None:
+        """Raise when the loop that follows the folder has ended."""
+        if self._task.done():
+            raise RuntimeError("the catalog no longer follows its folder")
+
+    async def _follow(self) -> None:
+        await asyncio.to_thread(self.folders.scan)  # what two looks agree on is no longer being written
+        while True:
+            try:
+                await self._step()
+            except Exception:
+                log.exception("the catalog could not compare folder and cluster; it tries again")
+            await asyncio.sleep(POLL_S)
+
+    async def _step(self) -> None:
+        folders = await asyncio.to_thread(self.folders.scan)
+        running = await serve_details()
+        apps = {id: app for id, app in running.items() if mark(app)}
+        folders |= _taken(
+            folders, {id for id, app in running.items() if app["deployments"] and id not in apps}
+        )
+        self._note_missing(folders, apps)
+        await self._deploy(
+            [folder for folder in folders.values() if self._is_due(folder, apps.get(folder.id))]
+        )
+        self._describe(apps)
+        self._publish(dict(self._cards(folders, apps)))
+        # Long enough after its card went that no Router sends anything to it.
+        await self._delete(self._gone(MISSING_S + 2 * POLL_S))
+
+    def _is_due(self, folder: Folder, app: dict[str, Any] | None) -> bool:
+        if folder.config is None or (app and app["status"] == "DELETING"):
+            return False
+        if folder.fingerprint in self._refused:
+            return False
+        return app is None or mark(app)["fingerprint"] != folder.fingerprint
+
+    async def _deploy(self, due: list[Folder]) -> None:
+        if not due:
+            return
+        try:
+            await asyncio.to_thread(_run, due)
+        except Exception as error:
+            if len(due) == 1:
+                self._refused[due[0].fingerprint] = f"{due[0].id}/config.yml: `deployment`: {error}"
+                return
+            for folder in due:
+                await self._deploy([folder])
+
+    def _note_missing(self, folders: dict[str, Folder], apps: dict[str, Any]) -> None:
+        ours = {id for id, app in apps.items() if Path(mark(app)["folder"] or "").parent == self.folders.root}
+        now = time.monotonic()
+        self._missing = {id: self._missing.get(id, now) for id in ours - folders.keys()}
+
+    def _gone(self, seconds: float) -> set[str]:
+        return {id for id, since in self._missing.items() if time.monotonic() - since > seconds}
+
+    async def _delete(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            await asyncio.to_thread(serve.delete, id, _blocking=False)
+
+    def _cards(self, folders: dict[str, Folder], apps: dict[str, Any]) -> Iterable[tuple[str, Card]]:
+        for id in sorted((folders.keys() | apps.keys()) - self._gone(MISSING_S)):
+            folder, app = folders.get(id), apps.get(id)
+            problem = folder and (folder.problem or self._refused.get(folder.fingerprint))
+            if problem:
+                yield id, broken_card(id, problem)
+            elif app:
+                yield id, running_card(id, app, self._descriptions.get(mark(app)["fingerprint"]))
+            elif folder:
+                yield id, waiting_card(folder)
+
+    def _describe(self, apps: dict[str, Any]) -> None:
+        for id, app in apps.items():
+            key = mark(app)["fingerprint"]
+            # While it still rolls, a replica of the version before could answer.
+            if (
+                app["status"] == "RUNNING"
+                and count_running(app)
+                and key not in self._descriptions
+                and key not in self._asking
+            ):
+                self._asking[key] = asyncio.get_running_loop().create_task(self._ask(id, key))
+
+    async def _ask(self, id: str, key: str) -> None:
+        try:
+            handle = await asyncio.to_thread(serve.get_app_handle, id)
+            self._descriptions[key] = await asyncio.wait_for(handle.describe.remote(), WATCH_S)
+        except Exception as error:
+            log.warning("model %s does not describe itself yet: %s", id, type(error).__name__)
+        finally:
+            del self._asking[key]
+
+    def _publish(self, cards: dict[str, Card]) -> None:
+        if self._at_start is None:
+            self._at_start = set(cards)
+        loading = {id for id, card in cards.items() if card.state == "loading"}
+        settled = self.snapshot.settled or not (self._at_start & loading)
+        if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards):
+            return
+        self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+def _run(folders: list[Folder]) -> None:
+    targets = [
+        serve.RunTarget(bind(folder.config, folder.path, folder.files), folder.id, route_prefix=None)
+        for folder in folders
+        if folder.config
+    ]
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def _taken(folders: dict[str, Folder], others: set[str]) -> dict[str, Folder]:
+    problem = "an application of this name is running already that is no model; rename the folder"
+    return {id: Folder(id, folders[id].path, None, problem) for id in folders.keys() & others}

@@ -1,0 +1,172 @@
+"""What a model's `config.yml` may say; every error names the file and the field."""
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+import deployments.tasks  # noqa: F401  (registers the modules that a config may name)
+from deployments.checkpoint import Checkpoint
+from deployments.task import MODULES, Module
+
+CONFIG = "config.yml"
+OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
+
+
+class ConfigError(ValueError):
+    """A sentence that names the file, the field and what is wrong with it."""
+
+
+class Batching(BaseModel):
+    """How much one forward pass may hold: items, and tokens (items times the longest one)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_batch_size: int = Field(32, ge=1, le=4096)
+    max_batch_tokens: int = Field(8192, ge=1)
+
+
+class Engine(BaseModel):
+    """How the weights are loaded: `dtype` as torch names it, `device` of the replica; "auto" for either."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class ModelConfig(BaseModel):
+    """One model's `config.yml`. Only `module_id` is required.
+
+    `hf_model` is a Hub model or a folder; without it the model is the checkpoint in the config's own folder,
+    or else the module's default. `deployment` holds Ray Serve's own deployment options by their own names.
+    """
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    module_id: str
+    hf_model: str | None = None
+    hf_model_revision: str | None = Field(
+        None, validation_alias=AliasChoices("hf_model_revision", "hf_revision"), coerce_numbers_to_str=True
+    )
+    batching: Batching = Batching()
+    engine: Engine = Engine()
+    deployment: dict[str, Any] = {}
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    @field_validator("module_id")
+    @classmethod
+    def _known(cls, module_id: str) -> str:
+        if module_id not in MODULES:
+            raise ValueError(f"no module has the id {module_id!r}")
+        return module_id
+
+    @property
+    def module(self) -> type[Module]:
+        return MODULES[self.module_id]
+
+    def checkpoint(self, folder: Path | None) -> Checkpoint:
+        """The checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
+        name, revision = self.hf_model, self.hf_model_revision
+        if name is None and folder and (folder / "config.json").exists():
+            name = str(folder)
+        elif name is None:
+            name, revision = self.module.default_model, revision or self.module.default_revision
+        elif folder and (folder / name / "config.json").exists():
+            name = str(folder / name)
+        return Checkpoint(
+            name,
+            revision,
+            trust_remote_code=self.trust_remote_code,
+            pickle=self.allow_pickle,
+            dtype=self.engine.dtype,
+        )
+
+
+def read(folder: Path) -> ModelConfig:
+    """Read `folder`'s config.yml. Raises `ConfigError`."""
+    path = folder / CONFIG
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{_short(path)}: the file is missing") from None
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise ConfigError(f"{_short(path)}: cannot be read: {unreadable}") from None
+    except yaml.YAMLError as broken:
+        raise ConfigError(f"{_short(path)}: not YAML: {_one_line(broken)}") from None
+    return parse(content, _short(path))
+
+
+def parse(content: Any, source: str) -> ModelConfig:
+    """Check what a config says. `source` names it in errors. Raises `ConfigError`."""
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: must be a mapping with a `module_id`")
+    try:
+        config = ModelConfig.model_validate(content)
+        check_deployment(config.deployment)
+    except ValidationError as invalid:
+        raise ConfigError(f"{source}: {_sentences(invalid, ModelConfig)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    if config.trust_remote_code and not config.hf_model_revision:
+        raise ConfigError(f"{source}: `trust_remote_code` needs a pinned `hf_model_revision`")
+    return config
+
+
+def check_deployment(options: dict[str, Any]) -> None:
+    """Check Ray Serve deployment options with Serve's own schemas, and their names. Raises `ConfigError`."""
+    from ray.serve import Deployment
+    from ray.serve import config as serve_config
+    from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema
+
+    known = {*DeploymentSchema.model_fields} & {*inspect.signature(Deployment.options).parameters} - OURS
+    _check("deployment", options, DeploymentSchema, known, name="model")
+    parts: dict[str, type[BaseModel]] = {
+        "ray_actor_options": RayActorOptionsSchema,
+        "autoscaling_config": serve_config.AutoscalingConfig,
+        "request_router_config": serve_config.RequestRouterConfig,
+        "backpressure_config": serve_config.BackpressureConfig,
+    }
+    for name, schema in parts.items():
+        if options.get(name) is not None:
+            _check(f"deployment.{name}", options[name], schema, {*schema.model_fields})
+
+
+def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **fixed: Any) -> None:
+    if not isinstance(given, dict):
+        raise ConfigError(f"`{where}` must be a mapping")
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"`{where}.{name}` is no option of Ray Serve's{_hint(name, known)}")
+    try:
+        schema.model_validate({**fixed, **given})
+    except ValidationError as invalid:
+        raise ConfigError(_sentences(invalid, schema, where)) from None
+
+
+def _sentences(invalid: ValidationError, schema: type[BaseModel], where: str = "") -> str:
+    return "; ".join(_sentence(error, schema, where) for error in invalid.errors())
+
+
+def _sentence(error: Any, schema: type[BaseModel], where: str) -> str:
+    field = ".".join(str(part) for part in (where, *error["loc"]) if part)
+    if error["type"] == "extra_forbidden":
+        return f"`{field}` is no field of it{_hint(field, {*schema.model_fields})}"
+    return f"`{field}`: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _hint(name: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(str(name), sorted(known), 1)
+    return f"; did you mean `{close[0]}`?" if close else ""
+
+
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

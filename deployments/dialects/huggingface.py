@@ -1,0 +1,277 @@
+"""The Hugging Face dialect: what `huggingface_hub.InferenceClient` sends and reads, for every task.
+
+    InferenceClient(model="http://127.0.0.1:8000/models/sentiment").text_classification("I loved it.")
+
+A body is JSON, `{"inputs": ..., "parameters": {...}, "stream": false}`, or, for a task that reads a picture,
+the picture itself. Without a Content-Type, or with curl's own, the body decides; a wrong one is HTTP 415.
+"""
+
+from functools import partial, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, RootModel, create_model
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.card import Card, Description, State
+from deployments.dialect import HTTP_STATUS, Dialect, Operation, json_response, read_body
+from deployments.errors import InferenceError, InvalidInput, ModelNotReady, TaskMismatch
+from deployments.events import event_stream
+from deployments.hub import Asked, HubFailure, UnsupportedMedia, answer_type, form, read, request_type, said
+from deployments.schema import MAX_ITEMS, Schema
+from deployments.task import TASKS, Task, find_task
+
+if TYPE_CHECKING:
+    from deployments.router import Router
+
+LOADING_SECONDS = 20.0
+MAX_HEADER = 1000  # proxies refuse an answer whose headers are longer than some kilobytes
+
+# Text Generation Inference's names, which the client turns into exceptions of their own. A kind without one
+# keeps its HTTP status in the client's `HfHubHTTPError`.
+ERROR_TYPE = {
+    "invalid": "validation",
+    "too_large": "validation",
+    "overloaded": "overloaded",
+    "internal": "generation",
+    "timeout": "incomplete_generation",
+}
+
+
+class Loading(ModelNotReady):
+    """The model's first replica is on its way."""
+
+
+class Cards(RootModel[list[Card]]):
+    """Every model, in whatever state."""
+
+
+class Health(BaseModel):
+    """A model that answers."""
+
+    status: Literal["ready"] = "ready"
+
+
+class Info(BaseModel):
+    """A model's facts, by the names that the Hub's own servers use."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    served_model_name: str
+    model_sha: str | None
+    model_pipeline_tag: str | None
+    task: str | None
+    state: State
+    model_dtype: str | None = None
+    model_device_type: str | None = None
+    max_input_length: int | None = None
+    max_batch_size: int | None = None
+    max_batch_tokens: int | None = None
+    max_client_batch_size: int = MAX_ITEMS
+
+
+async def perform(router: "Router", request: Request, *, named: str | None = None) -> Response:
+    """Perform the model's task; where the path names one, it must be that."""
+    model_id = request.path_params["model_id"]
+    try:
+        task = find(router, model_id, named or request.path_params.get("task"))
+        asked = read(task, request.headers.get("content-type", ""), await read_body(request))
+        return await (stream if asked.stream else infer)(router, request, model_id, task, asked)
+    except ModelNotReady as error:
+        card = router.card(model_id)
+        raise (_loading(card) if card.state == "loading" else error) from None
+
+
+async def infer(router: "Router", request: Request, model_id: str, task: Task, asked: Asked) -> Response:
+    """Tell all answers at once, an error in the place of each that failed."""
+    outcomes = await _outcomes(router, model_id, task, asked)
+    answers = [_failure(told) if isinstance(told, InferenceError) else said(told) for told in outcomes]
+    return json_response(answers if asked.batch or task.lone_answer_in_list else answers[0])
+
+
+async def stream(router: "Router", request: Request, model_id: str, task: Task, asked: Asked) -> Response:
+    """Tell the chunks of one answer as server-sent events."""
+    if task.chunk is None:
+        raise InvalidInput(f"an answer of {task.name} cannot stream")
+    if asked.batch:
+        raise InvalidInput("only the answer to a lone input can stream, not that to a list")
+    (input_,), params = await router.read(task, dialect.name, asked.items, asked.params)
+    chunks = router.stream(model_id, input_, params)
+    return await event_stream(request, chunks, _chunk, lambda error: orjson.dumps(_failure(error)))
+
+
+async def list_models(router: "Router", request: Request) -> Response:
+    return json_response([card.model_dump(mode="json") for card in router.cards.values()])
+
+
+async def show_model(router: "Router", request: Request) -> Response:
+    return json_response(router.card(request.path_params["model_id"]).model_dump(mode="json"))
+
+
+async def check_health(router: "Router", request: Request) -> Response:
+    """200 while the model answers; otherwise 503 with the reason."""
+    card = router.card(request.path_params["model_id"])
+    if card.state == "loading":
+        raise _loading(card)
+    if card.state == "unavailable":
+        raise ModelNotReady(card.reason or f"the model {card.id!r} is unavailable")
+    return json_response(Health().model_dump())
+
+
+async def show_info(router: "Router", request: Request) -> Response:
+    card = router.card(request.path_params["model_id"])
+    task = find_task(card.task or "")
+    info = Info(
+        model_id=card.model or card.id,
+        served_model_name=card.id,
+        model_sha=card.revision,
+        model_pipeline_tag=task.pipeline_tag if task else None,
+        task=card.task,
+        state=card.state,
+        **_loaded(card.description),
+    )
+    return json_response(info.model_dump())
+
+
+def find(router: "Router", model_id: str, named: str | None = None) -> Task:
+    """The task that the model performs. Raises `TaskMismatch` when it is another than `named`."""
+    task = router.task(model_id)
+    if named and named not in task.names:
+        raise TaskMismatch(f"the model {model_id!r} performs {' or '.join(task.names)}, not {named!r}")
+    return task
+
+
+def say(error: InferenceError, request_id: str) -> Response:
+    """An error's response; its sentence is in the body and, as far as it fits, in `X-Error-Message`."""
+    status = 415 if isinstance(error, UnsupportedMedia) else HTTP_STATUS[error.kind]
+    response = json_response(_failure(error), status)
+    line = " ".join(str(error).split())[:MAX_HEADER]
+    response.headers["x-error-message"] = line.encode("ascii", "replace").decode()
+    return response
+
+
+def operations() -> list[Operation]:
+    """What can be asked of any model, of a model of each task, and about models."""
+    types = {task.name: _types(task) for task in TASKS.values()}
+    generic = _any_of(list(types.values()))
+    return [
+        Operation("POST", "/models/{model_id}", perform, "Perform a model's task", **generic),
+        Operation("POST", "/models/{model_id}/pipeline/{task}", perform, "Perform the named task", **generic),
+        Operation("POST", "/pipeline/{task}/{model_id}", perform, "Perform the named task", **generic),
+        *(_typed(task, types[task.name]) for task in TASKS.values()),
+        Operation("GET", "/models", list_models, "List every model", answer=Cards),
+        Operation("GET", "/models/{model_id}", show_model, "Show one model", answer=Card),
+        Operation(
+            "GET", "/models/{model_id}/health", check_health, "Tell whether a model answers", answer=Health
+        ),
+        Operation(
+            "GET", "/models/{model_id}/info", show_info, "Show a model's facts and limits", answer=Info
+        ),
+    ]
+
+
+def _typed(task: Task, types: dict[str, Any]) -> Operation:
+    path = f"/models/{{model_id}}/pipeline/{task.name}"
+    return Operation("POST", path, partial(perform, named=task.name), task.summary, **types)
+
+
+def _types(task: Task) -> dict[str, Any]:
+    """How OpenAPI types the performing of a task."""
+    raw_body = "image/*" if form(task.input).picture else None
+    return {
+        "body": request_type(task),
+        "answer": answer_type(task),
+        "raw_body": raw_body,
+        "event": task.chunk,
+    }
+
+
+def _any_of(types: list[dict[str, Any]]) -> dict[str, Any]:
+    """How OpenAPI types the performing of whichever task a model has."""
+    return {
+        "body": _union("HuggingFaceRequest", [each["body"] for each in types]),
+        "answer": _union("HuggingFaceAnswer", [each["answer"] for each in types]),
+        "raw_body": next((each["raw_body"] for each in types if each["raw_body"]), None),
+        "event": _union("HuggingFaceEvent", [each["event"] for each in types if each["event"]]),
+    }
+
+
+def _union(name: str, types: list[Any]) -> type[BaseModel] | None:
+    if not types:
+        return None
+    either: Any = reduce(or_, types)
+    return create_model(name, __base__=RootModel[either])
+
+
+async def _outcomes(router: "Router", model_id: str, task: Task, asked: Asked) -> list[Any]:
+    """One output or error per item; raises the first error if there is no output at all."""
+    readable, params = await _read_each(router, task, asked)
+    inputs = [item for item in readable if not isinstance(item, InferenceError)]
+    outputs = iter(await router.infer(model_id, inputs, params))
+    outcomes = [item if isinstance(item, InferenceError) else next(outputs) for item in readable]
+    if all(isinstance(outcome, InferenceError) for outcome in outcomes):
+        raise outcomes[0]
+    return outcomes
+
+
+async def _read_each(router: "Router", task: Task, asked: Asked) -> tuple[list[Any], Schema]:
+    """The items as the task reads them, or what is wrong with each. Raises when none can be read."""
+    try:
+        return await router.read(task, dialect.name, asked.items, asked.params)
+    except InferenceError as error:
+        if len(asked.items) == 1:
+            raise
+        first = error
+    readable: list[Any] = []
+    params: Schema | None = None
+    for item in asked.items:
+        try:
+            (input_,), params = await router.read(task, dialect.name, [item], asked.params)
+            readable.append(input_)
+        except InferenceError as error:
+            readable.append(error)
+    if params is None:
+        raise first
+    return readable, params
+
+
+def _loaded(description: Description | None) -> dict[str, Any]:
+    """What is known of a model only once a replica has loaded it."""
+    if description is None:
+        return {}
+    return {
+        "model_dtype": description.dtype,
+        "model_device_type": description.device,
+        "max_input_length": description.max_length,
+        "max_batch_size": description.max_batch_size,
+        "max_batch_tokens": description.max_batch_tokens,
+    }
+
+
+def _loading(card: Card) -> Loading:
+    return Loading(f"Model {card.id} is currently loading")
+
+
+def _chunk(chunk: Schema) -> bytes:
+    return chunk.model_dump_json().encode()
+
+
+def _failure(error: InferenceError) -> dict[str, Any]:
+    failure: dict[str, Any] = {"error": str(error)}
+    if error.kind in ERROR_TYPE:
+        failure["error_type"] = ERROR_TYPE[error.kind]
+    if isinstance(error, Loading):
+        failure["estimated_time"] = LOADING_SECONDS
+    return failure
+
+
+dialect = Dialect(
+    name="huggingface",
+    say=say,
+    operations=operations,
+    error=HubFailure,
+    refusals={415: "a Content-Type that the task does not read"},
+)

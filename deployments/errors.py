@@ -1,0 +1,79 @@
+"""What can go wrong, named once; each dialect decides how to say it.
+
+InferenceError        kind          raised when
+├─ InvalidInput       invalid       the caller sent something the task cannot read
+│  └─ TaskMismatch    invalid       the model is live but performs another task
+├─ Unauthorized       unauthorized  the caller has not said who they are
+├─ Forbidden          forbidden     the operator does not allow it
+├─ ModelNotFound      not_found     no model has that name
+├─ TooLarge           too_large     a body, a picture, a text or a list is over its limit
+├─ Overloaded         overloaded    every queue is full; carries `retry_after` seconds
+├─ ModelNotReady      unavailable   the model is known, but nothing can answer for it; carries `retry_after`
+├─ TimedOut           timeout       the caller's patience, or ours, has ended
+└─ Internal           internal      anything else; its cause is logged, never quoted
+
+Raised anywhere with one sentence; a dialect turns the `kind` into its own status, once, at the door.
+"""
+
+from typing import Any
+
+
+class InferenceError(Exception):
+    """A failure that can be told to the caller: one sentence and a kind."""
+
+    kind = "internal"
+    retry_after: float | None = None
+
+    def __init__(self, sentence: str, *, retry_after: float | None = None) -> None:
+        super().__init__(sentence)
+        if retry_after is not None:
+            self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), self.retry_after)
+
+
+def _rebuild(error: type[InferenceError], sentence: str, retry_after: float | None) -> InferenceError:
+    return error(sentence, retry_after=retry_after)
+
+
+class InvalidInput(InferenceError):
+    kind = "invalid"
+
+
+class TaskMismatch(InvalidInput):
+    pass
+
+
+class Unauthorized(InferenceError):
+    kind = "unauthorized"
+
+
+class Forbidden(InferenceError):
+    kind = "forbidden"
+
+
+class ModelNotFound(InferenceError):
+    kind = "not_found"
+
+
+class TooLarge(InferenceError):
+    kind = "too_large"
+
+
+class Overloaded(InferenceError):
+    kind = "overloaded"
+    retry_after = 1.0
+
+
+class ModelNotReady(InferenceError):
+    kind = "unavailable"
+    retry_after = 2.0
+
+
+class TimedOut(InferenceError):
+    kind = "timeout"
+
+
+class Internal(InferenceError):
+    pass

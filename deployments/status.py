@@ -1,0 +1,89 @@
+"""What Ray Serve says of one application, read as a model's card."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from deployments.application import mark
+from deployments.card import Card, Description, Replicas, State
+from deployments.folders import Folder
+from deployments.ray_private import largest_share
+from deployments.task import MODULES
+
+EXCEPTION = re.compile(r"^([\w.]+): (.*)$")
+
+
+def broken_card(id: str, reason: str) -> Card:
+    """A folder that nothing can be made of."""
+    return Card(id=id, state="unavailable", reason=reason)
+
+
+def waiting_card(folder: Folder) -> Card:
+    """A folder that Serve has not been asked for yet."""
+    assert folder.config is not None
+    checkpoint = folder.config.checkpoint(folder.path)
+    facts = {"module_id": folder.config.module_id, "model": checkpoint.name, "revision": checkpoint.revision}
+    return Card(id=folder.id, state="loading", **_facts({**facts, "folder": str(folder.path)}))
+
+
+def running_card(id: str, app: dict[str, Any], description: Description | None) -> Card:
+    """An application that Serve has, in whatever state. `app` is its part of Serve's details."""
+    (deployment,) = app["deployments"].values()
+    replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
+    state, reason = _state(app, deployment, replicas)
+    return Card(
+        id=id, state=state, reason=reason, replicas=replicas, description=description, **_facts(mark(app))
+    )
+
+
+def count_running(app: dict[str, Any]) -> int:
+    """How many replicas of an application answer now."""
+    replicas = [replica for deployment in app["deployments"].values() for replica in deployment["replicas"]]
+    return sum(replica["state"] == "RUNNING" for replica in replicas)
+
+
+def last_sentence(message: str) -> str:
+    """The sentence at the end of a traceback, without its class's module; a message without one as it is."""
+    lines = [line for line in message.strip().splitlines() if line.strip()]
+    for line in reversed(lines):
+        if match := EXCEPTION.match(line):
+            name = match[1].rpartition(".")[2]
+            return match[2] if match[1].startswith("deployments.") else f"{name}: {match[2]}"
+    return " ".join(lines)
+
+
+def _state(app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas) -> tuple[State, str]:
+    reason = last_sentence(deployment["message"])
+    if replicas.running or (app["status"] == "RUNNING" and not replicas.wanted):
+        return "ready", reason
+    if (
+        app["status"] in ("DEPLOY_FAILED", "DELETING")
+        or deployment["status_trigger"] == "REPLICA_STARTUP_FAILED"
+    ):
+        return "unavailable", reason or app["message"]
+    lacking = _lacking(deployment["required_resources"])
+    return ("unavailable", lacking) if lacking else ("loading", reason)
+
+
+def _lacking(wanted: dict[str, float]) -> str:
+    for resource, amount in wanted.items():
+        largest = largest_share(resource)
+        if amount > largest:
+            return f"a replica wants {amount:g} {resource}, and no node has more than {largest:g}"
+    return ""
+
+
+def _facts(mark: dict[str, Any]) -> dict[str, Any]:
+    module = MODULES.get(mark["module_id"])
+    return {
+        "task": module.task.name if module else None,
+        "module_id": mark["module_id"],
+        "model": _short(mark["model"]),
+        "revision": mark["revision"],
+        "folder": mark["folder"] and _short(mark["folder"]),
+    }
+
+
+def _short(path: str) -> str:
+    """Where the server keeps its files is nobody's business: "models/sentiment" will do."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path

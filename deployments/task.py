@@ -1,0 +1,112 @@
+"""A task is what can be asked; a module is a class that performs it; `@task` makes a file speak everywhere.
+
+From one decorated class come the validation, every dialect's route, the OpenAPI schema, the protobuf messages
+and rpc, the UI's form, the README's row, the warm-up request and the generic tests.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_type_hints
+
+from deployments.schema import Schema
+
+if TYPE_CHECKING:
+    from deployments.checkpoint import Checkpoint
+
+TASKS: dict[str, "Task"] = {}
+MODULES: dict[str, type["Module"]] = {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What can be asked, and in which words.
+
+    `name` is the task's name in routes and rpcs ("image-classification"), `pipeline_tag` the Hub's name for
+    it. `input` is one item; items may differ inside a batch. `params` must be equal to share one. `chunk` is
+    None unless answers can stream. `lone_answer_in_list`: the Hub answers even a lone input with a list.
+    `dialect_params` holds defaults that differ in one dialect, by that dialect's name.
+    """
+
+    name: str
+    summary: str
+    input: type[Schema]
+    params: type[Schema]
+    output: type[Schema]
+    chunk: type[Schema] | None
+    pipeline_tag: str
+    lone_answer_in_list: bool = False
+    dialect_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The name as a class would be called: "ImageClassification"."""
+        return "".join(word.capitalize() for word in self.name.split("-"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name a caller may use for it: ours, and the Hub's."""
+        return tuple(dict.fromkeys((self.name, self.pipeline_tag)))
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Inputs to show and to warm up with, from the fields' own `examples`, as JSON would hold them."""
+        fields = {name: f.examples for name, f in self.input.model_fields.items() if f.examples}
+        return [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
+
+
+class Module:
+    """One model, loaded. A subclass writes `load` and `run`; one whose answers can stream adds `stream`.
+
+    `load` imports torch and transformers inside itself and leaves the network in `self.model`; text modules
+    leave the longest input, in tokens, in `self.max_length`.
+    `run` takes a list of inputs and returns one output per input, in order. Where it raises, the caller tries
+    the items in smaller batches, so that a bad one fails alone.
+    `stream` yields the chunks of one answer; it is closed when the caller has gone.
+    """
+
+    task: ClassVar[Task]
+    module_id: ClassVar[str]
+    default_model: ClassVar[str]
+    default_revision: ClassVar[str | None] = None
+
+    model: Any
+    max_length: int | None = None
+
+    def load(self, checkpoint: "Checkpoint") -> None:
+        raise NotImplementedError
+
+    def run(self, inputs: list[Any], params: Any) -> list[Any]:
+        raise NotImplementedError
+
+    stream: Callable[[Any, Any], Generator[Any]] | None = None
+
+
+M = TypeVar("M", bound=Module)
+
+
+def task(name: str, **facts: Any) -> Callable[[type[M]], type[M]]:
+    """Register a module, and its task under `name`; `facts` are `Task`'s own fields that no type tells."""
+
+    def register(cls: type[M]) -> type[M]:
+        if cls.module_id in MODULES:
+            raise ValueError(f"module_id {cls.module_id} is taken by `{MODULES[cls.module_id].__name__}`")
+        spoken = _read(cls, name, facts)
+        if TASKS.setdefault(name, spoken) != spoken:
+            raise TypeError(f"`{cls.__name__}` tells task {name!r} differently from the module before it")
+        cls.task = TASKS[name]
+        MODULES[cls.module_id] = cls
+        return cls
+
+    return register
+
+
+def find_task(name: str) -> Task | None:
+    """The task that callers mean by `name`: ours, or the Hub's pipeline tag."""
+    return next((task for task in TASKS.values() if name in task.names), None)
+
+
+def _read(cls: type[Module], name: str, facts: dict[str, Any]) -> Task:
+    hints = get_type_hints(cls.run)
+    (input_,), params, (output,) = get_args(hints["inputs"]), hints["params"], get_args(hints["return"])
+    chunk = get_args(get_type_hints(cls.stream)["return"])[0] if cls.stream else None
+    summary = (cls.__doc__ or "").strip().splitlines()[0]
+    return Task(name, summary, input_, params, output, chunk, **{"pipeline_tag": name, **facts})

@@ -1,0 +1,75 @@
+"""Conversation: what was said in, the reply out."""
+
+from collections.abc import Generator
+
+from pydantic import Field
+
+from deployments.answer import Generated, GeneratedChunk, whole
+from deployments.checkpoint import Checkpoint, max_length
+from deployments.errors import InvalidInput
+from deployments.generation import GenerationParams, TextGenerator
+from deployments.schema import Messages, Schema
+from deployments.task import Module, task
+
+
+class ConversationalInput(Schema):
+    messages: Messages = Field(
+        description="The conversation so far, oldest turn first.",
+        examples=[
+            [{"role": "user", "content": "Hello! How are you?"}],
+            [
+                {"role": "user", "content": "My name is Anna."},
+                {"role": "assistant", "content": "Nice to meet you, Anna!"},
+                {"role": "user", "content": "What is my name?"},
+            ],
+        ],
+    )
+
+
+@task("conversational", lone_answer_in_list=True)
+class Conversational(Module):
+    """Reply in a conversation."""
+
+    module_id = "BC008C71-A272-4858-9D43-7297B35ABAC4"
+    default_model = "microsoft/DialoGPT-small"
+    default_revision = "4e936e3a11f8e077b31eec8f045499c92c7cf087"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.tokenizer = checkpoint.tokenizer()
+        self.model = checkpoint.network(AutoModelForCausalLM)
+        self.max_length = max_length(self.tokenizer, self.model.config)
+        self.generator = TextGenerator(self.tokenizer, self.model, self.max_length, self.task.pipeline_tag)
+
+    def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
+        answers = self.generator.run([self._prompt(item) for item in inputs], params)
+        return [whole(answer, params.details) for answer in answers]
+
+    def stream(
+        self, input: ConversationalInput, params: GenerationParams
+    ) -> Generator[GeneratedChunk, None, None]:
+        yield from self.generator.stream(self._prompt(input), params)
+
+    def _prompt(self, item: ConversationalInput) -> list[int]:
+        """By the tokenizer's chat template, or as DialoGPT was trained: each turn, then the end token."""
+        if self.tokenizer.chat_template is None:
+            end = self.tokenizer.eos_token or "\n"
+            text = "".join(message.content + end for message in item.messages)
+            ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]
+            return ids
+        return self._template(item)
+
+    def _template(self, item: ConversationalInput) -> list[int]:
+        from jinja2 import TemplateError
+
+        try:
+            ids: list[int] = self.tokenizer.apply_chat_template(
+                [message.model_dump() for message in item.messages],
+                add_generation_prompt=True,
+                return_dict=False,
+                tokenizer_kwargs={"verbose": False},
+            )
+        except TemplateError as refused:
+            raise InvalidInput(f"this model's chat template refuses the conversation: {refused}") from refused
+        return ids

@@ -1,0 +1,93 @@
+"""Embeddings: a text in, its vector out (or one per token)."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from deployments.checkpoint import Checkpoint
+from deployments.errors import InvalidInput
+from deployments.pooling import Pooling, TextEncoder, unit
+from deployments.schema import Schema, Text, Vector
+from deployments.task import Module, task
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+class EmbeddingsInput(Schema):
+    text: Text = Field(
+        description="The text to embed.",
+        examples=["A cat sat on the mat.", "Stock markets fell sharply on Monday morning."],
+    )
+
+
+class EmbeddingsParams(Schema):
+    normalize: bool | None = Field(
+        None,
+        description="Whether vectors are scaled to length 1; as the checkpoint was trained if not given.",
+    )
+    truncate: bool = Field(
+        True, description="Cut too long a text at the model's limit; otherwise it is refused."
+    )
+    truncation_direction: Annotated[Literal["left", "right"], BeforeValidator(_lower)] = Field(
+        "right", description="The side on which too long a text is cut."
+    )
+    prompt_name: str | None = Field(
+        None, description="Which of the checkpoint's prompts goes before the text."
+    )
+    dimensions: int | None = Field(None, ge=1, description="Keep only so many of a vector's first numbers.")
+    pooling: Pooling | None = Field(
+        None,
+        description="How the tokens' vectors become one; `none` returns them all. "
+        "As the checkpoint was trained if not given.",
+    )
+
+
+class EmbeddingsOutput(Schema):
+    embedding: list[float] | None = Field(default=None, description="The text's vector.")
+    tokens: list[Vector] | None = Field(
+        default=None, description="One vector per token, by token id, where none are pooled."
+    )
+
+
+@task(
+    "embeddings",
+    pipeline_tag="feature-extraction",
+    lone_answer_in_list=True,
+    dialect_params={"caikit": {"pooling": "none"}},
+)
+class Embeddings(Module):
+    """Turn a text into numbers that are near where meanings are."""
+
+    module_id = "01A9FC92-EF27-4AE7-8D95-E2DC488302D4"
+    default_model = "distilbert/distilbert-base-uncased"
+    default_revision = "1c4513b2eedbda136f57676a34eea67aba266e5c"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        self.encoder = TextEncoder(checkpoint)
+        self.model, self.max_length = self.encoder.model, self.encoder.max_length
+
+    def run(self, inputs: list[EmbeddingsInput], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
+        prompt = self.encoder.prompt(params.prompt_name)
+        ids = self.encoder.tokenize(
+            [prompt + item.text for item in inputs], params.truncation_direction, params.truncate
+        )
+        vectors = [self._finish(found, params).tolist() for found in self.encoder.encode(ids, params.pooling)]
+        if params.pooling != "none":
+            return [EmbeddingsOutput(embedding=vector) for vector in vectors]
+        return [
+            EmbeddingsOutput(tokens=[Vector(index=i, values=v) for i, v in zip(*pair, strict=True)])
+            for pair in zip(ids, vectors, strict=True)
+        ]
+
+    def _finish(self, vectors: "torch.Tensor", params: EmbeddingsParams) -> "torch.Tensor":
+        """Cut and scale, in this order: a shortened vector has length 1 as well."""
+        if params.dimensions and params.dimensions > vectors.shape[-1]:
+            raise InvalidInput(f"`dimensions` is {params.dimensions}; this model has {vectors.shape[-1]}")
+        vectors = vectors[..., : params.dimensions]
+        own = self.encoder.normalize and params.pooling != "none"
+        return unit(vectors) if (own if params.normalize is None else params.normalize) else vectors

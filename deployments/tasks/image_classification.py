@@ -1,0 +1,53 @@
+"""Image classification: a picture in, what it shows out."""
+
+from pydantic import Field
+
+from deployments.checkpoint import Checkpoint
+from deployments.media import EXAMPLE_PICTURE
+from deployments.pictures import look
+from deployments.schema import Image, Label, Schema
+from deployments.scoring import Function, labels
+from deployments.task import Module, task
+
+
+class ImageClassificationInput(Schema):
+    image: Image = Field(description="The picture to classify.", examples=[EXAMPLE_PICTURE])
+
+
+class ImageClassificationParams(Schema):
+    top_k: int = Field(5, ge=1, description="How many labels to return.")
+    function_to_apply: Function | None = Field(
+        None,
+        description="What turns the network's outputs into scores; the checkpoint's own choice if not given.",
+    )
+
+
+class ImageClassificationOutput(Schema):
+    labels: list[Label] = Field(description="What the picture shows, best first.")
+
+
+@task("image-classification")
+class ImageClassification(Module):
+    """Tell what a picture shows."""
+
+    module_id = "D7B3B724-147B-41C1-A41E-A38F9D00F905"
+    default_model = "google/vit-base-patch16-224"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        self.processor = checkpoint.read(AutoImageProcessor, backend="pil")
+        self.model = checkpoint.network(AutoModelForImageClassification)
+
+    def run(
+        self, inputs: list[ImageClassificationInput], params: ImageClassificationParams
+    ) -> list[ImageClassificationOutput]:
+        found = look(
+            self.model,
+            self.processor,
+            [item.image for item in inputs],
+            lambda outputs, _: labels(
+                outputs.logits, self.model.config, params.function_to_apply, params.top_k
+            ),
+        )
+        return [ImageClassificationOutput(labels=row) for row in found]

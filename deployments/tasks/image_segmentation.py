@@ -1,0 +1,107 @@
+"""Image segmentation: a picture in, its regions out, each as a mask."""
+
+import io
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from deployments.checkpoint import Checkpoint
+from deployments.errors import InvalidInput
+from deployments.media import EXAMPLE_PICTURE
+from deployments.pictures import Size, look
+from deployments.schema import Image, Schema, Segment, Unit
+from deployments.task import Module, task
+
+if TYPE_CHECKING:
+    import torch
+
+Subtask = Literal["panoptic", "instance", "semantic"]
+SUBTASKS: tuple[Subtask, ...] = ("panoptic", "instance", "semantic")
+
+
+class ImageSegmentationInput(Schema):
+    image: Image = Field(description="The picture to divide.", examples=[EXAMPLE_PICTURE])
+
+
+class ImageSegmentationParams(Schema):
+    threshold: Unit = Field(
+        0.9, description="Only segments with a better score than this; not for semantic models."
+    )
+    mask_threshold: Unit = Field(0.5, description="How sure a pixel must be to belong to a mask.")
+    overlap_mask_area_threshold: Unit = Field(
+        0.5,
+        description="The share of a mask that must remain, once others have taken their pixels, to count.",
+    )
+    subtask: Subtask | None = Field(
+        None, description="Which kind of segments; the first that the model can, in this order, if not given."
+    )
+
+
+class ImageSegmentationOutput(Schema):
+    segments: list[Segment] = Field(description="The regions of the picture.")
+
+
+@task("image-segmentation", dialect_params={"caikit": {"threshold": 0.5}})
+class ImageSegmentation(Module):
+    """Divide a picture into its regions."""
+
+    module_id = "D44941F7-6967-45ED-823B-C1070C9257F9"
+    default_model = "facebook/detr-resnet-50-panoptic"
+    default_revision = "fc15262"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        import transformers
+
+        self.processor = checkpoint.read(transformers.AutoImageProcessor, backend="pil")
+        self.model = checkpoint.network(_auto_class(checkpoint.read(transformers.AutoConfig)))
+        self.subtasks = [kind for kind in SUBTASKS if hasattr(self.processor, _reader(kind))]
+
+    def run(
+        self, inputs: list[ImageSegmentationInput], params: ImageSegmentationParams
+    ) -> list[ImageSegmentationOutput]:
+        subtask = params.subtask or self.subtasks[0]
+        if subtask not in self.subtasks:
+            raise InvalidInput(f"this model cannot do {subtask!r} segmentation, only {self.subtasks}")
+        thresholds = {} if subtask == "semantic" else params.model_dump(exclude={"subtask"})
+        read = getattr(self.processor, _reader(subtask))
+
+        def tell(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
+            return [self._segments(one) for one in read(outputs, target_sizes=sizes, **thresholds)]
+
+        return look(self.model, self.processor, [item.image for item in inputs], tell)
+
+    def _segments(self, found: Any) -> ImageSegmentationOutput:
+        if not isinstance(found, dict):  # a semantic map: each pixel's class
+            parts = [(label, None, found == label) for label in found.unique().tolist()]
+        else:
+            drawn = found["segmentation"]
+            parts = [
+                (part["label_id"], part["score"], drawn == part["id"]) for part in found["segments_info"]
+            ]
+        names = self.model.config.id2label
+        return ImageSegmentationOutput(
+            segments=[
+                Segment(label=names[label], score=score, mask=_png(mask)) for label, score, mask in parts
+            ]
+        )
+
+
+def _reader(subtask: Subtask) -> str:
+    return f"post_process_{subtask}_segmentation"
+
+
+def _auto_class(config: Any) -> Any:
+    """The auto class that knows this architecture: transformers has four for segmentation."""
+    import transformers
+
+    kinds = ("Image", "Semantic", "Instance", "Universal")
+    classes = [getattr(transformers, f"AutoModelFor{kind}Segmentation") for kind in kinds]
+    return next((known for known in classes if type(config) in known._model_mapping), classes[0])
+
+
+def _png(mask: "torch.Tensor") -> bytes:
+    from PIL import Image as Pictures
+
+    png = io.BytesIO()
+    Pictures.fromarray(mask.byte().mul(255).cpu().numpy()).save(png, "PNG")
+    return png.getvalue()

@@ -1,0 +1,60 @@
+"""Sentiment: a sentence in, how it feels out."""
+
+from pydantic import Field
+
+from deployments.checkpoint import Checkpoint, max_length
+from deployments.schema import Label, Schema, Text
+from deployments.scoring import Function, labels
+from deployments.task import Module, task
+
+
+class SentimentInput(Schema):
+    text: Text = Field(
+        description="The sentence to judge.",
+        examples=["I loved every minute of it.", "The soup was cold and the waiter rude."],
+    )
+
+
+class SentimentParams(Schema):
+    top_k: int | None = Field(None, ge=1, description="How many labels to return; all if not given.")
+    function_to_apply: Function | None = Field(
+        None,
+        description="What turns the network's outputs into scores; the checkpoint's own choice if not given.",
+    )
+    sort: bool = Field(True, description="Best label first; otherwise in the order of the model's label ids.")
+
+
+class SentimentOutput(Schema):
+    labels: list[Label] = Field(description="Each label and how well it fits.")
+
+
+@task(
+    "sentiment",
+    pipeline_tag="text-classification",
+    lone_answer_in_list=True,
+    dialect_params={"caikit": {"sort": False}},
+)
+class Sentiment(Module):
+    """Tell how a sentence feels."""
+
+    module_id = "FADC770C-25C8-4685-A176-51FF67B382C1"
+    default_model = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModelForSequenceClassification
+
+        self.tokenizer = checkpoint.tokenizer()
+        self.model = checkpoint.network(AutoModelForSequenceClassification)
+        self.max_length = max_length(self.tokenizer, self.model.config)
+
+    def run(self, inputs: list[SentimentInput], params: SentimentParams) -> list[SentimentOutput]:
+        import torch
+
+        texts = [item.text for item in inputs]
+        batch = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            logits = self.model(**batch.to(self.model.device)).logits
+        found = labels(logits, self.model.config, params.function_to_apply, params.top_k, params.sort)
+        return [SentimentOutput(labels=row) for row in found]

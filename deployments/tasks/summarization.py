@@ -1,0 +1,117 @@
+"""Summarization: a long text in, a short one out."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from deployments.checkpoint import Checkpoint, max_length, refuse_longer
+from deployments.errors import InvalidInput
+from deployments.generation import take_settings
+from deployments.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
+from deployments.schema import Schema, Text
+from deployments.task import Module, task
+
+DEFAULT_NEW_TOKENS = 20  # transformers' own, where neither the request nor the checkpoint says
+
+
+class SummarizationInput(Schema):
+    text: Text = Field(
+        description="The text to shorten.",
+        examples=[
+            "The city council voted on Tuesday to build a new bridge over the river. The old bridge was "
+            "closed last year after engineers found cracks in its pillars. Work will begin in spring.",
+            "Heavy snow fell in the mountains overnight. Several roads are closed, and schools in the valley "
+            "will not open before noon.",
+        ],
+    )
+
+
+class SummarizationParams(SamplingParams):
+    min_new_tokens: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_NEW_TOKENS,
+        description="The fewest tokens to generate; the checkpoint's own if not given.",
+    )
+    num_beams: int | None = Field(
+        None, ge=1, le=16, description="How many wordings to follow at once, to find the likeliest one."
+    )
+    truncation: Literal["do_not_truncate", "longest_first", "only_first", "only_second"] = Field(
+        "longest_first",
+        description="Cut too long a text at the model's limit, or with `do_not_truncate` refuse it.",
+    )
+    clean_up_tokenization_spaces: bool | None = Field(
+        None, description="Remove spaces before punctuation; as the tokenizer says if not given."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merge(cls, values: Any) -> Any:
+        """The Hub's clients send most of these in a dict of their own, `generate_parameters`."""
+        match values:
+            case {"generate_parameters": dict(nested), **others}:
+                return {**others, **nested}
+        return values
+
+
+class SummarizationOutput(Schema):
+    summary_text: str = Field(description="The summary.")
+
+
+@task("summarization", lone_answer_in_list=True)
+class Summarization(Module):
+    """Say a long text in few words."""
+
+    module_id = "866DB835-F2EA-4AD1-A57E-E2707A293EB9"
+    default_model = "JulesBelveze/t5-small-headline-generator"
+    default_revision = "0db30a2"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModelForSeq2SeqLM
+
+        self.tokenizer = checkpoint.tokenizer()
+        self.model = checkpoint.network(AutoModelForSeq2SeqLM)
+        self.max_length = max_length(self.tokenizer, self.model.config)
+        self.own = take_settings(self.model, self.task.pipeline_tag)
+
+    def run(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[SummarizationOutput]:
+        import torch
+
+        batch = self._tokenize([self.own.get("prefix", "") + item.text for item in inputs], params)
+        with torch.inference_mode():
+            ids = self.model.generate(**batch.to(self.model.device), **self._search(len(inputs), params))
+        clean = params.clean_up_tokenization_spaces
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean)
+        return [SummarizationOutput(summary_text=text.strip()) for text in texts]
+
+    def _tokenize(self, texts: list[str], params: SummarizationParams) -> Any:
+        cut = params.truncation != "do_not_truncate"
+        limit = {"truncation": True, "max_length": self.max_length} if cut else {}
+        batch = self.tokenizer(texts, padding=True, return_tensors="pt", verbose=False, **limit)
+        refuse_longer(batch["input_ids"], self.max_length)
+        return batch
+
+    def _search(self, count: int, params: SummarizationParams) -> dict[str, Any]:
+        """What `generate` is to do: draw, follow several beams, or take the best token each time."""
+        from transformers import GenerationConfig
+
+        several = params.num_beams is not None and params.num_beams > 1
+        if several and resolve(params, {}):
+            raise InvalidInput("`num_beams` over 1 finds the likeliest summary; it cannot draw one as well")
+        settings = {} if several else resolve(params, self.own)
+        seeds = [fresh_seed() if params.seed is None else params.seed for _ in range(count)]
+        config = GenerationConfig(
+            num_beams=params.num_beams or (1 if settings else self.own.get("num_beams", 1)),
+            repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty"),
+            **self._lengths(params),
+        )
+        draw = [Sampler(settings, seeds, self.model.device)] if settings else None
+        return {"generation_config": config, "logits_processor": draw}
+
+    def _lengths(self, params: SummarizationParams) -> dict[str, int]:
+        own = self.own  # whose `max_length` and `min_length` count the token that starts every summary
+        most = own.get("max_new_tokens", own.get("max_length", DEFAULT_NEW_TOKENS + 1) - 1)
+        least = own.get("min_new_tokens", max(own.get("min_length", 0) - 1, 0))
+        most = min(params.max_new_tokens or most, (self.max_length or MAX_NEW_TOKENS) - 1)
+        least = least if params.min_new_tokens is None else params.min_new_tokens
+        return {"max_new_tokens": most, "min_new_tokens": min(least, most)}

@@ -1,0 +1,59 @@
+"""Text generation: the beginning of a text in, how it may go on out."""
+
+from collections.abc import Generator
+
+from pydantic import Field
+
+from deployments.answer import Generated, GeneratedChunk, whole
+from deployments.checkpoint import Checkpoint, max_length
+from deployments.generation import GenerationParams, TextGenerator
+from deployments.schema import Schema, Text
+from deployments.task import Module, task
+
+
+class TextGenerationInput(Schema):
+    text: Text = Field(
+        description="The beginning of the text.",
+        examples=["Once upon a time", "The old dog looked at the moon and"],
+    )
+
+
+class TextGenerationParams(GenerationParams):
+    return_full_text: bool = Field(False, description="Return the given beginning as well.")
+
+
+@task(
+    "text-generation",
+    lone_answer_in_list=True,
+    dialect_params={"caikit": {"return_full_text": True, "max_new_tokens": 20}},
+)
+class TextGeneration(Module):
+    """Go on with a text."""
+
+    module_id = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
+    default_model = "rpgz31/tiny-nfl"
+    default_revision = "4a18ca7"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoModelForCausalLM
+
+        self.tokenizer = checkpoint.tokenizer()
+        self.model = checkpoint.network(AutoModelForCausalLM)
+        self.max_length = max_length(self.tokenizer, self.model.config)
+        self.generator = TextGenerator(self.tokenizer, self.model, self.max_length, self.task.pipeline_tag)
+
+    def run(self, inputs: list[TextGenerationInput], params: TextGenerationParams) -> list[Generated]:
+        answers = self.generator.run([self._prompt(item) for item in inputs], params)
+        return [
+            whole(answer, params.details, item.text if params.return_full_text else "")
+            for item, answer in zip(inputs, answers, strict=True)
+        ]
+
+    def stream(
+        self, input: TextGenerationInput, params: TextGenerationParams
+    ) -> Generator[GeneratedChunk, None, None]:
+        yield from self.generator.stream(self._prompt(input), params)
+
+    def _prompt(self, item: TextGenerationInput) -> list[int]:
+        ids: list[int] = self.tokenizer(item.text, verbose=False)["input_ids"]
+        return ids

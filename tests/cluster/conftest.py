@@ -1,0 +1,164 @@
+"""One real cluster per lane, started as a user starts it: `python -m deployments`, with a models folder of its own."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import psutil
+import pytest
+import yaml
+
+from deployments.fast_lane import environment
+
+ROOT = Path(__file__).parents[2]
+START_S = 180.0
+
+
+@dataclass
+class Cluster:
+    """A running Roster: where it listens, and the folder that it follows."""
+
+    lane: str
+    url: str
+    grpc_address: str
+    models: Path
+    log: Path
+    http: httpx.Client = field(repr=False)
+    channel: grpc.Channel = field(repr=False)
+
+    def card(self, model_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/models/{model_id}")
+        return (
+            answer.json()
+            if answer.status_code == httpx.codes.OK
+            else {"state": "gone", "reason": answer.text}
+        )
+
+    def add(self, model_id: str, like: str, **more: Any) -> Path:
+        """Copy a starter model's folder, with more in its config.yml."""
+        folder = self.models / model_id
+        shutil.copytree(ROOT / "models" / like, folder)
+        if more:
+            self.edit(model_id, **more)
+        return folder
+
+    def edit(self, model_id: str, **more: Any) -> None:
+        path = self.models / model_id / "config.yml"
+        path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **more}))
+
+    def remove(self, model_id: str) -> None:
+        shutil.rmtree(self.models / model_id)
+
+    def wait_for_state(self, model_id: str, state: str, seconds: float = 60) -> dict[str, Any]:
+        return wait_for(
+            lambda: (card := self.card(model_id))["state"] == state and card, seconds, f"{model_id} {state}"
+        )
+
+    def pids(self, name: str) -> set[int]:
+        """The processes of an application's or ("gateway:Router") a deployment's replicas, read off their titles."""
+        title = re.compile(rf"ray::ServeReplica:{re.escape(name)}\b")
+        return {process.pid for process in psutil.process_iter() if title.match(_title(process))}
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The condition's first true value; fails when there is none in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if value := condition():
+                return value
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    pytest.fail(f"not within {seconds:g} s: {what}")
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster in the lane that the module asks for (`in_lanes`); one runs at a time."""
+    home = tmp_path_factory.mktemp(request.param)
+    shutil.copytree(ROOT / "models", home / "models")
+    with ExitStack() as stack:
+        if request.param == "gpus":
+            stack.enter_context(_ray_with_gpus(home))
+        yield stack.enter_context(_roster(home, request.param))
+
+
+def in_lanes(*lanes: str) -> pytest.MarkDecorator:
+    """Run a module's tests on a cluster in each of these lanes: "fast", "slow", or fast with "gpus"."""
+    return pytest.mark.parametrize("cluster", lanes, indirect=True, scope="session")
+
+
+@contextmanager
+def _roster(home: Path, lane: str) -> Iterator[Cluster]:
+    """`python -m deployments`, as `make serve` calls it, until every starter model is ready."""
+    ports = {"fast": (7000, 7100), "slow": (7001, 7101), "gpus": (7002, 7102)}[lane]
+    url, address = f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
+    command = [sys.executable, "-m", "deployments", str(_config(home, *ports)), "--verbose"]
+    log = home / "log"
+    with (
+        _process([*command, *(["--slow"] if lane == "slow" else [])], log, {}) as process,
+        httpx.Client(base_url=url, timeout=30, trust_env=False) as http,
+        grpc.insecure_channel(address) as channel,
+    ):
+
+        def is_ready() -> bool:
+            assert process.poll() is None, log.read_text()[-4000:]
+            return http.get("/health/ready").status_code == httpx.codes.OK
+
+        wait_for(is_ready, START_S, f"a {lane} cluster")
+        yield Cluster(lane, url, address, home / "models", log, http, channel)
+
+
+@contextmanager
+def _ray_with_gpus(home: Path) -> Iterator[None]:
+    """`ray start --head --num-gpus 4` on a machine that has none, for Serve to find."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    command = [ray, "start", "--head", "--block", "--port=6390", "--num-cpus=4", "--num-gpus=4"]
+    os.environ["RAY_ADDRESS"] = "127.0.0.1:6390"
+    try:
+        with _process(command, home / "ray.log", environment(fast=True)):
+            wait_for(lambda: "Ray runtime started" in (home / "ray.log").read_text(), 60, "ray start")
+            yield
+    finally:
+        del os.environ["RAY_ADDRESS"]
+
+
+@contextmanager
+def _process(command: list[str], log: Path, more: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+    env = {**os.environ, **more, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=env)
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(90)
+
+
+def _config(home: Path, http_port: int, grpc_port: int) -> Path:
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    config["http_options"] = {"host": "127.0.0.1", "port": http_port}
+    config["grpc_options"]["port"] = grpc_port
+    config["applications"][0]["args"]["models"] = str(home / "models")
+    path = home / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path

@@ -1,0 +1,104 @@
+"""The folder is the cluster: what is copied in, edited, broken or removed shows while everything else serves on."""
+
+import time
+
+import httpx
+import pytest
+
+from tests.cluster.conftest import Cluster, in_lanes, wait_for
+from tests.cluster.load import Load
+
+pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
+
+SENTENCE = {"inputs": "What a delightful little restaurant."}
+
+
+def answers(cluster: Cluster, model_id: str) -> bool:
+    return cluster.http.post(f"/models/{model_id}", json=SENTENCE).status_code == httpx.codes.OK
+
+
+def test_a_copied_folder_answers_within_15_seconds_and_a_removed_one_is_gone(cluster: Cluster) -> None:
+    cluster.add("copied", like="sentiment")
+    wait_for(lambda: answers(cluster, "copied"), 15, "the copied model's answer")
+    assert cluster.pids("copied")
+    cluster.remove("copied")
+    wait_for(lambda: cluster.http.get("/models/copied").status_code == httpx.codes.NOT_FOUND, 10, "404")
+    assert cluster.http.post("/models/copied", json=SENTENCE).status_code == httpx.codes.NOT_FOUND
+    wait_for(lambda: not cluster.pids("copied"), 20, "the processes' end")
+
+
+def test_an_edit_that_scales_keeps_the_process_and_fails_nothing(cluster: Cluster) -> None:
+    cluster.add("scaled", like="sentiment")
+    cluster.wait_for_state("scaled", "ready")
+    (pid,) = cluster.pids("scaled")
+    with Load(f"{cluster.url}/models/scaled", SENTENCE) as load:
+        cluster.edit("scaled", deployment={"num_replicas": 2})
+        wait_for(lambda: cluster.card("scaled")["replicas"]["running"] == 2, 30, "two replicas")
+        assert pid in cluster.pids("scaled")
+        time.sleep(2)
+        cluster.edit("scaled", deployment={"num_replicas": 1}, batching={"max_batch_size": 3})
+        wait_for(lambda: cluster.card("scaled")["replicas"] == {"running": 1, "wanted": 1}, 30, "one replica")
+        time.sleep(1)
+    assert not load.failures, load
+    assert len(cluster.pids("scaled")) == 1
+    described = cluster.card("scaled")["description"]
+    assert described["max_batch_size"] == 3
+    cluster.remove("scaled")
+
+
+def test_a_typo_is_told_and_nothing_else_blinks(cluster: Cluster) -> None:
+    with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:
+        cluster.add("typo", like="sentiment", hf_modle="x")
+        card = cluster.wait_for_state("typo", "unavailable", 15)
+        answer = cluster.http.post("/models/typo", json=SENTENCE)
+        cluster.remove("typo")
+    assert "typo/config.yml: `hf_modle`" in card["reason"]
+    assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+    assert "hf_modle" in answer.json()["error"]
+    assert not load.failures, load
+
+
+def test_a_checkpoint_that_does_not_load_is_unavailable_with_the_reason(cluster: Cluster) -> None:
+    folder = cluster.add("damaged", like="sentiment")
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    card = cluster.wait_for_state("damaged", "unavailable", 60)
+    assert "Traceback" not in card["reason"]
+    assert card["reason"]
+    cluster.remove("damaged")
+
+
+def test_a_model_scales_from_zero_and_the_first_request_waits_for_it(cluster: Cluster) -> None:
+    scaling = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "downscale_to_zero_delay_s": 2}
+    cluster.add("sleeper", like="sentiment", deployment={"autoscaling_config": scaling})
+    cluster.wait_for_state("sleeper", "ready", 20)
+    assert not cluster.pids("sleeper")
+    assert answers(cluster, "sleeper")
+    cluster.remove("sleeper")
+
+
+@pytest.mark.parametrize("path", ["/models/../x", "/models/..%2Fx", "/models/%2e%2e%2fx", "/models/a%2Fb"])
+def test_a_path_is_no_model_id(cluster: Cluster, path: str) -> None:
+    request = cluster.http.build_request("POST", cluster.url, json=SENTENCE)
+    request.url = request.url.copy_with(raw_path=path.encode())
+    assert cluster.http.send(request).status_code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST)
+
+
+@pytest.mark.parametrize("victim", ["sentiment:model", "gateway:Catalog", "gateway:Router"])
+def test_a_killed_process_comes_back_and_hardly_anyone_notices(cluster: Cluster, victim: str) -> None:
+    import os
+    import signal
+
+    application, deployment = victim.split(":")
+    before = {pid for pid in cluster.pids(victim)}
+    with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:
+        time.sleep(2)
+        os.kill(min(before), signal.SIGKILL)
+        wait_for(
+            lambda: len(cluster.pids(victim)) == len(before) and min(before) not in cluster.pids(victim),
+            40,
+            victim,
+        )
+        time.sleep(4)
+    print(f"{cluster.lane} lane, kill -9 {victim}: {load}")
+    wait_for(lambda: answers(cluster, "sentiment"), 10, "an answer after the kill")
+    assert len(load.failures) <= 10, load

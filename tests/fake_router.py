@@ -1,0 +1,111 @@
+"""A router without Ray: one ready model per task, named like it, that answers whatever its task may."""
+
+import base64
+from collections.abc import AsyncGenerator, Callable
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+import deployments.tasks  # noqa: F401 - registers the tasks
+from deployments.card import Card, Description, Replicas
+from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady
+from deployments.media import EXAMPLE_PICTURE
+from deployments.task import TASKS, Task
+
+PICTURE = base64.b64decode(EXAMPLE_PICTURE)
+PLAIN = {str: "word", float: 0.5, int: 7, bool: True, bytes: PICTURE}
+
+
+class FakeRouter:
+    """`outputs` and `streams` replace a model's answer: functions of its input that return, raise, yield."""
+
+    def __init__(self) -> None:
+        self.settled = True
+        self.cards = {task.name: _card(task) for task in TASKS.values()}
+        self.cards["loading"] = Card(id="loading", state="loading", task="sentiment")
+        self.cards["broken"] = Card(id="broken", state="unavailable", reason="models/broken/config.yml: no")
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as new."""
+        self.outputs: dict[str, Callable[[Any], Any]] = {}
+        self.streams: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {}
+        self.asked: list[tuple[str, list[Any], Any]] = []
+        self.closed: list[str] = []
+
+    def card(self, model_id: str) -> Card:
+        if model_id not in self.cards:
+            raise ModelNotFound(f"no model is named {model_id!r}")
+        return self.cards[model_id]
+
+    def task(self, model_id: str) -> Task:
+        card = self.card(model_id)
+        if card.state != "ready":
+            raise ModelNotReady(card.reason or "it is on its way")
+        return TASKS[card.task]
+
+    async def read(self, task: Task, dialect: str, inputs: list[Any], params: Any) -> tuple[list[Any], Any]:
+        try:
+            chosen = task.params.model_validate({**task.dialect_params.get(dialect, {}), **params})
+            return [task.input.model_validate(input) for input in inputs], chosen
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            raise InvalidInput(f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
+
+    async def infer(self, model_id: str, inputs: list[Any], params: Any) -> list[Any]:
+        self.asked.append((model_id, inputs, params))
+        return [self._outcome(model_id, input) for input in inputs]
+
+    async def stream(self, model_id: str, input: Any, params: Any) -> AsyncGenerator[Any, None]:
+        self.asked.append((model_id, [input], params))
+        chunks = self.streams.get(model_id)
+        try:
+            if chunks is None:
+                yield sample(self.task(model_id).chunk)
+                return
+            async for chunk in chunks(input):
+                yield chunk
+        finally:
+            self.closed.append(model_id)
+
+    def _outcome(self, model_id: str, input: Any) -> Any:
+        try:
+            return self.outputs.get(model_id, lambda _: sample(self.task(model_id).output))(input)
+        except InferenceError as error:
+            return error
+
+
+def sample(type_: Any) -> Any:
+    """Some value of a type: for a schema, every field filled."""
+    origin, arguments = get_origin(type_), get_args(type_)
+    if origin is Literal:
+        return arguments[0]
+    if origin in (Union, UnionType):
+        return sample(next(choice for choice in arguments if choice is not NoneType))
+    if origin is list:
+        return [sample(arguments[0]), sample(arguments[0])]
+    if type_ in PLAIN:
+        return PLAIN[type_]
+    return type_(**{name: sample(field.annotation) for name, field in type_.model_fields.items()})
+
+
+def _card(task: Task) -> Card:
+    return Card(
+        id=task.name,
+        state="ready",
+        task=task.name,
+        module_id="00000000-0000-0000-0000-000000000000",
+        model=f"example/{task.name}",
+        revision="714eb0f",
+        replicas=Replicas(running=1, wanted=1),
+        description=Description(
+            device="cpu",
+            dtype="float32",
+            parameters=1000,
+            bytes=4000,
+            max_length=512,
+            max_batch_size=32,
+            max_batch_tokens=8192,
+        ),
+    )

@@ -1,0 +1,88 @@
+"""A config.yml is checked where it is read; each error names file, field and, if there is one, the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import config
+from deployments.task import MODULES
+
+ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
+
+
+def write(folder: Path, text: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yml").write_text(text)
+    return folder
+
+
+def test_one_line_is_a_model(tmp_path: Path) -> None:
+    read = config.read(write(tmp_path / "m", f"module_id: {ID}"))
+    assert read.module is MODULES[ID]
+    assert read.checkpoint(tmp_path / "m").name == MODULES[ID].default_model
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must be a mapping"),
+        ("module_id: [", "not YAML"),
+        ("hf_model: a/b", "`module_id`: Field required"),
+        ("module_id: nope", "`module_id`: no module has the id 'nope'"),
+        (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is no field of it; did you mean `hf_model`?"),
+        (f"module_id: {ID}\nbatching: {{max_batch_size: 0}}", "`batching.max_batch_size`"),
+        (f"module_id: {ID}\nengine: {{dtype: float99}}", "`engine.dtype`"),
+        (f"module_id: {ID}\ndeployment: {{num_replica: 2}}", "did you mean `num_replicas`?"),
+        (f"module_id: {ID}\ndeployment: {{num_replicas: 0}}", "`deployment.num_replicas"),
+        (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_gpu: 1}}}}",
+            "`deployment.ray_actor_options.num_gpu` is no option of Ray Serve's; did you mean `num_gpus`?",
+        ),
+        (
+            f"module_id: {ID}\ndeployment: {{autoscaling_config: {{min_replicas: 3, max_replicas: 1}}}}",
+            "`deployment.autoscaling_config`: max_replicas (1)",
+        ),
+        (f"module_id: {ID}\ndeployment: {{name: other}}", "`deployment.name`"),
+        (f"module_id: {ID}\ntrust_remote_code: true", "needs a pinned `hf_model_revision`"),
+    ],
+)
+def test_an_error_names_file_and_field(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(config.ConfigError) as error:
+        config.read(write(tmp_path / "m", text))
+    assert "m/config.yml" in str(error.value)
+    assert said in str(error.value)
+
+
+def test_serves_own_options_pass_through(tmp_path: Path) -> None:
+    options: dict[str, Any] = {
+        "autoscaling_config": {"min_replicas": 0, "max_replicas": 8},
+        "max_queued_requests": 200,
+        "ray_actor_options": {"num_gpus": 0.25},
+    }
+    assert config.parse({"module_id": ID, "deployment": options}, "here").deployment == options
+
+
+@pytest.mark.parametrize("key", ["hf_model_revision", "hf_revision"])
+def test_both_names_of_the_revision(key: str) -> None:
+    parsed = config.parse({"module_id": ID, "hf_model": "a/b", key: 1234567}, "here")
+    assert parsed.checkpoint(None).revision == "1234567"
+
+
+def test_the_defaults_revision_belongs_to_the_default_model() -> None:
+    module_id = next(id for id, module in MODULES.items() if module.default_revision)
+    assert config.parse({"module_id": module_id}, "here").checkpoint(None).revision
+    assert config.parse({"module_id": module_id, "hf_model": "a/b"}, "here").checkpoint(None).revision is None
+
+
+def test_a_checkpoint_in_the_folder_is_the_model(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", f"module_id: {ID}")
+    (folder / "config.json").write_text("{}")
+    assert config.read(folder).checkpoint(folder).name == str(folder)
+
+
+@pytest.mark.parametrize(
+    "example", sorted(Path("example_models").glob("*/config.yml")), ids=lambda path: path.parent.name
+)
+def test_example_models_are_right(example: Path) -> None:
+    config.read(example.parent)

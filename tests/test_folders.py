@@ -1,0 +1,70 @@
+"""The models folder is read by looking again: what is still being written is left alone."""
+
+import shutil
+from pathlib import Path
+
+from deployments.folders import Folders
+
+ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
+
+
+def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
+    folder = root / name
+    folder.mkdir(parents=True)
+    (folder / "config.yml").write_text(text)
+    return folder
+
+
+def test_a_folder_counts_once_two_looks_agree(tmp_path: Path) -> None:
+    folders = Folders(tmp_path)
+    add(tmp_path, "a")
+    assert folders.scan() == {}
+    assert folders.scan()["a"].config is not None
+
+
+def test_an_edit_changes_the_fingerprint_and_only_weights_change_the_files(tmp_path: Path) -> None:
+    folder = add(tmp_path, "a")
+    folders = Folders(tmp_path)
+    folders.scan()
+    before = folders.scan()["a"]
+    (folder / "config.yml").write_text(f"module_id: {ID}\ndeployment: {{num_replicas: 2}}")
+    assert folders.scan()["a"] == before, "still being written"
+    after = folders.scan()["a"]
+    assert after.fingerprint != before.fingerprint
+    assert after.files == before.files
+    (folder / "model.safetensors").write_bytes(b"weights")
+    folders.scan()
+    assert folders.scan()["a"].files != before.files
+
+
+def test_a_removed_folder_is_gone_at_once(tmp_path: Path) -> None:
+    folder = add(tmp_path, "a")
+    folders = Folders(tmp_path)
+    folders.scan()
+    folders.scan()
+    shutil.rmtree(folder)
+    assert folders.scan() == {}
+
+
+def test_a_broken_folder_says_why(tmp_path: Path) -> None:
+    add(tmp_path, "typo", f"module_id: {ID}\nhf_modle: x")
+    add(tmp_path, "no id", f"module_id: {ID}")
+    (tmp_path / "empty").mkdir()
+    folders = Folders(tmp_path)
+    folders.scan()
+    problems = {id: folder.problem for id, folder in folders.scan().items()}
+    assert "typo/config.yml: `hf_modle`" in problems["typo"]
+    assert "no model id" in problems["no id"]
+    assert "the file is missing" in problems["empty"]
+
+
+def test_files_and_hidden_folders_are_no_models(tmp_path: Path) -> None:
+    add(tmp_path, ".hidden")
+    (tmp_path / "README.md").write_text("hello")
+    folders = Folders(tmp_path)
+    folders.scan()
+    assert folders.scan() == {}
+
+
+def test_a_missing_root_is_an_empty_one(tmp_path: Path) -> None:
+    assert Folders(tmp_path / "nowhere").scan() == {}

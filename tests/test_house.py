@@ -1,0 +1,64 @@
+"""Files that must stay true: the README, the cluster's config, the fast lane, the constraints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from deployments import fast_lane, readme
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_readmes_table_is_current() -> None:
+    text = readme.README.read_text()
+    assert readme.with_table(text) == text, "run `make docs`"
+
+
+def test_rays_own_schema_accepts_cluster_yaml() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    validate_config(prepare_config(cluster))
+    types = cluster["available_node_types"]
+    assert "GPU" not in types[cluster["head_node_type"]]["resources"]
+    workers = [kind for name, kind in types.items() if name != cluster["head_node_type"]]
+    assert all(kind["min_workers"] == 0 and kind["resources"]["GPU"] for kind in workers)
+    for command in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
+        assert "ray start" not in command or "deployments.fast_lane" in command
+
+
+def test_serves_own_schema_accepts_serve_config() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    config = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "serve_config.yaml").read_text()))
+    assert [app.route_prefix for app in config.applications] == ["/"], "exactly one application has a route"
+
+
+def test_the_fast_lane_is_printed_for_a_shell() -> None:
+    command = [sys.executable, "-m", "deployments.fast_lane"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "export RAY_SERVE_ENABLE_HA_PROXY='1'" in printed
+    shell = subprocess.run(
+        ["sh", "-c", f"{printed} echo $RAY_SERVE_HAPROXY_RETRY_ON"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout.strip() == fast_lane.FAST_LANE["RAY_SERVE_HAPROXY_RETRY_ON"]
+
+
+def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    assert fast_lane.environment(fast=True)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert "RAY_SERVE_THROUGHPUT_OPTIMIZED" not in fast_lane.environment(fast=False)
+
+
+def test_the_constraints_pin_exactly() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    assert "torch==2.13.0" in pins

@@ -1,0 +1,32 @@
+"""Imports are architecture: who may bring what into a process."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "transformers", "gradio", "PIL", "numpy")
+
+
+def loaded_by(module: str, *names: str) -> set[str]:
+    code = f"import sys, {module}; print(*[name for name in {names!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module", ["deployments.tasks", "deployments.dialects", "deployments.router", "deployments.app"]
+)
+def test_no_torch_in_front_of_the_models(module: str) -> None:
+    assert loaded_by(module, "torch", "transformers", "gradio") == set()
+
+
+@pytest.mark.parametrize(
+    "module", ["deployments.errors", "deployments.schema", "deployments.task", "deployments.tasks"]
+)
+def test_tasks_are_light(module: str) -> None:
+    assert loaded_by(module, *HEAVY, "ray", "starlette") == set()
+
+
+def test_a_replica_brings_no_gradio() -> None:
+    assert loaded_by("deployments.replica, torch, transformers", "gradio") == set()

@@ -1,0 +1,212 @@
+"""The door: every operation is found, nothing else is, and no failure shows how we are made."""
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from deployments import web
+from deployments.dialect import Dialect, Operation, json_response
+from deployments.errors import InferenceError, ModelNotFound
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+async def echo(router: Any, request: Request) -> Response:
+    return json_response({"method": request.method, **request.path_params})
+
+
+async def fail(router: Any, request: Request) -> Response:
+    raise ValueError("a secret")
+
+
+async def miss(router: Any, request: Request) -> Response:
+    raise ModelNotFound("no such model")
+
+
+def say(error: InferenceError, request_id: str) -> Response:
+    return json_response({"said": str(error)}, 404 if error.kind == "not_found" else 500)
+
+
+def say_badly(error: InferenceError, request_id: str) -> Response:
+    raise RuntimeError("another secret")
+
+
+OPERATIONS = [
+    Operation("GET", "/", echo, "index"),
+    Operation("GET", "/models", echo, "list"),
+    Operation("GET", "/models/{model_id}", echo, "show"),
+    Operation("POST", "/models/{model_id}", echo, "perform"),
+    Operation("POST", "/models/{model_id}/pipeline/{task}", echo, "perform a task"),
+    Operation("POST", "/models/{model_id}/pipeline/sentiment", miss, "perform sentiment"),
+    Operation("POST", "/v1/{name}/{model_id}/x", echo, "deep"),
+    Operation("POST", "/v1/chat/{other}/y", echo, "beside it"),
+    Operation("POST", "/fail", fail, "fail"),
+]
+ONE = Dialect(name="one", say=say, operations=lambda: OPERATIONS)
+BAD = Dialect(name="bad", say=say_badly, operations=lambda: [Operation("POST", "/bad", fail, "fail badly")])
+APP = web.build(None, [ONE, BAD])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def http() -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(APP, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://door", verify=False)
+
+
+async def ask(path: str, raw_path: bytes | None = None, method: str = "POST") -> tuple[int, bytes]:
+    """Ask with a path exactly as a server would hand it over."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "root_path": ""}
+    await APP({**scope, **({"raw_path": raw_path} if raw_path is not None else {})}, receive, send)
+    return sent[0]["status"], sent[1]["body"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "params"),
+    [
+        ("GET", "/", {}),
+        ("GET", "/models", {}),
+        ("GET", "/models/", {}),
+        ("GET", "/models/a.b_c-1", {"model_id": "a.b_c-1"}),
+        ("POST", "/models/a", {"model_id": "a"}),
+        ("POST", "/models/a/", {"model_id": "a"}),
+        ("POST", "/models/pipeline", {"model_id": "pipeline"}),
+        ("POST", "/models/a/pipeline/b", {"model_id": "a", "task": "b"}),
+        ("POST", "/v1/chat/a/x", {"name": "chat", "model_id": "a"}),
+        ("POST", "/v1/chat/a/y", {"other": "a"}),
+    ],
+)
+async def test_an_operation_is_found(http, method: str, path: str, params: dict[str, str]) -> None:
+    answered = await http.request(method, path)
+    assert answered.status_code == 200
+    assert answered.json() == {"method": method, **params}
+
+
+async def test_a_named_path_goes_before_a_parameter(http) -> None:
+    answered = await http.post("/models/a/pipeline/sentiment")
+    assert answered.status_code == 404
+    assert answered.json() == {"said": "no such model"}
+
+
+@pytest.mark.parametrize(
+    ("path", "raw_path"),
+    [
+        ("/nowhere", None),
+        ("/models/a/b", None),
+        ("/models/a/pipeline", None),
+        ("//", None),
+        ("//models/a", None),
+        ("/models//a", None),
+        ("/models/a//", None),
+        ("/models/..", b"/models/%2e%2e"),
+        ("/models/../a", b"/models/../a"),
+        ("/models/a/pipeline/..", None),
+        ("/models/a/pipeline/b", b"/models/a%2Fpipeline%2fb"),
+        ("/models/.hidden", None),
+        ("/models/-a", None),
+        ("/models/a b", b"/models/a%20b"),
+        ("/models/a\n", b"/models/a%0A"),
+        ("/models/a\x00", b"/models/a%00"),
+        ("/models/å", "/models/å".encode()),
+        ("/models/²", None),
+    ],
+)
+async def test_anything_else_is_404(path: str, raw_path: bytes | None) -> None:
+    for method in ("POST", "OPTIONS", "BREW"):
+        status, body = await ask(path, raw_path, method)
+        assert (status, body) == (404, b'{"detail":"Not Found","error":"Not Found"}')
+
+
+@given(st.lists(st.text() | st.sampled_from(["models", "pipeline", "..", "a", ""]), max_size=5).map("/".join))
+async def test_no_path_surprises(path: str) -> None:
+    status, _ = await ask(f"/models/{path}")
+    if status == 200:
+        model_id, *rest = path.removesuffix("/").split("/")
+        assert ID.fullmatch(model_id)
+        assert len(rest) in (0, 2)
+    else:
+        assert status in (404, 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/models/a", {"GET", "HEAD", "POST", "OPTIONS"}),
+        ("GET", "/models/a/pipeline/b", {"POST", "OPTIONS"}),
+        ("HEAD", "/models/a/pipeline/b", {"POST", "OPTIONS"}),
+        ("POST", "/models", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+async def test_a_wrong_method_is_405(http, method: str, path: str, allowed: set[str]) -> None:
+    answered = await http.request(method, path)
+    assert answered.status_code == 405
+    assert {*answered.headers["allow"].split(", ")} == allowed
+    if method != "HEAD":
+        assert answered.json() == {"detail": "Method Not Allowed", "error": "Method Not Allowed"}
+
+
+async def test_options_tells_what_is_allowed(http) -> None:
+    answered = await http.options("/models/a")
+    assert (answered.status_code, answered.content) == (204, b"")
+    assert answered.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+
+
+async def test_head_is_get_without_a_body(http) -> None:
+    told = await http.get("/models/a")
+    answered = await http.head("/models/a")
+    assert (answered.status_code, answered.content) == (200, b"")
+    assert len(answered.headers["content-length"]) == len(told.headers["content-length"])
+
+
+async def test_an_unknown_failure_is_said_without_its_words(http) -> None:
+    answered = await http.post("/fail", headers={"x-request-id": "17"})
+    assert answered.status_code == 500
+    assert answered.json() == {"said": "internal error, request id 17"}
+
+
+async def test_not_even_a_broken_dialect_shows_a_traceback(http) -> None:
+    answered = await http.post("/bad")
+    assert answered.status_code == 500
+    assert answered.json() == {"detail": "Internal Server Error", "error": "internal error"}
+
+
+def test_two_operations_in_one_place_are_refused() -> None:
+    clash = Dialect(
+        name="two", say=say, operations=lambda: [Operation("POST", "/models/{name}", echo, "clash")]
+    )
+    with pytest.raises(ValueError, match=r"POST /models/\{name\} of two is one's already"):
+        web.build(None, [ONE, clash])  # type: ignore[arg-type]
+
+
+def test_a_websocket_is_turned_away() -> None:
+    from starlette.websockets import WebSocketDisconnect
+
+    with pytest.raises(WebSocketDisconnect), TestClient(APP).websocket_connect("/models/a"):
+        pass
+
+
+async def test_further_routes_can_follow() -> None:
+    async def page(request: Request) -> Response:
+        return Response("the UI")
+
+    app: Starlette = web.build(None, [ONE])  # type: ignore[arg-type]
+    app.routes.append(Route("/ui", page))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
+        assert (await http.get("/ui")).text == "the UI"
+        assert (await http.get("/models")).status_code == 200
