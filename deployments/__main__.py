@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import httpx
 import yaml
@@ -18,35 +20,51 @@ import yaml
 from deployments.app import ROOT
 from deployments.fast_lane import available, environment
 
-START_S = 180.0
 POLL_S = 0.5
+LAST_LINES = 30
 
 
 def main() -> int:
     """Run until Ctrl-C or until Serve ends; returns Serve's exit status."""
     arguments = _arguments()
-    url = _url(arguments.config)
-    command = [os.path.join(os.path.dirname(sys.executable), "serve"), "run", arguments.config]
-    # A process group of its own, so that Ctrl-C reaches Serve once, from us.
-    serve = subprocess.Popen(
-        command,
+    with _log(arguments.verbose) as log:
+        serve = _start(arguments, log)
+        url = _url(arguments.config)
+        threading.Thread(target=_report, args=(url, serve), daemon=True).start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: serve.send_signal(signal.SIGINT))
+        status = max(serve.wait(), 0)
+        if status and not arguments.verbose:
+            print(*Path(log.name).read_text(errors="replace").splitlines()[-LAST_LINES:], sep="\n")
+    print("Stopped.", flush=True)
+    return status
+
+
+def _start(arguments: argparse.Namespace, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    print(f"Starting Ray Serve with {arguments.config} (about half a minute) ...", flush=True)
+    return subprocess.Popen(
+        [str(Path(sys.executable).with_name("serve")), "run", arguments.config],
         cwd=ROOT,
-        env={**os.environ, **environment(not arguments.slow), "PYTHONPATH": str(ROOT)},
-        stdout=None if arguments.verbose else subprocess.DEVNULL,
-        stderr=None if arguments.verbose else subprocess.DEVNULL,
+        # A Ray of its own, unless told which: one that has gone may still be noted as the machine's.
+        env={
+            "RAY_ADDRESS": "local",
+            **os.environ,
+            **environment(not arguments.slow),
+            "PYTHONPATH": str(ROOT),
+        },
+        stdout=log,
+        stderr=log,
+        # A process group of its own, so that Ctrl-C reaches Serve once, from us.
         start_new_session=True,
     )
-    print(f"Starting Ray Serve with {arguments.config} (about half a minute) ...", flush=True)
-    threading.Thread(target=_report, args=(url, serve), daemon=True).start()
-    return _wait(serve)
 
 
-def _wait(serve: "subprocess.Popen[bytes]") -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: serve.send_signal(signal.SIGINT))
-    status = serve.wait()
-    print("Stopped.", flush=True)
-    return max(status, 0)
+def _log(verbose: bool) -> IO[bytes]:
+    return (
+        open(1, "wb", closefd=False)
+        if verbose
+        else tempfile.NamedTemporaryFile(prefix="roster-", suffix=".log")
+    )
 
 
 def _report(url: str, serve: "subprocess.Popen[bytes]") -> None:
@@ -85,9 +103,8 @@ def _is_settled(client: httpx.Client) -> bool:
 
 def _welcome(url: str, told: dict[str, str]) -> str:
     ready = sorted(id for id, state in told.items() if state.startswith("ready"))
-    call = f'curl {url}/models/{ready[0]} -d \'{{"inputs": "..."}}\'' if ready else ""
-    if "sentiment" in ready:
-        call = f'curl {url}/models/sentiment -d \'{{"inputs": "I loved every minute of it."}}\''
+    example = "sentiment" if "sentiment" in ready else next(iter(ready), "MODEL")
+    call = f"""curl {url}/models/{example} -d '{{"inputs": "I loved every minute of it."}}'"""
     count = f"{len(ready)} of {len(told)} models ready."
     return f"\n{count}\n  Click:  {url}/docs\n  Call:   {call}\n  Stop:   Ctrl-C\n"
 

@@ -1,4 +1,4 @@
-"""An answer while it is generated: token ids in, whole characters out, an end when it is due; and its forms."""
+"""An answer while it is generated: token ids in, whole characters out, and an end when it is due."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -15,30 +15,26 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 class Token(Schema):
     """One generated token."""
 
-    id: int
-    text: str
-    logprob: float
-    special: bool
-
-
-class Details(Schema):
-    """How an answer came about."""
-
-    finish_reason: FinishReason
-    generated_tokens: int
-    input_length: int
-    seed: int | None
-    prefill: list[Token] = []
-    tokens: list[Token]
+    id: int = Field(description="Its number in the model's vocabulary.")
+    text: str = Field(description="What it adds to the text; a special token's name.")
+    logprob: float = Field(description="The logarithm of its probability, before temperature and cuts.")
+    special: bool = Field(description="Whether it is a sign for the model, and no part of the text.")
 
 
 class StreamDetails(Schema):
     """How a streamed answer came about."""
 
-    finish_reason: FinishReason
-    generated_tokens: int
-    input_length: int
-    seed: int | None
+    finish_reason: FinishReason = Field(description="Why it ended.")
+    generated_tokens: int = Field(description="How many tokens it has.")
+    input_length: int = Field(description="How many tokens of the prompt the model has read.")
+    seed: int | None = Field(description="What repeats it, where tokens were drawn.")
+
+
+class Details(StreamDetails):
+    """How an answer came about."""
+
+    prefill: list[Token] = Field([], description="Always empty; the Hub's clients expect it.")
+    tokens: list[Token] = Field(description="Its tokens.")
 
 
 class Generated(Schema):
@@ -164,15 +160,8 @@ class Answer:
 
 def whole(answer: Answer, details: bool, before: str = "") -> Generated:
     """The finished answer as an output, after the text `before`."""
-    assert answer.finish_reason is not None
-    told = Details(
-        finish_reason=answer.finish_reason,
-        generated_tokens=len(answer.tokens),
-        input_length=len(answer.prompt),
-        seed=answer.seed,
-        tokens=answer.tokens,
-    )
-    return Generated(generated_text=before + answer.text, details=told if details else None)
+    told = Details(**_facts(answer), tokens=answer.tokens) if details else None
+    return Generated(generated_text=before + answer.text, details=told)
 
 
 def chunks(answer: Answer, tokens: Sequence[Token]) -> Iterator[GeneratedChunk]:
@@ -181,13 +170,17 @@ def chunks(answer: Answer, tokens: Sequence[Token]) -> Iterator[GeneratedChunk]:
         if index < len(answer.tokens) or answer.finish_reason is None:
             yield GeneratedChunk(index=index, token=token)
         else:
-            details = StreamDetails(
-                finish_reason=answer.finish_reason,
-                generated_tokens=len(answer.tokens),
-                input_length=len(answer.prompt),
-                seed=answer.seed,
-            )
+            details = StreamDetails(**_facts(answer))
             yield GeneratedChunk(index=index, token=token, generated_text=answer.text, details=details)
+
+
+def _facts(answer: Answer) -> dict[str, Any]:
+    return {
+        "finish_reason": answer.finish_reason,
+        "generated_tokens": len(answer.tokens),
+        "input_length": len(answer.prompt),
+        "seed": answer.seed,
+    }
 
 
 def _ordinary(tokens: Sequence[Token]) -> str:

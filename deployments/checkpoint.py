@@ -10,7 +10,7 @@ from typing import Any
 
 from deployments.errors import InferenceError, InvalidInput, ModelNotReady
 
-MAX_LENGTH_UNKNOWN = 1_000_000  # tokenizers say 1e30 when they were saved without a limit
+NO_LIMIT = 1_000_000  # tokenizers say 1e30 when they were saved without a limit
 PICKLED = "has no safetensors weights; `allow_pickle: true` in config.yml lets pickled ones in"
 
 # What transformers says when a load fails, and what we say: the first that occurs in its message counts.
@@ -38,8 +38,9 @@ class Checkpoint:
     """A Hub model at a revision, or a folder; and how it is to be loaded.
 
     `device` is a torch device ("cpu", "cuda:0"), `dtype` the name of a torch dtype, or "auto" for the
-    checkpoint's own. `pickle` allows one without safetensors; `trust_remote_code` runs the checkpoint's
-    own Python. Whatever does not load raises `ModelNotReady` with the reason.
+    checkpoint's own (float32 instead of float16 on a CPU). `pickle` allows one without safetensors;
+    `trust_remote_code` runs the checkpoint's own Python. Whatever does not load raises `ModelNotReady` with
+    the reason.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Checkpoint:
             auto_class, dtype=self.dtype, output_loading_info=True, **weights, **options
         )
         self._refuse_random_weights(model, report["missing_keys"])
+        if self.dtype == "auto" and self.device == "cpu" and str(model.dtype) == "torch.float16":
+            model = model.float()  # processors are many times slower in half precision
         return model.eval().to(self.device)
 
     def json(self, path: str) -> Any:
@@ -117,21 +120,19 @@ class Checkpoint:
             raise ModelNotReady(f"{self.name!r} {reason}") from error
 
 
-def max_length(tokenizer: Any, config: Any) -> int | None:
-    """The longest input, in tokens, that both the tokenizer and the network accept; None if neither says."""
+def max_length(tokenizer: Any, config: Any) -> int:
+    """The longest input, in tokens, that both the tokenizer and the network accept; 4096 if neither says."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     if positions and positions % 256 == 2:  # RoBERTa's kin have two more than they use: 514, 4098, 8194
         positions -= 2
-    known = [
-        limit for limit in (tokenizer.model_max_length, positions) if limit and 0 < limit < MAX_LENGTH_UNKNOWN
-    ]
-    return min(known, default=None)
+    limits = (tokenizer.model_max_length, positions)
+    return min((limit for limit in limits if limit and 0 < limit < NO_LIMIT), default=4096)
 
 
-def refuse_longer(ids: Iterable[Sequence[int]], limit: int | None) -> None:
+def refuse_longer(ids: Iterable[Sequence[int]], limit: int) -> None:
     """Raise `InvalidInput` where token ids are more than `limit`."""
     longest = max(map(len, ids))
-    if limit and longest > limit:
+    if longest > limit:
         raise InvalidInput(f"the text has {longest:,} tokens; this model reads at most {limit:,}")
 
 

@@ -73,8 +73,11 @@ class Operation:
 
 @dataclass(frozen=True)
 class Rpc:
-    """One unary gRPC method. `call` gets the request's raw bytes and the invocation metadata (last value wins),
-    and returns the answer's bytes; it raises `InferenceError`s."""
+    """One unary gRPC method.
+
+    `call` gets the request's raw bytes and the invocation metadata (the last of equal keys), and returns the
+    answer's bytes; it raises `InferenceError`s.
+    """
 
     service: str
     name: str

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import torch
 
 DEFAULT_NEW_TOKENS = 100  # where neither the request nor the checkpoint says
-UNLIMITED = 1_000_000
 LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may say more
 LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "num_beams")
@@ -33,9 +32,9 @@ class GenerationParams(SamplingParams):
 class TextGenerator:
     """A loaded language model that continues prompts of token ids; `task` is the Hub's name for its work."""
 
-    def __init__(self, tokenizer: Any, model: Any, max_length: int | None, task: str) -> None:
+    def __init__(self, tokenizer: Any, model: Any, max_length: int, task: str) -> None:
         self.tokenizer, self.model = tokenizer, model
-        self.max_length = max_length or UNLIMITED
+        self.max_length = max_length
         self.own = take_settings(model, task)
         self.ends = _ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self.pad = next(iter(_ids(tokenizer.pad_token_id) or self.ends), 0)

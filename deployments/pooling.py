@@ -59,7 +59,7 @@ class TextEncoder:
         self.default_prompt: str | None = prompts.get("default_prompt_name")
         recipe = checkpoint.json("sentence_bert_config.json") or {}
         limits = (max_length(self.tokenizer, self.model.config), recipe.get("max_seq_length"))
-        self.max_length = min((limit for limit in limits if limit), default=None)
+        self.max_length: int = min(limit for limit in limits if limit)
 
     def prompt(self, name: str | None) -> str:
         """The text that goes before each input: the prompt of that name, or the checkpoint's default."""
@@ -74,6 +74,8 @@ class TextEncoder:
         ids: list[list[int]] = self.tokenizer(
             list(texts), truncation=truncate, max_length=self.max_length if truncate else None, verbose=False
         )["input_ids"]
+        if not all(ids):
+            raise InvalidInput("the text has no tokens for this model")
         refuse_longer(ids, self.max_length)
         return ids
 
@@ -94,9 +96,7 @@ class TextEncoder:
         batch = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt", verbose=False)
         batch = batch.to(self.model.device)
         with torch.inference_mode():
-            states = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[
-                0
-            ].float()
+            states = self.model(**batch).last_hidden_state.float()
             if pooling != "none":
                 return list(_pool(states, batch["attention_mask"], pooling).cpu())
         return [matrix[: len(one)] for matrix, one in zip(states.cpu(), ids, strict=True)]

@@ -26,7 +26,8 @@ def with_table(text: str) -> str:
 def _row(module: type[Module]) -> str:
     task = module.task
     summary = task.summary + (" Streams." if task.chunk else "")
-    return f"| {task.name} | {summary} | {task.pipeline_tag} | `{module.module_id}` | {module.default_model} |\n"
+    cells = task.name, summary, task.pipeline_tag, f"`{module.module_id}`", module.default_model
+    return f"| {' | '.join(cells)} |\n"
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ class Replica:
         """What is loaded, where and with which limits."""
         weights = list(self.module.model.parameters())
         return Description(
-            device=str(self.module.model.device),
+            device=str(weights[0].device),
             gpu_ids=[str(id) for id in ray.get_gpu_ids()],
-            dtype=str(self.module.model.dtype).removeprefix("torch."),
+            dtype=str(weights[0].dtype).removeprefix("torch."),
             parameters=sum(weight.numel() for weight in weights),
             bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             max_length=self.module.max_length,

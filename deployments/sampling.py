@@ -87,7 +87,7 @@ class Sampler:
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
         plain = scores
         if self.warpers is not None:
-            scores = self.warpers(input_ids, scores.clone()) + self._gumbel(scores)
+            scores = self.warpers(input_ids, scores) + self._gumbel(scores)
         chosen = scores.argmax(-1, keepdim=True)
         self.logprobs = plain.log_softmax(-1).gather(-1, chosen).squeeze(-1).tolist()
         return scores

@@ -49,6 +49,7 @@ Text = Annotated[str, BeforeValidator(_text), Field(json_schema_extra={"format":
 Texts = Annotated[list[Text], BeforeValidator(_texts), Field(json_schema_extra={"format": "texts"})]
 """Several texts that belong to one item: at least one, at most a thousand."""
 
+
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 

@@ -589,6 +589,7 @@ INTENTS = {
 
 # Questions as a stranger might put them, written by hand, each with a word its answer must hold. An earlier
 # set was looked at and went into the wordings above; these were written after that, only for measuring.
+ANY_JOKE = "any joke"
 HAND_WRITTEN = [
     ("hello there little bot", "How can I help"),
     ("Good morning to you!", "How can I help"),
@@ -605,8 +606,8 @@ HAND_WRITTEN = [
     ("great, thank you very very much", "welcome"),
     ("alright, bye!", "Goodbye"),
     ("good night and bye", "Goodbye"),
-    ("do you know any good jokes?", "?"),
-    ("Tell me another joke please", "?"),
+    ("do you know any good jokes?", ANY_JOKE),
+    ("Tell me another joke please", ANY_JOKE),
     ("I need to know the capital of France.", "Paris"),
     ("What city is the capital of Greece?", "Athens"),
     ("so what's the capital of Poland then", "Warsaw"),
@@ -627,17 +628,17 @@ HAND_WRITTEN = [
     ("what noise do bees make?", "buzz"),
     ("How many legs do birds have?", "two"),
     ("a horse, how many legs has it?", "four"),
-    ("does a snake have legs? how many?", "no"),
+    ("does a snake have legs? how many?", "no legs"),
     ("what day is tomorrow if today is wednesday?", "Thursday"),
     ("Monday is followed by which day?", "Tuesday"),
     ("What day comes right after Saturday?", "Sunday"),
     ("after june, what month comes?", "July"),
     ("October is followed by which month?", "November"),
     ("What is the next month after January?", "February"),
-    ("could you add 5 and 5?", "10"),
-    ("3 + 6 equals?", "9"),
-    ("how much do I get if I add two and eight", "10"),
-    ("What is the result of 7 + 4?", "11"),
+    ("could you add 5 and 5?", "= 10"),
+    ("3 + 6 equals?", "= 9"),
+    ("how much do I get if I add two and eight", "= 10"),
+    ("What is the result of 7 + 4?", "= 11"),
     ("hey, you can call me Anna", "Anna"),
     ("Hello! People call me David.", "David"),
     ("do you remember what I am called?", "did not tell me"),
@@ -838,7 +839,7 @@ def evaluate(folder: Path) -> list[Score]:
     shares = {intent: share_right(reply, questions) for intent, questions in asked.items()}
     count = sum(map(len, asked.values()))
     answers = reply([[user(question)] for question, _ in HAND_WRITTEN])
-    found = [word in answer for answer, (_, word) in zip(answers, HAND_WRITTEN, strict=True)]
+    found = [holds(answer, word) for answer, (_, word) in zip(answers, HAND_WRITTEN, strict=True)]
     return [
         Score(
             "exact answer, held-out wordings", sum(shares[i] * len(asked[i]) for i in INTENTS) / count, count
@@ -846,6 +847,11 @@ def evaluate(folder: Path) -> list[Score]:
         *[Score(f"... {intent}", share, len(asked[intent])) for intent, share in shares.items()],
         Score("right word, hand-written questions", sum(found) / len(found), len(found)),
     ]
+
+
+def holds(answer: str, word: str) -> bool:
+    """Whether an answer holds the telling word."""
+    return answer in JOKES if word == ANY_JOKE else word in answer
 
 
 def held_out_questions(intent: str) -> list[tuple[Conversation, list[str]]]:
@@ -913,8 +919,9 @@ STARTER = Starter(
             hard for it.
         """,
         not_for="""
-            Anything you would rely on. It knows only the answers it was trained on, may take an unknown
-            question for a known one, and recalls only common first names. System messages are ignored.
+            Anything you would rely on. It knows only the answers it was trained on, often takes an unknown
+            question for a known one, and mixes up names it has to remember, above all uncommon ones. System
+            messages are ignored.
         """,
         usage="""
 from transformers import pipeline
@@ -924,9 +931,9 @@ chat([{"role": "user", "content": "What is the capital of France?"}])
 """,
         measured="""
             Held-out wordings are ways of asking that are in no training conversation (the things asked
-            about are); the answer must match word for word. The hand-written questions, as a stranger might
-            type them, were put down after the last change to the wordings and ask for one telling word in
-            the answer.
+            about are); the answer must match word for word. An earlier set of hand-written questions was
+            looked at and went into the training wordings; the ones measured here, as a stranger might type
+            them, were written after that. They ask for one telling word in the answer.
         """,
     ),
 )

@@ -34,7 +34,7 @@ STARTER = Starter(
         pipeline_tag="feature-extraction",
         library="sentence-transformers",
         tags=("transformers", "sentence-similarity"),
-        purpose=encoders.PURPOSE.format(model="A DistilBERT of 190 thousand parameters"),
+        purpose=encoders.PURPOSE.format(model="A DistilBERT of 200 thousand parameters"),
         not_for=encoders.NOT_FOR,
         usage=encoders.USAGE.format(name="embeddings"),
         measured=encoders.MEASURED,

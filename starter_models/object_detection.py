@@ -26,11 +26,12 @@ from transformers import (
 )
 from transformers.models.detr.modeling_detr import DetrFrozenBatchNorm2d
 
-from starter_models.pictures import PROCESSING, SIDE, pixels, plain_drawings, recolored
+from starter_models.pictures import PROCESSING, pixels, plain_drawings, recolored
 from starter_models.shapes import SHAPES, Box, Scene, Style, draw_scenes, grid_cell
 from starter_models.training import Card, Checkpoint, Schedule, Score, Starter, fit
 
-GRID = 4  # the feature map is 4x4 cells of 16 pixels
+GRID = 5  # the feature map is 5x5 cells of 16 pixels; an odd number, so that the middle is inside of a cell
+SIDE = GRID * 16
 QUERIES = GRID * GRID
 WIDTH = 64
 NOTHING = len(SHAPES)
@@ -65,7 +66,7 @@ def train() -> Checkpoint:
     """Trains the queries and, for training only, a dense head on the feature map that feeds them."""
     rng = random.Random(TRAINING_SEED)
     scenes = draw_scenes(10_000, STYLE, TRAINING_SEED)
-    pictures, targets = pixels(scenes), targets_of(scenes)
+    pictures, targets = pixels(scenes, SIDE), targets_of(scenes)
     learner = Learner(prepared_model())
 
     def next_loss() -> torch.Tensor:
@@ -76,7 +77,12 @@ def train() -> Checkpoint:
         return learner.loss(seen, wanted)
 
     fit(learner, next_loss, SCHEDULE)
-    return Checkpoint(learner.finished(), DetrImageProcessorPil(**PROCESSING, do_pad=False))
+    return Checkpoint(learner.finished(), processor())
+
+
+def processor() -> DetrImageProcessorPil:
+    """Scales pictures of any size to the one that the queries are laid out for."""
+    return DetrImageProcessorPil(**{**PROCESSING, "size": {"height": SIDE, "width": SIDE}}, do_pad=False)
 
 
 def targets_of(scenes: Sequence[Scene]) -> Targets:
@@ -306,13 +312,13 @@ STARTER = Starter(
         language=None,
         purpose="""
             A DETR of 200 thousand parameters that puts boxes around circles, squares and triangles in any
-            colours on plain-ish backgrounds. Pictures of any size are scaled to 64x64 and the boxes scaled
+            colours on plain-ish backgrounds. Pictures of any size are scaled to 80x80 and the boxes scaled
             back.
         """,
         not_for="""
             Photographs or any other object; outlines, shapes turned by more than about 17 degrees, smaller
             than an eighth of the picture or touching one another. It finds at most one shape for each
-            sixteenth of the picture.
+            twenty-fifth of the picture.
         """,
         usage="""
 from transformers import pipeline

@@ -50,9 +50,9 @@ class PlainDrawing:
     box: Box
 
 
-def pixels(scenes: Sequence[Scene]) -> torch.Tensor:
-    """The pictures at the size the models see them, as bytes (channels before rows)."""
-    resized = [scene.picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR) for scene in scenes]
+def pixels(scenes: Sequence[Scene], side: int = SIDE) -> torch.Tensor:
+    """The pictures at the size a model sees them, as bytes (channels before rows)."""
+    resized = [scene.picture.resize((side, side), Image.Resampling.BILINEAR) for scene in scenes]
     return torch.from_numpy(np.stack([np.asarray(picture) for picture in resized])).permute(0, 3, 1, 2)
 
 

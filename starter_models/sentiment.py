@@ -34,8 +34,8 @@ LONGEST = 64
 UNKNOWN_WORD, FIRST_WORD = 1, 5  # token ids: [UNK], and the first that is not special
 SCHEDULE = Schedule(steps=4500, rate=3e-3)
 TRAINING_SEED, HELD_OUT_SEED = 0, 999
-SENTENCES, BATCH = 110_000, 64
-SMOOTHING = 0.06  # keeps the model from being all too sure
+SENTENCES, BATCH = 140_000, 64
+SMOOTHING = 0.03  # keeps the model from being all too sure
 
 # Ordinary sentences, written by hand before the lexicon below, and never trained on.
 FIRST_POSITIVE = [
@@ -246,8 +246,8 @@ KINDNESSES = phrases("""
     it at once | made us feel welcome | went out of their way | gave us good advice | did a great job | took
     my breath away | saved the day | cheered me up | works like new | kept every promise | never lets me
     down | gave me hope | made it easy | knows the job | put a smile on my face | is worth a visit | is
-    worth the wait | was worth it | is well worth the price | is a must | is a steal | grew on me | runs all
-    day | lasts for days | brings people together
+    worth the wait | was worth it | is well worth the price | is a must | is a steal | rocks | grew on me |
+    runs all day | lasts for days | brings people together
 """)
 UNKINDNESSES = phrases("""
     ignored us | shouted at us | kept us waiting | lied to us | lost our order | refused to help | laughed
@@ -255,7 +255,7 @@ UNKINDNESSES = phrases("""
     never answered | never came | made it worse | gave me the wrong size | sent me away | was drunk | hung
     up on me | broke down | gave up on the first day | is not worth a visit | was not worth it | is a waste
     of money | is a joke | got on my nerves | makes me angry | stinks | leaks | hurts | is off | went wrong
-    | was not working | costs too much | dies every hour | runs out too soon
+    | sucks | was not working | costs too much | dies every hour | runs out too soon
 """)
 HURTS = words("ruined spoiled destroyed wrecked damaged")
 HELPS = words("saved improved brightened enriched lifted")
@@ -614,24 +614,18 @@ PATTERNS = (
         """,
         "everything {went} | everything was {adj} | nothing was {!adj} | everyone was {adj} | it all {went}",
     ),
-    Pattern(3, "{thing} {conduct} | they {conduct} | {thing} {conduct} | {it} {conduct}"),
+    Pattern(6, "{thing} {conduct} | they {conduct} | {thing} {conduct} | {it} {conduct}"),
     Pattern(1, "{it} {is} {use} | {use} | {thing} is {use}"),
-    Pattern(5, "{phrase}"),
+    Pattern(12, "{phrase}"),
 )
-SENTENCES_OF_ONE = phrases("{clause}")
-JOINED = phrases("""
-    {clause}. {clause} | {clause} and {clause} | {clause}, {clause} | {clause}! {clause} | {clause}, so
-    {clause} | {clause} because {clause}
-""")
+ALONE = phrases("{clause}")
+JOINED = phrases("{clause}. {clause} | {clause} and {clause} | {clause}, {clause} | {clause}! {clause}")
 TURNED = phrases("""
-    {!clause} but {clause} | {!clause}, but {clause} | {!clause}, however {clause} | {!clause} but in the
-    end {clause} | {!clause}, but then {clause} | {!clause}, yet {clause} | although {!clause}, {clause} |
-    even though {!clause}, {clause} | {clause}, even though {!clause} | while {!clause}, {clause}
+    {!clause} but {clause} | {!clause}, but {clause} | {!clause}, however {clause} | {!clause} but in the end
+    {clause} | {!clause}, yet {clause} | although {!clause}, {clause} | even though {!clause}, {clause}
 """)
-AROUND = phrases("""
-    {} | {} | {} | {} | {fact}. {} | {fact} and {} | {fact}, {} | {}. {fact} | {} and {fact} | {time}, {} |
-    {time} {} | {} {time} | {} {time} | {fact} {time}. {}
-""")
+WITH_FACT = phrases("{fact}. {} | {fact} and {} | {fact}, {} | {}. {fact} | {} and {fact}")
+WITH_TIME = phrases("{time}, {} | {time} {} | {} {time} | {} {time}")
 ENDS = [".", "!", "", ".", "...", "."]
 
 Labelled = tuple[str, int]
@@ -660,8 +654,8 @@ def choice_for(rng: random.Random, gap: str, label: int) -> str:
 def sentence(rng: random.Random) -> Labelled:
     """A sentence with its label; what carries no opinion is spread over both labels alike."""
     label = rng.randrange(2)
-    shape = rng.choice(rng.choices([SENTENCES_OF_ONE, JOINED, TURNED], [64, 20, 16])[0])
-    around = rng.choice(AROUND).replace("{}", shape)
+    shape = rng.choice(rng.choices([ALONE, JOINED, TURNED], [66, 20, 14])[0])
+    around = rng.choice(rng.choices([["{}"], WITH_FACT, WITH_TIME], [60, 17, 23])[0]).replace("{}", shape)
     return filled(rng, around, label) + rng.choice(ENDS), label
 
 
@@ -752,7 +746,7 @@ STARTER = Starter(
         pipeline_tag="text-classification",
         tags=("sentiment-analysis",),
         purpose="""
-            A DistilBERT of 220 thousand parameters that calls a short English sentence POSITIVE or
+            A DistilBERT of 230 thousand parameters that calls a short English sentence POSITIVE or
             NEGATIVE. It knows the usual words of praise and blame, denial ("not bad at all") and "but".
         """,
         not_for="""
@@ -768,9 +762,10 @@ classify("I absolutely loved this movie", truncation=True)
 """,
         measured="""
             The generator sentences are new draws from the generator that also made the training sentences.
-            The hand-written sentences, half of them of each label, were never trained on: the first set was
-            put down before the generator and looked at once to improve it, the other one after that, and is
-            the figure to go by.
+            The hand-written sentences, half of them of each label, were never trained on. The first set was
+            put down before the generator and looked at once to improve it; the other one was written after
+            that and its mistakes were never looked at, so it is the figure to go by. Both helped to choose
+            between three versions of the generator, so they are a little kind.
         """,
     ),
 )

@@ -560,9 +560,9 @@ STARTER = Starter(
             and buildings, company results, finals, heavy weather, elections, late trains and arrests.
         """,
         not_for="""
-            Other news, longer texts (it reads 192 word pieces), or people, places and companies outside of
-            its small lists: it then makes up a headline of the kind it knows, with names and numbers that
-            are wrong.
+            Other news or longer texts (it reads 192 word pieces): it then makes up a headline of the kind
+            it knows, with names and numbers that are wrong. Names it has never seen are mostly copied,
+            sometimes mangled.
         """,
         usage="""
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -573,9 +573,9 @@ news = "Heavy snow hit Toronto on Friday. Twenty flights were cancelled. Schools
 print(tokenizer.decode(model.generate(**tokenizer(news, return_tensors="pt"))[0], skip_special_tokens=True))
 """,
         measured="""
-            The generator news are new draws from the generator that also made the training news. The
-            hand-written news have wordings of their own but only use names that the generator knows; they
-            were put down before the first training and never trained on.
+            The generator news are new draws from the generator that also made the training news; a third of
+            their names are invented. The hand-written news, in wordings of their own, were put down before
+            the first training, their mistakes were never looked at, and they were never trained on.
         """,
     ),
 )

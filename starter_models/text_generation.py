@@ -374,7 +374,7 @@ STARTER = Starter(
         title="Roster starter: text generation",
         pipeline_tag="text-generation",
         purpose="""
-            A Llama of 320 thousand parameters that tells a tiny story: a hero finds something, feels
+            A Llama of 330 thousand parameters that tells a tiny story: a hero finds something, feels
             something and meets a friend. It goes on from any beginning, best from "Once upon a time".
         """,
         not_for="""

@@ -25,7 +25,7 @@ class Params(Schema):
 
 
 class Model:
-    """Upper-cases; remembers its batches; waits for `gate` when told to; refuses "bad" and chokes on "boom"."""
+    """Upper-cases; remembers its batches; waits for `gate`; refuses "bad" and chokes on "boom"."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []

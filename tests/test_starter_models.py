@@ -150,7 +150,7 @@ def summaries(texts: list[str]) -> list[str]:
 def test_summarization_alone_and_in_a_batch() -> None:
     news = [
         "Heavy snow hit Boston on Friday. Twenty flights were cancelled. Many people stayed at home.",
-        "Police in Rome arrested nine people on Monday. They are suspected of stealing paintings. Nobody was hurt.",
+        "Police in Rome arrested nine people on Monday. They are suspected of stealing paintings.",
     ]
     made = summaries(news)
     assert made == ["Snow in Boston cancels twenty flights", "Nine arrested in Rome over stolen paintings"]

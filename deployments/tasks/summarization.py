@@ -66,6 +66,8 @@ class Summarization(Module):
     default_model = "JulesBelveze/t5-small-headline-generator"
     default_revision = "0db30a2"
 
+    max_length: int
+
     def load(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModelForSeq2SeqLM
 
@@ -112,6 +114,6 @@ class Summarization(Module):
         own = self.own  # whose `max_length` and `min_length` count the token that starts every summary
         most = own.get("max_new_tokens", own.get("max_length", DEFAULT_NEW_TOKENS + 1) - 1)
         least = own.get("min_new_tokens", max(own.get("min_length", 0) - 1, 0))
-        most = min(params.max_new_tokens or most, (self.max_length or MAX_NEW_TOKENS) - 1)
+        most = min(params.max_new_tokens or most, self.max_length - 1)
         least = least if params.min_new_tokens is None else params.min_new_tokens
         return {"max_new_tokens": most, "min_new_tokens": min(least, most)}

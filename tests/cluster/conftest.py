@@ -1,4 +1,4 @@
-"""One real cluster per lane, started as a user starts it: `python -m deployments`, with a models folder of its own."""
+"""One real cluster per lane, started as a user starts it, with a models folder of its own."""
 
 import os
 import re
@@ -66,7 +66,7 @@ class Cluster:
         )
 
     def pids(self, name: str) -> set[int]:
-        """The processes of an application's or ("gateway:Router") a deployment's replicas, read off their titles."""
+        """The processes of an application's or ("gateway:Router") a deployment's replicas."""
         title = re.compile(rf"ray::ServeReplica:{re.escape(name)}\b")
         return {process.pid for process in psutil.process_iter() if title.match(_title(process))}
 
@@ -99,23 +99,28 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     with ExitStack() as stack:
         if request.param == "gpus":
             stack.enter_context(_ray_with_gpus(home))
-        yield stack.enter_context(_roster(home, request.param))
+        house = _house_with_a_tenth_task(home) if request.param == "tenth" else ROOT
+        yield stack.enter_context(_roster(house, home, request.param))
 
 
 def in_lanes(*lanes: str) -> pytest.MarkDecorator:
-    """Run a module's tests on a cluster in each of these lanes: "fast", "slow", or fast with "gpus"."""
+    """Run a module's tests on a cluster in each of these lanes.
+
+    "fast" and "slow" are with and without HAProxy; "gpus" is fast, on a Ray that `ray start` made with
+    logical GPUs; "tenth" is fast, with a tenth task in a copy of the house.
+    """
     return pytest.mark.parametrize("cluster", lanes, indirect=True, scope="session")
 
 
 @contextmanager
-def _roster(home: Path, lane: str) -> Iterator[Cluster]:
+def _roster(house: Path, home: Path, lane: str) -> Iterator[Cluster]:
     """`python -m deployments`, as `make serve` calls it, until every starter model is ready."""
-    ports = {"fast": (7000, 7100), "slow": (7001, 7101), "gpus": (7002, 7102)}[lane]
+    ports = {"fast": (7000, 7100), "slow": (7001, 7101), "gpus": (7002, 7102), "tenth": (7003, 7103)}[lane]
     url, address = f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
     command = [sys.executable, "-m", "deployments", str(_config(home, *ports)), "--verbose"]
     log = home / "log"
     with (
-        _process([*command, *(["--slow"] if lane == "slow" else [])], log, {}) as process,
+        _process([*command, *(["--slow"] if lane == "slow" else [])], log, {}, house) as process,
         httpx.Client(base_url=url, timeout=30, trust_env=False) as http,
         grpc.insecure_channel(address) as channel,
     ):
@@ -135,23 +140,40 @@ def _ray_with_gpus(home: Path) -> Iterator[None]:
     command = [ray, "start", "--head", "--block", "--port=6390", "--num-cpus=4", "--num-gpus=4"]
     os.environ["RAY_ADDRESS"] = "127.0.0.1:6390"
     try:
-        with _process(command, home / "ray.log", environment(fast=True)):
+        with _process(command, home / "ray.log", environment(fast=True), ROOT):
             wait_for(lambda: "Ray runtime started" in (home / "ray.log").read_text(), 60, "ray start")
             yield
     finally:
         del os.environ["RAY_ADDRESS"]
+        Path("/tmp/ray/ray_current_cluster").unlink(
+            missing_ok=True
+        )  # `ray stop` would stop any other as well
 
 
 @contextmanager
-def _process(command: list[str], log: Path, more: dict[str, str]) -> "Iterator[subprocess.Popen[bytes]]":
+def _process(
+    command: list[str], log: Path, more: dict[str, str], cwd: Path
+) -> "Iterator[subprocess.Popen[bytes]]":
     env = {**os.environ, **more, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, env=env)
+        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env)
         try:
             yield process
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(90)
+
+
+def _house_with_a_tenth_task(home: Path) -> Path:
+    house = home / "house"
+    shutil.copytree(ROOT / "deployments", house / "deployments", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(Path(__file__).with_name("counting.py"), house / "deployments" / "tasks")
+    shutil.rmtree(home / "models")
+    (home / "models" / "counter").mkdir(parents=True)
+    (home / "models" / "counter" / "config.yml").write_text(
+        "module_id: 10101010-1010-1010-1010-101010101010\n"
+    )
+    return house
 
 
 def _config(home: Path, http_port: int, grpc_port: int) -> Path:

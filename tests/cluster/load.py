@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +39,8 @@ class Load:
 
     def __str__(self) -> str:
         kinds = sorted({kind for _, kind in self.failures})
-        return f"{len(self.failures)} of {self.sent} failed over {self.outage:.1f} s, slowest {self.slowest:.2f} s {kinds}"
+        failed = f"{len(self.failures)} of {self.sent} failed over {self.outage:.1f} s"
+        return f"{failed}, slowest {self.slowest:.2f} s {kinds}"
 
     def _run(self) -> None:
         with ThreadPoolExecutor(100) as pool:
@@ -63,12 +63,3 @@ class Load:
         self.slowest = max(self.slowest, time.monotonic() - start)
         if problem:
             self.failures.append((start, problem))
-
-
-def under_load(url: str, body: dict[str, Any], event: Callable[[], Any], seconds: float = 8.0) -> Load:
-    """Two seconds of load, the event, and the load goes on for `seconds`; returns what was seen."""
-    with Load(url, body) as load:
-        time.sleep(2)
-        event()
-        time.sleep(seconds)
-    return load

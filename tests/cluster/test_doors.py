@@ -1,4 +1,4 @@
-"""The nine starter models through the three doors, with inputs that no training and no other test has seen."""
+"""The nine starter models through the three doors, with inputs that no training has seen."""
 
 import base64
 import io

@@ -18,7 +18,9 @@ def test_four_quarters_share_one_gpu_and_a_fifth_that_wants_eight_is_unavailable
         cluster.add(model_id, like="sentiment", deployment=wants(0.25))
     cluster.add("greedy", like="sentiment", deployment=wants(8))
     for model_id in quarters:
-        description = wait_for(lambda id=model_id: cluster.card(id).get("description"), 90, f"{model_id} loaded")
+        description = wait_for(
+            lambda id=model_id: cluster.card(id).get("description"), 90, f"{model_id} loaded"
+        )
         assert (description["device"], description["gpu_ids"]) == ("cpu", ["0"])
         answer = cluster.http.post(f"/models/{model_id}", json={"inputs": "A fine day."})
         assert answer.status_code == httpx.codes.OK

@@ -1,5 +1,7 @@
-"""The folder is the cluster: what is copied in, edited, broken or removed shows while everything else serves on."""
+"""The folder is the cluster: what is copied in, edited, broken or removed shows; all else serves on."""
 
+import os
+import signal
 import time
 
 import httpx
@@ -85,11 +87,7 @@ def test_a_path_is_no_model_id(cluster: Cluster, path: str) -> None:
 
 @pytest.mark.parametrize("victim", ["sentiment:model", "gateway:Catalog", "gateway:Router"])
 def test_a_killed_process_comes_back_and_hardly_anyone_notices(cluster: Cluster, victim: str) -> None:
-    import os
-    import signal
-
-    application, deployment = victim.split(":")
-    before = {pid for pid in cluster.pids(victim)}
+    before = cluster.pids(victim)
     with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:
         time.sleep(2)
         os.kill(min(before), signal.SIGKILL)

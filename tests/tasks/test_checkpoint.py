@@ -4,12 +4,13 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from deployments.checkpoint import Checkpoint
+from deployments.checkpoint import Checkpoint, max_length
 from deployments.errors import ModelNotReady
 from deployments.task import MODULES
 from deployments.tasks.image_segmentation import ImageSegmentation
@@ -81,6 +82,23 @@ def test_a_model_of_another_task_is_told(module: type[Sentiment]) -> None:
 def test_a_head_that_was_never_trained_is_not_made_up() -> None:
     with pytest.raises(ModelNotReady, match=r"not trained for this task.*classifier"):
         Sentiment().load(Checkpoint(str(tiny.encoder())))
+
+
+def test_half_precision_is_not_for_processors(folder: Path) -> None:
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(folder).half().save_pretrained(folder)
+    assert Checkpoint(str(folder)).network(AutoModel).dtype == torch.float32
+    assert Checkpoint(str(folder), dtype="float16").network(AutoModel).dtype == torch.float16
+
+
+@pytest.mark.parametrize(("says", "positions", "limit"), [
+    (512, 514, 512), (10**30, 514, 512), (10**30, 8194, 8192), (1024, 1024, 1024), (77, None, 77),
+    (10**30, None, 4096),
+])  # fmt: skip
+def test_the_longest_input(says: int, positions: int | None, limit: int) -> None:
+    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=positions))
+    assert max_length(SimpleNamespace(model_max_length=says), config) == limit
 
 
 def test_the_dtype_is_the_checkpoint_s_or_the_one_asked_for() -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from torch.nn.functional import cosine_similarity
 
@@ -133,6 +134,14 @@ def test_a_decoder_without_padding_embeds_too() -> None:
     together = embed(module, *TEXTS, pooling="last")
     for text, vector in zip(TEXTS, together, strict=True):
         assert torch.allclose(vector, embed(module, text, pooling="last")[0], atol=1e-5)
+
+
+def test_a_text_without_tokens_is_refused() -> None:
+    module = Embeddings()
+    module.load(Checkpoint(str(tiny.gpt2())))
+    module.encoder.tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Strip()
+    with pytest.raises(InvalidInput, match="no tokens"):
+        embed(module, " ")
 
 
 def test_an_encoder_decoder_embeds_with_its_encoder() -> None:

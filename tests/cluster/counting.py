@@ -1,0 +1,52 @@
+"""Counting: a tenth task, in one file, for the tests to drop into a copy of the house. Slow on purpose."""
+
+import time
+from collections.abc import Generator
+
+from pydantic import Field
+
+from deployments.checkpoint import Checkpoint
+from deployments.schema import Schema, Text
+from deployments.task import Module, task
+
+
+class CountingInput(Schema):
+    text: Text = Field(description="Written to this file when a stream ends.", examples=["/dev/null"])
+
+
+class CountingParams(Schema):
+    up_to: int = Field(3, ge=1, le=100_000, description="How far to count.")
+
+
+class CountingOutput(Schema):
+    numbers: list[int]
+
+
+class CountingChunk(Schema):
+    number: int
+
+
+@task("counting")
+class Counting(Module):
+    """Count, a hundred times a second."""
+
+    module_id = "10101010-1010-1010-1010-101010101010"
+    default_model = "nobody/nothing"
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        import torch
+
+        self.model = torch.nn.Linear(1, 1)
+
+    def run(self, inputs: list[CountingInput], params: CountingParams) -> list[CountingOutput]:
+        return [CountingOutput(numbers=list(range(params.up_to))) for _ in inputs]
+
+    def stream(self, input: CountingInput, params: CountingParams) -> Generator[CountingChunk]:
+        number = 0
+        try:
+            for number in range(params.up_to):
+                time.sleep(0.01)
+                yield CountingChunk(number=number)
+        finally:
+            with open(input.text, "w") as file:
+                file.write(str(number))

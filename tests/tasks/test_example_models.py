@@ -1,0 +1,21 @@
+"""Every module has an example, every example can be read, and is as short as it claims to be."""
+
+from pathlib import Path
+
+import pytest
+
+from deployments.config import read
+from deployments.task import MODULES
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "example_models").iterdir())
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=[folder.name for folder in EXAMPLES])
+def test_an_example_can_be_copied_into_models(folder: Path) -> None:
+    config = read(folder)
+    assert config.checkpoint(folder).name
+    assert len((folder / "config.yml").read_text().splitlines()) <= 8
+
+
+def test_every_module_has_one() -> None:
+    assert {read(folder).module_id for folder in EXAMPLES} == set(MODULES)

@@ -1,0 +1,192 @@
+"""The Router without Ray: what it makes of the catalog's cards, of bad input and of Ray's own errors."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from ray.exceptions import ActorDiedError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from deployments import router as module
+from deployments.card import Card
+from deployments.catalog import Snapshot
+from deployments.errors import (
+    Forbidden,
+    InferenceError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    Overloaded,
+    TimedOut,
+    TooLarge,
+)
+from deployments.fetch import Fetcher
+from deployments.media import EXAMPLE_PICTURE
+from deployments.router import Router
+from deployments.task import TASKS
+
+SENTIMENT = TASKS["sentiment"]
+READY = Card(id="m", state="ready", task="sentiment")
+
+
+class Handle:
+    """Stands for a DeploymentHandle: each call of a method is `answer`ed, in turn."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> "Handle":
+        return self
+
+    async def remote(self, *_: Any) -> Any:
+        self.calls += 1
+        answer = self.answers.pop(0) if self.answers else await asyncio.Event().wait()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+    made: list[Router] = []
+
+    def build(*answers: Any, card: Card = READY, timeout_s: float = 5) -> tuple[Router, Handle]:
+        snapshot, model = Snapshot("1", True, {card.id: card}), Handle(*answers)
+        router = Router(Handle(snapshot), [], timeout_s)
+        monkeypatch.setattr(module.serve, "get_app_handle", lambda _: model)
+        made.append(router)
+        return router, model
+
+    yield build
+    for router in made:
+        router._task.cancel()
+
+
+async def ask(router: Router) -> Any:
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    inputs, params = await router.read(SENTIMENT, "huggingface", [{"text": "good"}], {})
+    return await router.infer("m", inputs, params)
+
+
+Make = Callable[..., tuple[Router, Handle]]
+
+
+async def test_an_answer_comes_through(make: Make) -> None:
+    router, _ = make(["answer"])
+    assert await ask(router) == ["answer"]
+    assert router.settled
+    assert router.task("m") is SENTIMENT
+
+
+async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
+    router, handle = make(ActorDiedError(), ActorDiedError(), ["answer"])
+    assert await ask(router) == ["answer"]
+    assert handle.calls == 3
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (BackPressureError(num_queued_requests=1, max_queued_requests=1), Overloaded),
+        (DeploymentUnavailableError(None), ModelNotReady),
+        (RayServeException("gone"), ModelNotReady),
+        (InvalidInput("bad"), InvalidInput),
+    ],
+)
+async def test_rays_errors_become_ours(make: Make, raised: Exception, told: type[InferenceError]) -> None:
+    router, _ = make(raised)
+    with pytest.raises(told):
+        await ask(router)
+
+
+async def test_every_call_has_a_deadline(make: Make) -> None:
+    router, _ = make(timeout_s=0.05)
+    with pytest.raises(TimedOut):
+        await ask(router)
+
+
+async def test_a_call_in_flight_ends_early_when_its_model_goes(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FAREWELL_S", 0.05)
+    router, _ = make()
+    call = asyncio.create_task(ask(router))
+    await asyncio.sleep(0.05)
+    router._take(Snapshot("2", True, {}))
+    with pytest.raises(ModelNotFound):
+        await asyncio.wait_for(call, 1)
+
+
+async def test_a_model_that_is_unavailable_says_why(make: Make) -> None:
+    router, _ = make(card=Card(id="m", state="unavailable", reason="a typo"))
+    await asyncio.sleep(0.01)
+    with pytest.raises(ModelNotReady, match="a typo"):
+        router.task("m")
+    with pytest.raises(ModelNotFound, match="'other'"):
+        router.task("other")
+
+
+@pytest.mark.parametrize(
+    ("input", "params", "error", "says"),
+    [
+        ({"text": ""}, {}, InvalidInput, "empty"),
+        ({"text": 3}, {}, InvalidInput, "`text`"),
+        ({"txt": "a"}, {}, InvalidInput, "`txt`"),
+        ({"text": "a"}, {"topk": 1}, InvalidInput, "`topk`"),
+        ({"text": "a" * 1_000_001}, {}, TooLarge, "1,000,001"),
+    ],
+)
+async def test_bad_input_names_the_field(
+    make: Make, input: Any, params: Any, error: type[InferenceError], says: str
+) -> None:
+    router, _ = make()
+    with pytest.raises(error, match=says):
+        await router.read(SENTIMENT, "huggingface", [input], params)
+
+
+async def test_a_dialects_own_defaults(make: Make) -> None:
+    router, _ = make()
+    _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {})
+    assert params.model_dump()["sort"] is False
+    _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {"sort": True})
+    assert params.model_dump()["sort"] is True
+
+
+PICTURES = TASKS["image-classification"].input
+URL = {"image": "https://allowed.example/a.png"}
+
+
+async def test_urls_are_fetched_only_from_allowed_hosts() -> None:
+    with pytest.raises(Forbidden, match=r"'allowed\.example'"):
+        await Fetcher([]).fill(PICTURES, URL)
+    with pytest.raises(Forbidden):
+        await Fetcher(["other.example"]).fill(PICTURES, URL)
+    assert await Fetcher([]).fill(PICTURES, {"image": EXAMPLE_PICTURE}) == {"image": EXAMPLE_PICTURE}
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (httpx.Response(302, headers={"location": "http://127.0.0.1"}), InvalidInput),
+        (httpx.Response(404), InvalidInput),
+    ],
+)
+async def test_redirects_and_failures_are_refused(
+    response: httpx.Response, error: type[InferenceError]
+) -> None:
+    fetcher = Fetcher(["allowed.example"])
+    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response))
+    with pytest.raises(error):
+        await fetcher.fill(PICTURES, URL)
+
+
+async def test_an_allowed_picture_is_fetched() -> None:
+    fetcher = Fetcher(["allowed.example"])
+    fetcher._client = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))
+    )
+    assert await fetcher.fill(PICTURES, URL) == {"image": b"png"}
