@@ -34,14 +34,17 @@ NUM_CPUS = 0.05
 NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
 
 
-def bind(config: ModelConfig, folder: Path | None = None, files: str = "") -> serve.Application:
+def bind(
+    config: ModelConfig, folder: Path | None = None, files: str = "", *, surge: bool = True
+) -> serve.Application:
     """The application that serves `config`; `files` is a signature of what lies in `folder`.
 
+    Without `surge` an old replica stops before a new one starts: slower, but it needs no second GPU.
     An edit that only scales keeps the version: Serve changes the running application without loading again.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
     deployment = serve.deployment(Replica).options(
-        **options(config.deployment),
+        **{**options(config.deployment), **({} if surge else {"max_surge_percent": 0})},
         name="model",
         user_config={MARK: _mark(config, folder, files), "batching": config.batching.model_dump()},
     )

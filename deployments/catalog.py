@@ -20,7 +20,13 @@ from deployments.application import bind, mark
 from deployments.card import Card, Description
 from deployments.folders import Folder, Folders
 from deployments.ray_private import serve_details
-from deployments.status import broken_card, count_running, running_card, waiting_card
+from deployments.status import (
+    broken_card,
+    count_running,
+    lacks_room_to_surge,
+    running_card,
+    waiting_card,
+)
 
 log = logging.getLogger("ray.serve")
 
@@ -82,9 +88,10 @@ class Catalog:
             folders, {id for id, app in running.items() if app["deployments"] and id not in apps}
         )
         self._note_missing(folders, apps)
-        await self._deploy(
-            [folder for folder in folders.values() if self._is_due(folder, apps.get(folder.id))]
-        )
+        await self._deploy([folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))])
+        for id in apps.keys() & folders.keys():
+            if lacks_room_to_surge(apps[id]):
+                await asyncio.to_thread(_run, [folders[id]], surge=False)
         self._describe(apps)
         self._publish(dict(self._cards(folders, apps)))
         # Long enough after its card went that no Router sends anything to it.
@@ -165,9 +172,11 @@ class Catalog:
         changed.set()
 
 
-def _run(folders: list[Folder]) -> None:
+def _run(folders: list[Folder], surge: bool = True) -> None:
     targets = [
-        serve.RunTarget(bind(folder.config, folder.path, folder.files), folder.id, route_prefix=None)
+        serve.RunTarget(
+            bind(folder.config, folder.path, folder.files, surge=surge), folder.id, route_prefix=None
+        )
         for folder in folders
         if folder.config
     ]

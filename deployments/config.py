@@ -71,19 +71,21 @@ class ModelConfig(BaseModel):
 
     def checkpoint(self, folder: Path | None) -> Checkpoint:
         """The checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
-        name, revision = self.hf_model, self.hf_model_revision
+        name, revision, pickle = self.hf_model, self.hf_model_revision, self.allow_pickle
         if name is None and folder and (folder / "config.json").exists():
             name = str(folder)
         elif name is None:
             name, revision = self.module.default_model, revision or self.module.default_revision
+            # Some of the defaults are from before safetensors. A revision that we pinned ourselves is known.
+            pickle = pickle or (revision is not None and revision == self.module.default_revision)
         elif folder and (folder / name / "config.json").exists():
             name = str(folder / name)
         return Checkpoint(
             name,
             revision,
-            trust_remote_code=self.trust_remote_code,
-            pickle=self.allow_pickle,
             dtype=self.engine.dtype,
+            trust_remote_code=self.trust_remote_code,
+            pickle=pickle,
         )
 
 

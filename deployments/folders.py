@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,22 +35,27 @@ class Folders:
         self._last_seen: dict[str, str] = {}
 
     def scan(self) -> dict[str, Folder]:
-        """Every model's folder by its id. One still being written is as it was before, or not there."""
-        seen = {entry.name: _signature(Path(entry.path)) for entry in self._entries()}
+        """Every model's folder by its id. One still being written is as it was before, or not there.
+
+        When the models folder itself is away (a mount that is gone), all is as it was before.
+        """
+        try:
+            seen = {path.name: _signature(path) for path in self._paths()}
+        except FileNotFoundError:
+            return self._folders()
         self._known = {id: known for id, known in self._known.items() if id in seen}
         for id, signature in seen.items():
             settled = self._last_seen.get(id) == signature
             if settled and self._known.get(id, ("",))[0] != signature:
                 self._known[id] = signature, _read(self.root / id)
         self._last_seen = seen
+        return self._folders()
+
+    def _folders(self) -> dict[str, Folder]:
         return {id: folder for id, (_, folder) in self._known.items()}
 
-    def _entries(self) -> Iterator[os.DirEntry[str]]:
-        try:
-            with os.scandir(self.root) as entries:
-                yield from (entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        except FileNotFoundError:
-            return
+    def _paths(self) -> list[Path]:
+        return [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def _read(path: Path) -> Folder:

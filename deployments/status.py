@@ -42,6 +42,13 @@ def count_running(app: dict[str, Any]) -> int:
     return sum(replica["state"] == "RUNNING" for replica in replicas)
 
 
+def lacks_room_to_surge(app: dict[str, Any]) -> bool:
+    """Whether a rolling update waits for a second GPU beside the one that the old replica has."""
+    (deployment,) = app["deployments"].values()
+    waits = app["status"] == "DEPLOYING" and "to be scheduled" in deployment["message"]
+    return waits and count_running(app) > 0 and deployment["deployment_config"]["max_surge_percent"] > 0
+
+
 def last_sentence(message: str) -> str:
     """The sentence at the end of a traceback, without its class's module; a message without one as it is."""
     lines = [line for line in message.strip().splitlines() if line.strip()]

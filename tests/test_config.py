@@ -71,8 +71,11 @@ def test_both_names_of_the_revision(key: str) -> None:
 
 def test_the_defaults_revision_belongs_to_the_default_model() -> None:
     module_id = next(id for id, module in MODULES.items() if module.default_revision)
-    assert config.parse({"module_id": module_id}, "here").checkpoint(None).revision
+    default = config.parse({"module_id": module_id}, "here").checkpoint(None)
+    assert default.revision
+    assert default.pickle, "pinned by us, and maybe older than safetensors"
     assert config.parse({"module_id": module_id, "hf_model": "a/b"}, "here").checkpoint(None).revision is None
+    assert not config.parse({"module_id": module_id, "hf_model": "a/b"}, "here").checkpoint(None).pickle
 
 
 def test_a_checkpoint_in_the_folder_is_the_model(tmp_path: Path) -> None:

@@ -66,5 +66,12 @@ def test_files_and_hidden_folders_are_no_models(tmp_path: Path) -> None:
     assert folders.scan() == {}
 
 
-def test_a_missing_root_is_an_empty_one(tmp_path: Path) -> None:
+def test_a_root_that_is_away_changes_nothing(tmp_path: Path) -> None:
     assert Folders(tmp_path / "nowhere").scan() == {}
+    root = tmp_path / "models"
+    add(root, "a")
+    folders = Folders(root)
+    folders.scan()
+    before = folders.scan()
+    root.rename(tmp_path / "elsewhere")
+    assert folders.scan() == before

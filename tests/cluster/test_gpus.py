@@ -29,3 +29,17 @@ def test_four_quarters_share_one_gpu_and_a_fifth_that_wants_eight_is_unavailable
     refused = cluster.http.post("/models/greedy", json={"inputs": "A fine day."})
     assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert cluster.card("sentiment")["state"] == "ready"
+    for model_id in (*quarters, "greedy"):
+        cluster.remove(model_id)
+
+
+def test_a_model_that_has_all_gpus_is_replaced_nevertheless(cluster: Cluster) -> None:
+    cluster.add("whole", like="sentiment", deployment=wants(4))
+    cluster.wait_for_state("whole", "ready", 90)
+    (old,) = cluster.pids("whole")
+    cluster.edit("whole", engine={"dtype": "bfloat16"})
+    wait_for(
+        lambda: (cluster.card("whole").get("description") or {}).get("dtype") == "bfloat16", 120, "bfloat16"
+    )
+    assert cluster.pids("whole") and old not in cluster.pids("whole")
+    cluster.remove("whole")

@@ -98,7 +98,7 @@ async def test_behind_a_prefix(router) -> None:
     transport = httpx.ASGITransport(web.build(router, [dialect]), root_path="/roster")
     async with httpx.AsyncClient(transport=transport, base_url="http://door", verify=False) as http:
         assert '"/roster/docs/static/swagger-ui.css"' in (await http.get("/roster/docs")).text
-        answered = await http.get("/roster", headers={"accept": "text/html"})
+        answered = await http.get("/roster/", headers={"accept": "text/html"})
         assert answered.headers["location"] == "/roster/docs"
 
 
