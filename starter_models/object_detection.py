@@ -318,7 +318,8 @@ STARTER = Starter(
         not_for="""
             Photographs or any other object; outlines, shapes turned by more than about 17 degrees, smaller
             than an eighth of the picture or touching one another. It finds at most one shape for each
-            twenty-fifth of the picture.
+            twenty-fifth of the picture. Large shapes are now and
+            then boxed twice.
         """,
         usage="""
 from transformers import pipeline
