@@ -27,13 +27,15 @@ LAST_LINES = 30
 def main() -> int:
     """Run until Ctrl-C or until Serve ends; returns Serve's exit status."""
     arguments = _arguments()
+    # A shell that starts us in the background has SIGINT ignored, and a child inherits what is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with _log(arguments.verbose) as log:
         serve = _start(arguments, log)
         url = _url(arguments.config)
         threading.Thread(target=_report, args=(url, serve), daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: serve.send_signal(signal.SIGINT))
-        status = max(serve.wait(), 0)
+        status = abs(serve.wait())
         if status and not arguments.verbose:
             print(*Path(log.name).read_text(errors="replace").splitlines()[-LAST_LINES:], sep="\n")
     print("Stopped.", flush=True)

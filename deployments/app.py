@@ -47,7 +47,6 @@ def build(args: dict[str, Any]) -> serve.Application:
     )
     router = serve.deployment(serve.ingress()(Door)).options(
         name="Router",
-        num_replicas=2,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=1000,
         max_surge_percent=100,

@@ -41,6 +41,7 @@ def bind(
 
     Without `surge` an old replica stops before a new one starts: slower, but it needs no second GPU.
     An edit that only scales keeps the version: Serve changes the running application without loading again.
+    A change of Roster's own code changes every version: the models roll, one replica after the other.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
     deployment = serve.deployment(Replica).options(
@@ -59,9 +60,9 @@ def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:
 def mark(app: dict[str, Any]) -> dict[str, Any]:
     """What a running application (as Serve details it) was made from; empty if it is no model of ours."""
     for deployment in app["deployments"].values():
-        found = (deployment["deployment_config"].get("user_config") or {}).get(MARK)
-        if found:
-            return dict(found)
+        user_config = deployment["deployment_config"].get("user_config")
+        if isinstance(user_config, dict) and isinstance(user_config.get(MARK), dict):
+            return dict(user_config[MARK])
     return {}
 
 

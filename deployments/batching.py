@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from deployments.config import Batching
@@ -18,6 +19,7 @@ from deployments.errors import InferenceError
 from deployments.schema import Schema, words
 
 CHARACTERS_PER_TOKEN = 4
+MOST_COMPARED = 4096  # of those that wait: choosing among more would keep the event loop from its work
 Run = Callable[[list[Any], Any], list[Any]]
 
 
@@ -80,7 +82,9 @@ class Batcher:
 
     def _fill(self, oldest: Item) -> list[Item]:
         company = [
-            i for i in self._waiting if i is not oldest and not i.answer.done() and i.params == oldest.params
+            i
+            for i in islice(self._waiting, MOST_COMPARED)
+            if i is not oldest and not i.answer.done() and i.params == oldest.params
         ]
         company.sort(key=lambda item: abs(item.tokens - oldest.tokens))
         batch, longest = [oldest], oldest.tokens
@@ -97,7 +101,7 @@ class Batcher:
     def _results(self, inputs: list[Any], params: Any) -> list[Any]:
         """Outputs or exceptions. A batch that fails is halved, so that a bad item fails alone."""
         try:
-            outputs = self._run(inputs, params)
+            outputs = list(self._run(inputs, params))
             if len(outputs) != len(inputs):
                 raise RuntimeError(f"the module gave {len(outputs)} outputs for {len(inputs)} inputs")
         except Exception as error:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.serve.exceptions import RayServeException
 
 from deployments.application import bind, mark
 from deployments.card import Card, Description
 from deployments.folders import Folder, Folders
-from deployments.ray_private import serve_details
+from deployments.ray_private import delete, largest_shares, serve_details
 from deployments.status import (
     broken_card,
     count_running,
@@ -84,18 +85,24 @@ class Catalog:
         folders = await asyncio.to_thread(self.folders.scan)
         running = await serve_details()
         apps = {id: app for id, app in running.items() if mark(app)}
-        folders |= _taken(
-            folders, {id for id, app in running.items() if app["deployments"] and id not in apps}
-        )
+        folders |= _taken(folders, {id for id, app in running.items() if _is_anothers(app)})
         self._note_missing(folders, apps)
-        await self._deploy([folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))])
-        for id in apps.keys() & folders.keys():
-            if lacks_room_to_surge(apps[id]):
-                await asyncio.to_thread(_run, [folders[id]], surge=False)
+        shares = await asyncio.to_thread(largest_shares)
+        await self._deploy(folders, apps, shares)
         self._describe(apps)
-        self._publish(dict(self._cards(folders, apps)))
+        self._publish(dict(self._cards(folders, apps, shares)))
         # Long enough after its card went that no Router sends anything to it.
         await self._delete(self._gone(MISSING_S + 2 * POLL_S))
+
+    async def _deploy(
+        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
+    ) -> None:
+        due = [folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))]
+        # A model that becomes another task's has no old replica that could go on answering.
+        other = [folder for folder in due if _changes_module(folder, apps.get(folder.id))]
+        cramped = {id for id, app in apps.items() if lacks_room_to_surge(app, shares)}
+        await self._run([folder for folder in due if folder not in other])
+        await self._run([*other, *(folders[id] for id in cramped & folders.keys())], surge=False)
 
     def _is_due(self, folder: Folder, app: dict[str, Any] | None) -> bool:
         if folder.config is None or (app and app["status"] == "DELETING"):
@@ -104,20 +111,20 @@ class Catalog:
             return False
         return app is None or mark(app)["fingerprint"] != folder.fingerprint
 
-    async def _deploy(self, due: list[Folder]) -> None:
-        if not due:
-            return
+    async def _run(self, due: list[Folder], *, surge: bool = True) -> None:
+        """Ask Serve for these; what it refuses is remembered, what fails otherwise is due again next time."""
         try:
-            await asyncio.to_thread(_run, due)
-        except Exception as error:
+            if due:
+                await asyncio.to_thread(_run, due, surge)
+        except (ValueError, TypeError, RayServeException) as error:
             if len(due) == 1:
                 self._refused[due[0].fingerprint] = f"{due[0].id}/config.yml: `deployment`: {error}"
                 return
             for folder in due:
-                await self._deploy([folder])
+                await self._run([folder], surge=surge)
 
     def _note_missing(self, folders: dict[str, Folder], apps: dict[str, Any]) -> None:
-        ours = {id for id, app in apps.items() if Path(mark(app)["folder"] or "").parent == self.folders.root}
+        ours = {id for id, app in apps.items() if not _is_anothers(app)} if self.folders.is_there else set()
         now = time.monotonic()
         self._missing = {id: self._missing.get(id, now) for id in ours - folders.keys()}
 
@@ -126,29 +133,30 @@ class Catalog:
 
     async def _delete(self, ids: Iterable[str]) -> None:
         for id in ids:
-            await asyncio.to_thread(serve.delete, id, _blocking=False)
+            await asyncio.to_thread(delete, id)
 
-    def _cards(self, folders: dict[str, Folder], apps: dict[str, Any]) -> Iterable[tuple[str, Card]]:
+    def _cards(
+        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
+    ) -> Iterable[tuple[str, Card]]:
         for id in sorted((folders.keys() | apps.keys()) - self._gone(MISSING_S)):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and (folder.problem or self._refused.get(folder.fingerprint))
-            if problem:
+            if app and (not problem or _is_anothers(app)):
+                card = running_card(id, app, self._descriptions.get(mark(app)["fingerprint"]), shares)
+                yield id, card.model_copy(update={"reason": problem}) if problem else card
+            elif problem:
                 yield id, broken_card(id, problem)
-            elif app:
-                yield id, running_card(id, app, self._descriptions.get(mark(app)["fingerprint"]))
             elif folder:
                 yield id, waiting_card(folder)
 
     def _describe(self, apps: dict[str, Any]) -> None:
+        """Ask each model once what it is; not while it rolls, when one of the version before could answer."""
+        known = {mark(app)["fingerprint"] for app in apps.values()}
+        self._descriptions = {key: told for key, told in self._descriptions.items() if key in known}
         for id, app in apps.items():
             key = mark(app)["fingerprint"]
-            # While it still rolls, a replica of the version before could answer.
-            if (
-                app["status"] == "RUNNING"
-                and count_running(app)
-                and key not in self._descriptions
-                and key not in self._asking
-            ):
+            asked = key in self._descriptions or key in self._asking
+            if not asked and app["status"] == "RUNNING" and count_running(app):
                 self._asking[key] = asyncio.get_running_loop().create_task(self._ask(id, key))
 
     async def _ask(self, id: str, key: str) -> None:
@@ -157,6 +165,7 @@ class Catalog:
             self._descriptions[key] = await asyncio.wait_for(handle.describe.remote(), WATCH_S)
         except Exception as error:
             log.warning("model %s does not describe itself yet: %s", id, type(error).__name__)
+            await asyncio.sleep(WATCH_S)
         finally:
             del self._asking[key]
 
@@ -172,7 +181,7 @@ class Catalog:
         changed.set()
 
 
-def _run(folders: list[Folder], surge: bool = True) -> None:
+def _run(folders: list[Folder], surge: bool) -> None:
     targets = [
         serve.RunTarget(
             bind(folder.config, folder.path, folder.files, surge=surge), folder.id, route_prefix=None
@@ -183,6 +192,15 @@ def _run(folders: list[Folder], surge: bool = True) -> None:
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
+def _is_anothers(app: dict[str, Any]) -> bool:
+    """Whether an application was declared by hand, and not made from a folder."""
+    return bool(app["deployments"]) and not mark(app).get("folder")
+
+
+def _changes_module(folder: Folder, app: dict[str, Any] | None) -> bool:
+    return app is not None and folder.config is not None and mark(app)["module_id"] != folder.config.module_id
+
+
 def _taken(folders: dict[str, Folder], others: set[str]) -> dict[str, Folder]:
-    problem = "an application of this name is running already that is no model; rename the folder"
+    problem = "an application of this name is running already that is not from here; rename the folder"
     return {id: Folder(id, folders[id].path, None, problem) for id in folders.keys() & others}

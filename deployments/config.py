@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Literal
 
 import yaml
@@ -13,7 +14,17 @@ from deployments.checkpoint import Checkpoint
 from deployments.task import MODULES, Module
 
 CONFIG = "config.yml"
+MAX_CONFIG = 64 * 1024
 OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, by which a few lines can stand for millions."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (`*name`) are not accepted")
+        return super().compose_node(parent, index)
 
 
 class ConfigError(ValueError):
@@ -93,11 +104,16 @@ def read(folder: Path) -> ModelConfig:
     """Read `folder`'s config.yml. Raises `ConfigError`."""
     path = folder / CONFIG
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        stat = path.stat()
+        if not S_ISREG(stat.st_mode) or stat.st_size > MAX_CONFIG:
+            raise ConfigError(f"{_short(path)}: must be a file of at most {MAX_CONFIG // 1024} KiB")
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except FileNotFoundError:
         raise ConfigError(f"{_short(path)}: the file is missing") from None
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise ConfigError(f"{_short(path)}: cannot be read: {unreadable}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{_short(path)}: is not UTF-8") from None
+    except OSError as unreadable:
+        raise ConfigError(f"{_short(path)}: cannot be read: {unreadable.strerror}") from None
     except yaml.YAMLError as broken:
         raise ConfigError(f"{_short(path)}: not YAML: {_one_line(broken)}") from None
     return parse(content, _short(path))
@@ -151,11 +167,16 @@ def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **f
 
 
 def _sentences(invalid: ValidationError, schema: type[BaseModel], where: str = "") -> str:
-    return "; ".join(_sentence(error, schema, where) for error in invalid.errors())
+    told: dict[str, str] = {}
+    for error in invalid.errors():
+        # The branches of a union complain one by one; a field's first complaint is enough.
+        depth = 1 if where else None
+        field = ".".join(str(part) for part in (where, *error["loc"][:depth]) if part)
+        told.setdefault(field, _sentence(error, field, schema))
+    return "; ".join(told.values())
 
 
-def _sentence(error: Any, schema: type[BaseModel], where: str) -> str:
-    field = ".".join(str(part) for part in (where, *error["loc"]) if part)
+def _sentence(error: Any, field: str, schema: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return f"`{field}` is no field of it{_hint(field, {*schema.model_fields})}"
     return f"`{field}`: {error['msg'].removeprefix('Value error, ')}"

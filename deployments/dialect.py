@@ -52,6 +52,10 @@ Endpoint = Callable[["Router", Request], Awaitable[Response]]
 JsonSchema = type[BaseModel] | Mapping[str, Any]
 
 
+class UnsupportedMedia(InvalidInput):
+    """The body's Content-Type is none that is read here."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """One HTTP route and what OpenAPI says of it.
@@ -129,7 +133,10 @@ def tell(error: Exception, request_id: str) -> InferenceError:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body, or `TooLarge` as soon as it is known to be over 32 MiB."""
+    """The whole body, or `TooLarge` as soon as it is known to be over 32 MiB; it may not be compressed."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise UnsupportedMedia(f"the Content-Encoding {encoding!r} is not understood")
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise _too_large(int(declared))

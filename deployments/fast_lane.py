@@ -1,13 +1,14 @@
 """The fast lane: the environment that Ray's processes start in for HAProxy and the gRPC handle transport.
 
 `python -m deployments` sets it by itself; `ray start` and `serve run` by hand take it from here:
-`eval "$(python -m deployments.fast_lane)"`. Each figure was measured; docs/fast_lane.md tells how.
+`eval "$(python -m deployments.fast_lane)"`. docs/fast_lane.md tells what else changes with it.
 """
 
 import os
 import sys
 
 FAST_LANE = {
+    # HAProxy in front of the Routers; handle calls over gRPC, user code on the replica's own event loop.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # A Router that dies before it answers: the request goes to another one, if it fits the buffer.
@@ -15,6 +16,7 @@ FAST_LANE = {
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "262144",
     # HAProxy itself is back after three failed checks: 3 s instead of 32 s.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.3",
+    # A Router that is replaced is gone after 3 s instead of 30 s.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
     # Out of the range from which the kernel hands out ports, where two servers could share one.
     "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": "31001",
@@ -25,7 +27,9 @@ BOTH_LANES = {
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(512 * 1024 * 1024),
     # Routers hold a handle per model and would lose some at random above 100.
     "RAY_SERVE_MAX_CACHED_HANDLES": "10000",
+    # Said outright, because Ray would otherwise decide it by whether a token lies in the home folder.
     "RAY_AUTH_MODE": "disabled",
+    # Nothing is reported to anyone.
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 

@@ -1,6 +1,7 @@
 """The models folder as it stands: per folder a config, or why not. Polled, so any file system will do."""
 
 import hashlib
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from pathlib import Path
 
 from deployments.application import fingerprint
 from deployments.config import CONFIG, ConfigError, ModelConfig, read
+
+log = logging.getLogger("ray.serve")
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NOT_LOADED = frozenset({CONFIG, "README.md"})  # an edit of these does not change what is loaded
@@ -33,16 +36,18 @@ class Folders:
         self.root = root
         self._known: dict[str, tuple[str, Folder]] = {}
         self._last_seen: dict[str, str] = {}
+        self._disk: tuple[int, int] | None = None
+        self.is_there = False
 
     def scan(self) -> dict[str, Folder]:
         """Every model's folder by its id. One still being written is as it was before, or not there.
 
-        When the models folder itself is away (a mount that is gone), all is as it was before.
+        When the models folder itself is away, `is_there` is False and all is as it was before.
         """
-        try:
-            seen = {path.name: _signature(path) for path in self._paths()}
-        except FileNotFoundError:
+        self.is_there = self._look()
+        if not self.is_there:
             return self._folders()
+        seen = {path.name: _signature(path) for path in self._paths()}
         self._known = {id: known for id, known in self._known.items() if id in seen}
         for id, signature in seen.items():
             settled = self._last_seen.get(id) == signature
@@ -51,8 +56,20 @@ class Folders:
         self._last_seen = seen
         return self._folders()
 
+    def _look(self) -> bool:
+        """Whether the models folder is there. Where a mount has gone, another, empty folder is left."""
+        try:
+            stat = self.root.stat()
+            disk, empty = (stat.st_dev, stat.st_ino), not any(self.root.iterdir())
+        except OSError:
+            return False
+        if empty and self._known and self._disk not in (None, disk):
+            return False
+        self._disk = disk
+        return True
+
     def _folders(self) -> dict[str, Folder]:
-        return {id: folder for id, (_, folder) in self._known.items()}
+        return {folder.id: folder for _, folder in self._known.values()}
 
     def _paths(self) -> list[Path]:
         return [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
@@ -60,29 +77,41 @@ class Folders:
 
 def _read(path: Path) -> Folder:
     if not MODEL_ID.fullmatch(path.name):
-        return Folder(
-            path.name, path, None, f"{path.name!r} is no model id: letters, digits, `.`, `_`, `-` only"
-        )
+        # A name may hold bytes that no answer could spell.
+        name = os.fsencode(path.name).decode(errors="replace")
+        return Folder(name, path, None, f"{name!r} is no model id: letters, digits, `.`, `_`, `-` only")
     try:
         config = read(path)
+        files = _signature(path, NOT_LOADED)
+        return Folder(path.name, path, config, "", files, fingerprint(config, path, files))
     except ConfigError as error:
-        return Folder(path.name, path, None, str(error))
-    files = _signature(path, NOT_LOADED)
-    return Folder(path.name, path, config, "", files, fingerprint(config, path, files))
+        problem = str(error)
+    except Exception as error:
+        # One odd file must not stop the others from being followed.
+        log.exception("%s cannot be read", path)
+        problem = f"{path.name}/{CONFIG}: cannot be read ({type(error).__name__})"
+    return Folder(path.name, path, None, problem)
 
 
 def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
     digest = hashlib.sha256()
     for directory, names, files in os.walk(folder):
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
-        for name in sorted(set(files) - without if Path(directory) == folder else files):
-            digest.update(_stat(Path(directory, name)).encode())
+        left_out = without if Path(directory) == folder else frozenset()
+        for name in sorted(name for name in files if name not in left_out and not _is_scratch(name)):
+            digest.update(_stat(Path(directory, name)))
     return digest.hexdigest()
 
 
-def _stat(file: Path) -> str:
+def _is_scratch(name: str) -> bool:
+    """What editors and desktops leave behind."""
+    return name.startswith(".") or name.endswith("~")
+
+
+def _stat(file: Path) -> bytes:
     try:
         stat = file.stat()
-    except FileNotFoundError:
-        return f"{file} gone"
-    return f"{file} {stat.st_size} {stat.st_mtime_ns}"
+        told = f" {stat.st_size} {stat.st_mtime_ns}"
+    except OSError as error:
+        told = f" {error.errno}"
+    return os.fsencode(file) + told.encode()

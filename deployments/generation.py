@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from deployments.answer import Answer, GeneratedChunk, Token, chunks
+from deployments.completion import Answer, GeneratedChunk, Token, chunks
 from deployments.errors import InvalidInput
 from deployments.sampling import Sampler, SamplingParams, fresh_seed, resolve
 

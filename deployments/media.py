@@ -7,7 +7,7 @@ memory is taken for its pixels. `open_picture` decodes, in the replica, off the 
 import base64
 import binascii
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from deployments.errors import InvalidInput, TooLarge
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 64_000_000
+# Not all that PIL reads: some formats start programs of their own (EPS), most are never sent.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 
 # A 64 x 64 PNG with a red circle on white: every image task's example and warm-up.
 EXAMPLE_PICTURE = (
@@ -50,16 +52,27 @@ def open_picture(encoded: bytes) -> "Image.Image":
 
     with _header(encoded) as picture:
         try:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            return _eight_bit(ImageOps.exif_transpose(picture)).convert("RGB")
         except Exception as damaged:
-            raise InvalidInput(f"the picture cannot be decoded: {type(damaged).__name__}") from damaged
+            raise InvalidInput("the picture is damaged") from damaged
+
+
+def _eight_bit(picture: "Image.Image") -> "Image.Image":
+    """PIL cuts deeper grey off at white instead of scaling it."""
+    if not picture.mode.startswith(("I", "F")):
+        return picture
+    least, most = cast("tuple[float, float]", picture.getextrema())
+    if picture.mode.startswith("I;16"):
+        least, most = 0, 65535
+    scale = 255 / ((most - least) or 1)
+    return picture.convert("F").point(lambda value: value * scale - least * scale).convert("L")
 
 
 def _header(encoded: bytes) -> "Image.Image":
     from PIL import Image
 
     try:
-        picture = Image.open(io.BytesIO(encoded))
+        picture = Image.open(io.BytesIO(encoded), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise TooLarge(f"the picture has too many pixels; at most {MAX_PIXELS:,} are accepted") from None
     except Exception as unknown:

@@ -1,4 +1,4 @@
-"""What Ray keeps private and Roster needs; tests/test_ray_private.py fails when Ray changes it."""
+"""What Ray keeps private and Roster needs; its tests fail when Ray changes it."""
 
 from typing import Any
 
@@ -15,6 +15,11 @@ def pin_version(deployment: serve.Deployment, version: str) -> serve.Deployment:
     return deployment.options(version=version, _internal=True)
 
 
+def delete(application: str) -> None:
+    """Delete an application without waiting until it is gone."""
+    serve.delete(application, _blocking=False)
+
+
 async def serve_details() -> dict[str, Any]:
     """Applications, deployments and replicas as the controller sees them, as plain values.
 
@@ -28,9 +33,13 @@ async def serve_details() -> dict[str, Any]:
     return applications
 
 
-def largest_share(resource: str) -> float:
-    """The most of a resource that one node has, or that one the autoscaler could add would have."""
-    nodes = [node["Resources"].get(resource, 0.0) for node in ray.nodes() if node["Alive"]]
+def largest_shares() -> dict[str, float]:
+    """The most of each resource that one node has, or that one the autoscaler could add would have."""
     config = ray._private.state.state.get_cluster_config()
-    groups = config.node_group_configs if config else ()
-    return max([*nodes, *(group.resources.get(resource, 0) for group in groups)], default=0.0)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    groups = [dict(group.resources) for group in config.node_group_configs] if config else []
+    shares: dict[str, float] = {}
+    for resources in (*nodes, *groups):
+        for name, amount in resources.items():
+            shares[name] = max(shares.get(name, 0.0), amount)
+    return shares

@@ -1,10 +1,10 @@
 """One loaded copy of a model: a Serve replica that loads once, batches, streams and describes itself."""
 
 import asyncio
-import gc
 import logging
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import ray
 from deployments.batching import Batcher
 from deployments.card import Description
 from deployments.config import Batching, ModelConfig
-from deployments.errors import InferenceError, Internal
+from deployments.errors import InferenceError, Internal, ModelNotReady
 from deployments.schema import Schema
 from deployments.task import Module
 
@@ -35,11 +35,8 @@ class Replica:
     def __init__(self, config: dict[str, Any], folder: str | None) -> None:
         self.config = ModelConfig.model_validate(config)
         self.module = load(self.config, Path(folder) if folder else None)
-        self.batcher = Batcher(self._run, self.config.batching)
+        self.batcher = Batcher(self.module.run, self.config.batching)
         self._streams = asyncio.Semaphore(MAX_STREAMS)
-        # What loading made lives as long as the process: collecting it again and again is wasted work.
-        gc.collect()
-        gc.freeze()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new batching limits without loading again (Serve calls this when `user_config` changes)."""
@@ -47,16 +44,26 @@ class Replica:
 
     async def infer(self, inputs: list[Schema], params: Schema) -> list[Any]:
         """One output, or one `InferenceError`, per input."""
+        self._check(*inputs)
         results = await self.batcher.submit(inputs, params)
         return [_told(result) if isinstance(result, Exception) else result for result in results]
 
     async def stream(self, input: Schema, params: Schema) -> AsyncIterator[Any]:
         """The chunks of one answer, each as soon as it is made; the work stops when this is closed."""
+        self._check(input)
         if self.module.stream is None:
             raise InferenceError(f"answers of task {self.module.task.name!r} do not stream")
-        async with self._streams:
-            async for chunk in _in_thread(self.module.stream(input, params)):
-                yield chunk
+        async with self._streams, aclosing(_in_thread(self.module.stream(input, params))) as chunks:
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            except Exception as error:
+                raise _told(error) from None
+
+    def _check(self, *inputs: Schema) -> None:
+        """A replica of the version before may still answer when its model has become another task's."""
+        if not all(isinstance(input, self.module.task.input) for input in inputs):
+            raise ModelNotReady("the model is being replaced")
 
     async def describe(self) -> Description:
         """What is loaded, where and with which limits."""
@@ -80,9 +87,6 @@ class Replica:
         if isinstance(result, Exception):
             raise RuntimeError("the model fails on its own example") from result
 
-    def _run(self, inputs: list[Any], params: Any) -> list[Any]:
-        return self.module.run(inputs, params)
-
 
 def load(config: ModelConfig, folder: Path | None) -> Module:
     """Load the model onto this replica's device and answer the task's example once, so that it is warm."""
@@ -102,12 +106,14 @@ def pick_device(wanted: str) -> str:
     """
     import torch
 
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ModelNotReady("`engine.device` is cuda, and torch sees no GPU here")
     if wanted != "auto":
         return wanted
     return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
 
 
-async def _in_thread(chunks: Generator[Any]) -> AsyncIterator[Any]:
+async def _in_thread(chunks: Generator[Any]) -> AsyncGenerator[Any]:
     loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
     try:
@@ -122,5 +128,5 @@ async def _in_thread(chunks: Generator[Any]) -> AsyncIterator[Any]:
 def _told(error: Exception) -> InferenceError:
     if isinstance(error, InferenceError):
         return error
-    log.error("an item failed", exc_info=error)
+    log.error("the model failed on an input", exc_info=error)
     return Internal("the model failed on this input")

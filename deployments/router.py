@@ -1,9 +1,11 @@
 """The front door: finds the model and speaks to its replicas; Ray's errors are unwrapped here alone."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,6 +30,7 @@ from deployments.task import TASKS, Task
 log = logging.getLogger("ray.serve")
 
 TRIES = 3
+START_S = 20.0
 FAREWELL_S = 5.0  # what a call in flight is given when its model goes
 
 
@@ -42,6 +45,7 @@ class Router:
         self._catalog = catalog
         self._fetcher = Fetcher(picture_hosts)
         self._timeout_s = timeout_s
+        self._began = asyncio.Event()
         self._handles: dict[str, DeploymentHandle] = {}
         self._deadlines: dict[str, set[asyncio.Timeout]] = {}
         self._task = asyncio.get_running_loop().create_task(self._follow())
@@ -58,6 +62,8 @@ class Router:
 
     def card(self, model_id: str) -> Card:
         """The model's card, in any state. Raises `ModelNotFound`."""
+        if not self._began.is_set():
+            raise ModelNotReady("the gateway has just started")
         try:
             return self.snapshot.cards[model_id]
         except KeyError:
@@ -79,27 +85,24 @@ class Router:
         pictures are fetched from the hosts that the operator allowed. Raises `InvalidInput` that names the
         field, `TooLarge`, `Forbidden`.
         """
-        inputs = [await self._fetcher.fill(task.input, input) for input in inputs]
+        inputs = await self._fetcher.fill(task.input, inputs)
         defaults = task.dialect_params.get(dialect, {})
         return [_valid(task.input, input) for input in inputs], _valid(task.params, {**defaults, **params})
 
     async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
         """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
         async with self._deadline(model_id):
-            for attempt in range(1, TRIES + 1):
-                try:
-                    handle = await self._handle(model_id)
-                    return list(await handle.infer.remote(inputs, params))
-                except (ActorDiedError, ActorUnavailableError) as died:
-                    # The replica died with the call on it. Inference changes nothing, so another one may try.
-                    if attempt == TRIES:
-                        raise ModelNotReady(f"the replicas of model {model_id!r} are restarting") from died
-        raise AssertionError("unreachable")
+            for _ in range(TRIES - 1):
+                # A replica that dies takes the call with it. Inference changes nothing: another one may try.
+                with contextlib.suppress(ActorDiedError, ActorUnavailableError):
+                    return await self._infer(model_id, inputs, params)
+            return await self._infer(model_id, inputs, params)
 
     async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncIterator[Any]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        handle = await self._handle(model_id)
-        chunks = handle.options(stream=True).stream.remote(input, params)
+        handle = (await self._handle(model_id)).options(stream=True)
+        chunks = handle.stream.remote(input, params)
+        started, tries = False, TRIES
         try:
             while True:
                 # One deadline a chunk: chunks may be asked for from different asyncio tasks.
@@ -108,14 +111,34 @@ class Router:
                         chunk = await anext(chunks)
                     except StopAsyncIteration:
                         return
+                    except (ActorDiedError, ActorUnavailableError):
+                        tries -= 1
+                        if started or not tries:
+                            raise
+                        chunks = handle.stream.remote(input, params)
+                        continue
+                started = True
                 yield chunk
         finally:
             chunks.cancel()
 
     async def check_health(self) -> None:
-        """Raise when the loop that follows the Catalog has ended."""
+        """Raise when the loop that follows the Catalog has ended.
+
+        Waits for the first snapshot: Serve sends a Router nothing before it has been healthy once.
+        """
+        await asyncio.wait_for(self._began.wait(), START_S)
         if self._task.done():
             raise RuntimeError("the router no longer follows the catalog")
+
+    async def _infer(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
+        response = (await self._handle(model_id)).infer.remote(inputs, params)
+        try:
+            return list(await response)
+        except asyncio.CancelledError:
+            # Of the caller, or of the deadline: what nobody waits for is not worked for.
+            response.cancel()
+            raise
 
     async def _handle(self, model_id: str) -> DeploymentHandle:
         if model_id not in self._handles:
@@ -135,6 +158,8 @@ class Router:
                 yield deadline
         except TimeoutError:
             self.task(model_id)
+            if self.card(model_id).state == "loading":
+                raise ModelNotReady(f"model {model_id!r} is loading") from None
             raise TimedOut(f"no answer within {self._timeout_s:g} seconds") from None
         except Exception as error:
             raise self._ours(model_id, error) from error
@@ -150,7 +175,7 @@ class Router:
         if isinstance(error, DeploymentUnavailableError):
             return ModelNotReady(f"model {model_id!r} has no replica that can start")
         if isinstance(error, (RayServeException, ActorDiedError, ActorUnavailableError)):
-            return ModelNotReady(f"model {model_id!r} cannot be reached")
+            return ModelNotReady(f"model {model_id!r} cannot be reached: its replicas are restarting")
         return error
 
     async def _follow(self) -> None:
@@ -163,7 +188,8 @@ class Router:
                 await asyncio.sleep(0.5)
 
     def _take(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self.snapshot = replace(snapshot, settled=snapshot.settled or self.snapshot.settled)
+        self._began.set()
         self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
         self._deadlines = {id: deadlines for id, deadlines in self._deadlines.items() if deadlines}
         for model_id, deadlines in self._deadlines.items():

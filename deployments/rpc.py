@@ -12,13 +12,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 import deployments.tasks  # noqa: F401  (registers what the dialects speak of)
+from deployments import protobuf
 from deployments.dialect import GRPC_STATUS, MAX_BODY, Rpc, tell
 from deployments.dialects import DIALECTS
-from deployments.errors import Internal, ModelNotFound, TooLarge
+from deployments.errors import ModelNotFound, TooLarge
 
 if TYPE_CHECKING:
     from deployments.router import Router
@@ -39,14 +39,11 @@ class Answer:
 
 
 async def check(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
-    """grpc.health.v1: the gateway as a whole serves; services are not told apart."""
-    try:
-        asked = HealthCheckRequest.FromString(raw)
-    except DecodeError:
-        raise Internal("Exception deserializing request!") from None
-    if asked.service:
+    """grpc.health.v1: whether the gateway serves, its models loaded; services are not told apart."""
+    if protobuf.read(HealthCheckRequest, raw)["service"]:
         raise ModelNotFound("")
-    serialized: bytes = HealthCheckResponse(status=HealthCheckResponse.SERVING).SerializeToString()
+    status = HealthCheckResponse.SERVING if router.settled else HealthCheckResponse.NOT_SERVING
+    serialized: bytes = HealthCheckResponse(status=status).SerializeToString()
     return serialized
 
 

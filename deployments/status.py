@@ -1,21 +1,21 @@
 """What Ray Serve says of one application, read as a model's card."""
 
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from deployments.application import mark
 from deployments.card import Card, Description, Replicas, State
 from deployments.folders import Folder
-from deployments.ray_private import largest_share
 from deployments.task import MODULES
 
+PATH = re.compile(r"(?<![:/\w])(?:/[\w.@+~-]+){3,}")
 EXCEPTION = re.compile(r"^([\w.]+): (.*)$")
 
 
 def broken_card(id: str, reason: str) -> Card:
     """A folder that nothing can be made of."""
-    return Card(id=id, state="unavailable", reason=reason)
+    return Card(id=id, state="unavailable", reason=without_paths(reason))
 
 
 def waiting_card(folder: Folder) -> Card:
@@ -26,13 +26,23 @@ def waiting_card(folder: Folder) -> Card:
     return Card(id=folder.id, state="loading", **_facts({**facts, "folder": str(folder.path)}))
 
 
-def running_card(id: str, app: dict[str, Any], description: Description | None) -> Card:
-    """An application that Serve has, in whatever state. `app` is its part of Serve's details."""
-    (deployment,) = app["deployments"].values()
+def running_card(
+    id: str, app: dict[str, Any], description: Description | None, shares: Mapping[str, float]
+) -> Card:
+    """An application that Serve has, in whatever state. `app` is its part of Serve's details.
+
+    `shares` is the most of each resource that one node has.
+    """
+    deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
-    state, reason = _state(app, deployment, replicas)
+    state, reason = _state(app, deployment, replicas, shares)
     return Card(
-        id=id, state=state, reason=reason, replicas=replicas, description=description, **_facts(mark(app))
+        id=id,
+        state=state,
+        reason=without_paths(reason),
+        replicas=replicas,
+        description=description,
+        **_facts(mark(app)),
     )
 
 
@@ -42,9 +52,14 @@ def count_running(app: dict[str, Any]) -> int:
     return sum(replica["state"] == "RUNNING" for replica in replicas)
 
 
-def lacks_room_to_surge(app: dict[str, Any]) -> bool:
-    """Whether a rolling update waits for a second GPU beside the one that the old replica has."""
-    (deployment,) = app["deployments"].values()
+def lacks_room_to_surge(app: dict[str, Any], shares: Mapping[str, float]) -> bool:
+    """Whether a rolling update waits for a second GPU beside the one that the old replica has.
+
+    One that could never be placed does not: the old replica stays.
+    """
+    deployment = _only(app)
+    if _lacking(deployment["required_resources"], shares):
+        return False
     waits = app["status"] == "DEPLOYING" and "to be scheduled" in deployment["message"]
     return waits and count_running(app) > 0 and deployment["deployment_config"]["max_surge_percent"] > 0
 
@@ -59,8 +74,17 @@ def last_sentence(message: str) -> str:
     return " ".join(lines)
 
 
-def _state(app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas) -> tuple[State, str]:
-    reason = last_sentence(deployment["message"])
+def _only(app: dict[str, Any]) -> dict[str, Any]:
+    """A model's application has one deployment."""
+    deployment: dict[str, Any] = next(iter(app["deployments"].values()))
+    return deployment
+
+
+def _state(
+    app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas, shares: Mapping[str, float]
+) -> tuple[State, str]:
+    lacking = _lacking(deployment["required_resources"], shares)
+    reason = lacking or last_sentence(deployment["message"])
     if replicas.running or (app["status"] == "RUNNING" and not replicas.wanted):
         return "ready", reason
     if (
@@ -68,13 +92,12 @@ def _state(app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas) 
         or deployment["status_trigger"] == "REPLICA_STARTUP_FAILED"
     ):
         return "unavailable", reason or app["message"]
-    lacking = _lacking(deployment["required_resources"])
     return ("unavailable", lacking) if lacking else ("loading", reason)
 
 
-def _lacking(wanted: dict[str, float]) -> str:
+def _lacking(wanted: dict[str, float], shares: Mapping[str, float]) -> str:
     for resource, amount in wanted.items():
-        largest = largest_share(resource)
+        largest = shares.get(resource, 0.0)
         if amount > largest:
             return f"a replica wants {amount:g} {resource}, and no node has more than {largest:g}"
     return ""
@@ -85,12 +108,12 @@ def _facts(mark: dict[str, Any]) -> dict[str, Any]:
     return {
         "task": module.task.name if module else None,
         "module_id": mark["module_id"],
-        "model": _short(mark["model"]),
+        "model": without_paths(mark["model"]),
         "revision": mark["revision"],
-        "folder": mark["folder"] and _short(mark["folder"]),
+        "folder": mark["folder"] and without_paths(mark["folder"]),
     }
 
 
-def _short(path: str) -> str:
-    """Where the server keeps its files is nobody's business: "models/sentiment" will do."""
-    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
+def without_paths(text: str) -> str:
+    """Where the server keeps its files is nobody's business: of a path, "models/sentiment" will do."""
+    return PATH.sub(lambda path: "/".join(path[0].split("/")[-2:]), text)

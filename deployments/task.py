@@ -99,11 +99,6 @@ def task(name: str, **facts: Any) -> Callable[[type[M]], type[M]]:
     return register
 
 
-def find_task(name: str) -> Task | None:
-    """The task that callers mean by `name`: ours, or the Hub's pipeline tag."""
-    return next((task for task in TASKS.values() if name in task.names), None)
-
-
 def _read(cls: type[Module], name: str, facts: dict[str, Any]) -> Task:
     hints = get_type_hints(cls.run)
     (input_,), params, (output,) = get_args(hints["inputs"]), hints["params"], get_args(hints["return"])

@@ -1,5 +1,6 @@
 """The models folder is read by looking again: what is still being written is left alone."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -75,3 +76,37 @@ def test_a_root_that_is_away_changes_nothing(tmp_path: Path) -> None:
     before = folders.scan()
     root.rename(tmp_path / "elsewhere")
     assert folders.scan() == before
+
+
+def test_what_editors_leave_behind_loads_nothing_again(tmp_path: Path) -> None:
+    folder = add(tmp_path, "a")
+    folders = Folders(tmp_path)
+    folders.scan()
+    before = folders.scan()["a"]
+    (folder / ".config.yml.swp").write_bytes(b"vim")
+    (folder / "config.yml~").write_bytes(b"emacs")
+    folders.scan()
+    assert folders.scan()["a"] == before
+
+
+def test_no_folder_however_odd_stops_the_others(tmp_path: Path) -> None:
+    os.mkfifo(add(tmp_path, "fifo").parent / "fifo" / "pipe")
+    (tmp_path / "fifo" / "config.yml").unlink()
+    os.mkfifo(tmp_path / "fifo" / "config.yml")
+    (tmp_path / "directory" / "config.yml").mkdir(parents=True)
+    add(tmp_path, "huge", "#" * 100_000)
+    add(tmp_path, "deep", "a: " + "[" * 5_000)
+    add(tmp_path, "bomb", f"module_id: {ID}\ndeployment: {{a: &a [x], b: [*a, *a]}}")
+    add(tmp_path, "date", "hf_model_revision: 2024-99-99")
+    add(tmp_path, "object", "module_id: !!python/object:os.system {}")
+    (add(tmp_path, "loop") / "loop").symlink_to("loop")
+    os.mkdir(os.fsencode(tmp_path) + b"/bytes\xff")
+    add(tmp_path, "good")
+    folders = Folders(tmp_path)
+    folders.scan()
+    scanned = folders.scan()
+    assert scanned["good"].config and scanned["loop"].config
+    broken = {id: folder.problem for id, folder in scanned.items() if not folder.config}
+    assert len(broken) == 8
+    assert all(problem and "/tmp" not in problem for problem in broken.values()), broken
+    "".join(scanned).encode()

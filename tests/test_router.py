@@ -41,8 +41,11 @@ class Handle:
     def __getattr__(self, name: str) -> "Handle":
         return self
 
-    async def remote(self, *_: Any) -> Any:
+    def remote(self, *_: Any) -> "asyncio.Task[Any]":
         self.calls += 1
+        return asyncio.get_running_loop().create_task(self._answer())
+
+    async def _answer(self) -> Any:
         answer = self.answers.pop(0) if self.answers else await asyncio.Event().wait()
         if isinstance(answer, Exception):
             raise answer
@@ -121,6 +124,20 @@ async def test_a_call_in_flight_ends_early_when_its_model_goes(
         await asyncio.wait_for(call, 1)
 
 
+async def test_before_the_first_snapshot_nothing_is_said_to_be_unknown(make: Make) -> None:
+    router, _ = make()
+    with pytest.raises(ModelNotReady, match="just started"):
+        router.task("m")
+    await asyncio.wait_for(router.check_health(), 1)
+    assert router.task("m") is SENTIMENT
+
+
+async def test_a_model_that_does_not_finish_loading_is_loading(make: Make) -> None:
+    router, _ = make(card=Card(id="m", state="loading", task="sentiment"), timeout_s=0.05)
+    with pytest.raises(ModelNotReady, match="is loading"):
+        await ask(router)
+
+
 async def test_a_model_that_is_unavailable_says_why(make: Make) -> None:
     router, _ = make(card=Card(id="m", state="unavailable", reason="a typo"))
     await asyncio.sleep(0.01)
@@ -162,10 +179,15 @@ URL = {"image": "https://allowed.example/a.png"}
 
 async def test_urls_are_fetched_only_from_allowed_hosts() -> None:
     with pytest.raises(Forbidden, match=r"'allowed\.example'"):
-        await Fetcher([]).fill(PICTURES, URL)
+        await Fetcher([]).fill(PICTURES, [URL])
     with pytest.raises(Forbidden):
-        await Fetcher(["other.example"]).fill(PICTURES, URL)
-    assert await Fetcher([]).fill(PICTURES, {"image": EXAMPLE_PICTURE}) == {"image": EXAMPLE_PICTURE}
+        await Fetcher(["other.example"]).fill(PICTURES, [URL])
+    inputs = [{"image": EXAMPLE_PICTURE}, 3]
+    assert await Fetcher([]).fill(PICTURES, inputs) == inputs
+    with pytest.raises(InvalidInput):
+        await Fetcher([]).fill(PICTURES, [{"image": "http://["}])
+    with pytest.raises(TooLarge):
+        await Fetcher(["allowed.example"]).fill(PICTURES, [URL] * 17)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +203,7 @@ async def test_redirects_and_failures_are_refused(
     fetcher = Fetcher(["allowed.example"])
     fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response))
     with pytest.raises(error):
-        await fetcher.fill(PICTURES, URL)
+        await fetcher.fill(PICTURES, [URL])
 
 
 async def test_an_allowed_picture_is_fetched() -> None:
@@ -189,4 +211,4 @@ async def test_an_allowed_picture_is_fetched() -> None:
     fetcher._client = httpx.AsyncClient(
         transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))
     )
-    assert await fetcher.fill(PICTURES, URL) == {"image": b"png"}
+    assert await fetcher.fill(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2

@@ -34,11 +34,12 @@ from deployments.dialect import (
     Dialect,
     Operation,
     Rpc,
+    UnsupportedMedia,
     json_response,
     read_body,
 )
-from deployments.errors import InferenceError, InvalidInput, ModelNotFound, TaskMismatch
-from deployments.form import UnknownKey, read_form
+from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, TaskMismatch
+from deployments.multipart import UnknownKey, read_form
 from deployments.schema import Schema
 from deployments.task import TASKS, Task
 
@@ -68,10 +69,6 @@ class CaikitFailure(Schema):
     additional_info: list[dict[str, Any]] = []
     code: int
     id: str
-
-
-class UnsupportedMedia(InvalidInput):
-    """A body that is neither JSON nor a form."""
 
 
 def say(error: InferenceError, request_id: str) -> Response:
@@ -248,6 +245,9 @@ async def get_models_info(router: "Router", given: dict[str, Any], metadata: Map
 
 
 async def health(router: "Router", request: Request) -> Response:
+    """OK once the models that were there at start are loaded: before, Caikit does not listen at all."""
+    if not router.settled:
+        raise ModelNotReady("the models are still loading")
     return PlainTextResponse("OK")
 
 
@@ -288,7 +288,7 @@ def rpcs(pool: DescriptorPool | None = None) -> list[Rpc]:
 def operations() -> list[Operation]:
     return [
         *(predict.operation() for predict in predicts()),
-        Operation("GET", "/health", health, "OK while the gateway answers."),
+        Operation("GET", "/health", health, "OK once the models are loaded."),
         Operation(
             "GET", "/info/version", info_version, "Versions of what serves.", answer=RuntimeInfoResponse
         ),

@@ -16,12 +16,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.card import Card, Description, State
-from deployments.dialect import HTTP_STATUS, Dialect, Operation, json_response, read_body
+from deployments.dialect import (
+    HTTP_STATUS,
+    Dialect,
+    Operation,
+    UnsupportedMedia,
+    json_response,
+    read_body,
+)
 from deployments.errors import InferenceError, InvalidInput, ModelNotReady, TaskMismatch
-from deployments.events import event_stream
-from deployments.hub import Asked, HubFailure, UnsupportedMedia, answer_type, form, read, request_type, said
+from deployments.huggingface_data_model import (
+    Asked,
+    HubFailure,
+    answer_type,
+    form,
+    read,
+    request_type,
+    said,
+)
 from deployments.schema import MAX_ITEMS, Schema
-from deployments.task import TASKS, Task, find_task
+from deployments.sse import event_stream
+from deployments.task import TASKS, Task
 
 if TYPE_CHECKING:
     from deployments.router import Router
@@ -123,7 +138,7 @@ async def check_health(router: "Router", request: Request) -> Response:
 
 async def show_info(router: "Router", request: Request) -> Response:
     card = router.card(request.path_params["model_id"])
-    task = find_task(card.task or "")
+    task = TASKS.get(card.task or "")
     info = Info(
         model_id=card.model or card.id,
         served_model_name=card.id,

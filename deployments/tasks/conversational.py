@@ -4,8 +4,8 @@ from collections.abc import Generator
 
 from pydantic import Field
 
-from deployments.answer import Generated, GeneratedChunk, whole
 from deployments.checkpoint import Checkpoint, max_length
+from deployments.completion import Generated, GeneratedChunk, whole
 from deployments.errors import InvalidInput
 from deployments.generation import GenerationParams, TextGenerator
 from deployments.schema import Messages, Schema

@@ -3,11 +3,11 @@
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
+from deployments.classification import Function, labels
 from deployments.media import EXAMPLE_PICTURE
-from deployments.pictures import look
 from deployments.schema import Image, Label, Schema
-from deployments.scoring import Function, labels
 from deployments.task import Module, task
+from deployments.vision import look
 
 
 class ImageClassificationInput(Schema):

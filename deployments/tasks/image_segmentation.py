@@ -8,9 +8,9 @@ from pydantic import Field
 from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.media import EXAMPLE_PICTURE
-from deployments.pictures import Size, look
 from deployments.schema import Image, Schema, Segment, Unit
 from deployments.task import Module, task
+from deployments.vision import Size, look
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
 from deployments.media import EXAMPLE_PICTURE
-from deployments.pictures import Size, look
 from deployments.schema import Box, DetectedObject, Image, Schema, Unit
 from deployments.task import Module, task
+from deployments.vision import Size, look
 
 
 class ObjectDetectionInput(Schema):

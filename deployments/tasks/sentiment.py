@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint, max_length
+from deployments.classification import Function, labels
 from deployments.schema import Label, Schema, Text
-from deployments.scoring import Function, labels
 from deployments.task import Module, task
 
 

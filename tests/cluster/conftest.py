@@ -68,7 +68,9 @@ class Cluster:
     def pids(self, name: str) -> set[int]:
         """The processes of an application's or ("gateway:Router") a deployment's replicas."""
         title = re.compile(rf"ray::ServeReplica:{re.escape(name)}\b")
-        return {process.pid for process in psutil.process_iter() if title.match(_title(process))}
+        # Only below this test run, lest a test kills another cluster's.
+        ours = psutil.Process().children(recursive=True)
+        return {process.pid for process in ours if title.match(_title(process))}
 
 
 def _title(process: psutil.Process) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_tools import protoc
 
 import deployments.tasks  # noqa: F401
 from deployments.dialects import caikit
@@ -63,7 +64,6 @@ def test_docs_are_current(tmp_path: Path) -> None:
 
 
 def test_docs_compile(tmp_path: Path) -> None:
-    protoc = pytest.importorskip("grpc_tools.protoc")
     target = f"--descriptor_set_out={tmp_path / 'all'}"
     assert (
         protoc.main(["protoc", f"-I{FOLDER}", f"-I{well_known()}", target, *map(str, FOLDER.glob("*.proto"))])

@@ -11,6 +11,14 @@ import deployments.tasks  # noqa: F401  (registers the modules)
 from deployments.checkpoint import Checkpoint
 from deployments.task import MODULES, Module
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these load weights: `make check` leaves them to `make test`."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("model")
+
+
 MODELS = Path(__file__).parents[2] / "models"
 
 transformers.logging.disable_progress_bar()

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.answer import Generated, Token
+from deployments.completion import Generated, Token
 from deployments.errors import InvalidInput
 from deployments.tasks.conversational import Conversational, ConversationalInput
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
@@ -57,11 +57,13 @@ def test_log_probabilities_are_the_model_s_own(writer: TextGeneration) -> None:
 
 def test_a_seed_gives_the_same_answer_alone_and_in_any_batch(writer: TextGeneration) -> None:
     together = write(writer, *PROMPTS, seed=11, **SAMPLED)
-    assert together == write(writer, *PROMPTS[::-1], seed=11, **SAMPLED)[::-1]
+    reversed_ = write(writer, *PROMPTS[::-1], seed=11, **SAMPLED)[::-1]
+    assert [answer.generated_text for answer in together] == [answer.generated_text for answer in reversed_]
     for prompt, answer in zip(PROMPTS, together, strict=True):
         [alone] = write(writer, prompt, seed=11, **SAMPLED)
         assert alone.generated_text == answer.generated_text
-    assert together != write(writer, *PROMPTS, seed=12, **SAMPLED)
+    other = write(writer, *PROMPTS, seed=12, **SAMPLED)
+    assert [answer.generated_text for answer in together] != [answer.generated_text for answer in other]
 
 
 def test_without_a_seed_answers_differ_and_tell_theirs(writer: TextGeneration) -> None:

@@ -11,17 +11,13 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
-from deployments.dialect import read_json
+from deployments.dialect import UnsupportedMedia, read_json
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, Schema, Vector, words
 from deployments.task import Task
 
 RESERVED = {"inputs", "parameters", "stream", "options"}
 UNTOLD = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
-
-
-class UnsupportedMedia(InvalidInput):
-    """The body's Content-Type is none that the task reads."""
 
 
 class HubFailure(BaseModel):

@@ -1,0 +1,235 @@
+"""The Catalog without Ray: what it asks of Serve, what it leaves alone, and what it says of each model."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments import catalog as module
+from deployments.application import MARK, fingerprint, mark, options
+from deployments.catalog import Catalog, Snapshot
+from deployments.config import read
+from deployments.folders import Folder
+from deployments.status import last_sentence, running_card, without_paths
+
+ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
+
+
+class Serve:
+    """What the Catalog sees of Ray Serve, kept in a dict."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, Any] = {}
+        self.ran: list[tuple[str, bool]] = []
+        self.deleted: list[str] = []
+        self.refusal: Exception | None = None
+
+    async def details(self) -> dict[str, Any]:
+        return self.apps
+
+    def run(self, folders: list[Folder], surge: bool) -> None:
+        if self.refusal:
+            raise self.refusal
+        for folder in folders:
+            self.ran.append((folder.id, surge))
+            self.apps[folder.id] = app(folder)
+
+    def delete(self, id: str) -> None:
+        self.deleted.append(id)
+        self.apps.pop(id, None)
+
+
+def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
+    made_from = folder and {
+        "module_id": ID,
+        "model": "a/b",
+        "revision": None,
+        "folder": str(folder.path),
+        "fingerprint": folder.fingerprint,
+    }
+    deployment = {
+        "message": "",
+        "status_trigger": "CONFIG_UPDATE_COMPLETED",
+        "target_num_replicas": 1,
+        "required_resources": {"CPU": 0.05},
+        "replicas": [{"state": "RUNNING"}] * running,
+        "deployment_config": {
+            "user_config": {MARK: made_from} if made_from else [1, 2],
+            "max_surge_percent": 100,
+        },
+    }
+    return {"status": "RUNNING", "message": "", "deployments": {"model": {**deployment, **more}}}
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
+    fake = Serve()
+    monkeypatch.setattr(module, "serve_details", fake.details)
+    monkeypatch.setattr(module, "_run", fake.run)
+    monkeypatch.setattr(module, "delete", fake.delete)
+    monkeypatch.setattr(module, "largest_shares", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(module, "MISSING_S", -1.0)
+    monkeypatch.setattr(module, "POLL_S", 0.0)
+    monkeypatch.setattr(Catalog, "_follow", lambda self: _nothing())
+    monkeypatch.setattr(Catalog, "_describe", lambda self, apps: None)
+    return fake
+
+
+async def _nothing() -> None:
+    pass
+
+
+def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yml").write_text(text)
+    return folder
+
+
+async def look(catalog: Catalog, times: int = 2) -> Snapshot:
+    for _ in range(times):
+        await catalog._step()
+    return catalog.snapshot
+
+
+async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    assert (await look(catalog)).cards["a"].state == "loading"
+    assert (await look(catalog, 3)).cards["a"].state == "ready"
+    assert serve.ran == [("a", True)]
+    add(tmp_path, "a", f"module_id: {ID}\ndeployment: {{num_replicas: 2}}")
+    await look(catalog)
+    assert serve.ran == [("a", True)] * 2
+
+
+async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    await look(Catalog(str(tmp_path)), 3)
+    another = Catalog(str(tmp_path))
+    another.folders.scan()  # as `_follow` does before the first step
+    snapshot = await look(another)
+    assert len(serve.ran) == 1
+    assert snapshot.settled
+
+
+async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away(
+    serve: Serve, tmp_path: Path
+) -> None:
+    root = tmp_path / "models"
+    add(root, "a")
+    add(root, "b")
+    catalog = Catalog(str(root))
+    await look(catalog, 3)
+    shutil.rmtree(root / "b")
+    assert (await look(catalog)).cards.keys() == {"a"}
+    assert serve.deleted == ["b"]
+    root.rename(tmp_path / "away")
+    assert (await look(catalog, 4)).cards.keys() == {"a"}
+    root.mkdir()  # what a mount leaves behind
+    await look(catalog, 4)
+    await look(Catalog(str(tmp_path / "nowhere")), 4)
+    assert serve.deleted == ["b"]
+
+
+async def test_what_serve_refuses_is_told_and_harms_nobody(serve: Serve, tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    serve.refusal = ValueError("no such option")
+    card = (await look(catalog, 3)).cards["a"]
+    assert (card.state, card.reason) == ("unavailable", "a/config.yml: `deployment`: no such option")
+    serve.refusal = None
+    add(tmp_path, "a", f"module_id: {ID}\nbatching: {{max_batch_size: 3}}")
+    assert (await look(catalog, 4)).cards["a"].state == "ready"
+
+
+async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    serve.refusal = ConnectionError("the controller is away")
+    await catalog._step()
+    with pytest.raises(ConnectionError):
+        await catalog._step()
+    serve.refusal = None
+    assert (await look(catalog)).cards["a"].state == "ready"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "deployment: {ray_actor_options: {runtime_env: {env_vars: {D: 2024-01-01}}}}",
+        "deployment: {ray_actor_options: {resources: {1: 2, a: 3}}}",
+        'deployment: {autoscaling_config: {policy: {policy_function: "no.such:thing"}}}',
+    ],
+)
+async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str) -> None:
+    add(tmp_path, "odd", f"module_id: {ID}\n{odd}")
+    add(tmp_path, "good")
+    cards = (await look(Catalog(str(tmp_path)), 3)).cards
+    assert cards["good"].state == "ready"
+    assert cards["odd"].reason.startswith("odd/config.yml") or cards["odd"].state == "ready"
+
+
+async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
+    serve: Serve, tmp_path: Path
+) -> None:
+    serve.apps["theirs"] = app(None)
+    add(tmp_path, "theirs")
+    add(tmp_path, "good")
+    cards = (await look(Catalog(str(tmp_path)), 3)).cards
+    assert cards["good"].state == "ready"
+    assert "rename the folder" in cards["theirs"].reason
+    assert serve.ran == [("good", True)]
+
+
+async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    await look(catalog, 3)
+    folder = catalog.folders.scan()["a"]
+    stuck = "1 replicas that have taken more than 30s to be scheduled"
+    serve.apps["a"] = {**app(folder, message=stuck), "status": "DEPLOYING"}
+    await catalog._step()
+    assert serve.ran[-1] == ("a", False)
+
+
+def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
+    folder = Folder("a", tmp_path / "a", None)
+    wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
+    card = running_card("a", wants, None, {"GPU": 4.0})
+    assert (card.state, card.reason) == ("unavailable", "a replica wants 8 GPU, and no node has more than 4")
+    failed = {**app(folder, running=0, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
+    assert running_card("a", failed, None, {"CPU": 2.0}).reason == "ValueError: no"
+    assert running_card("a", {**failed, "status": "DELETING"}, None, {}).state == "unavailable"
+
+
+def test_reasons_are_sentences_without_paths() -> None:
+    trace = 'ray::x\n  File "/a/b/c.py", line 7\ndeployments.errors.ModelNotReady: it has no weights'
+    assert last_sentence(trace) == "it has no weights"
+    assert last_sentence("just a message") == "just a message"
+    assert without_paths("'/srv/data/models/a' is broken") == "'models/a' is broken"
+    assert without_paths("see https://huggingface.co/a/b/c") == "see https://huggingface.co/a/b/c"
+
+
+def test_without_options_a_model_scales_between_one_and_four_replicas() -> None:
+    assert options({})["autoscaling_config"]["max_replicas"] == 4
+    assert "autoscaling_config" not in options({"num_replicas": 2})
+    given = {"ray_actor_options": {"num_gpus": 0.25, "runtime_env": {"env_vars": {"A": "b"}}}}
+    actor = options(given)["ray_actor_options"]
+    assert actor["num_gpus"] == 0.25
+    assert actor["runtime_env"]["env_vars"]["A"] == "b"
+    assert actor["runtime_env"]["env_vars"]["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+
+
+def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path) -> None:
+    config = read(add(tmp_path, "a"))
+    other = read(add(tmp_path, "a", f"module_id: {ID}\nengine: {{dtype: bfloat16}}"))
+    folder = tmp_path / "a"
+    prints = {
+        fingerprint(config, folder, "x"),
+        fingerprint(other, folder, "x"),
+        fingerprint(config, folder, "y"),
+    }
+    assert len(prints) == 3
+    assert mark(app(None)) == {}
