@@ -43,7 +43,7 @@ def test_an_edit_that_scales_keeps_the_process_and_fails_nothing(cluster: Cluste
         time.sleep(1)
     assert not load.failures, load
     assert len(cluster.pids("scaled")) == 1
-    described = cluster.card("scaled")["description"]
+    described = wait_for(lambda: cluster.card("scaled")["description"], 20, "its description")
     assert described["max_batch_size"] == 3
     cluster.remove("scaled")
 
