@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: serve test check format docs starter-models clean
+.PHONY: serve test check format docs starter-models chromium clean
 
 serve: $(VENV)/serve.stamp
 	@$(BIN)/python -m deployments $(ARGS)
@@ -18,7 +18,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not cluster and not model" --durations=0 --durations-min=2
+	$(BIN)/python -m pytest -q -m "not cluster and not model and not browser" --durations=0 --durations-min=2
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
@@ -36,6 +36,14 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The browser that the UI's tests drive: Debian's where there is apt-get, elsewhere Playwright's own.
+chromium:
+	@echo "Installing Chromium ..."
+	@if command -v apt-get > /dev/null; then \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get -qq update && DEBIAN_FRONTEND=noninteractive $$SUDO apt-get -qqy install chromium > /dev/null; \
+	else $(BIN)/python -m playwright install chromium; fi
+
 $(VENV)/serve.stamp: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a few minutes the first time) ..."
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Roster needs Python 3.11 or newer"'
@@ -45,4 +53,5 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 
 $(VENV)/test.stamp: $(VENV)/serve.stamp
 	$(PIP) --editable '.[test,check]'
+	@command -v chromium > /dev/null || $(MAKE) --no-print-directory chromium
 	@touch $@

@@ -33,13 +33,26 @@ def main() -> int:
         serve = _start(arguments, log)
         url = _url(arguments.config)
         threading.Thread(target=_report, args=(url, serve), daemon=True).start()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: serve.send_signal(signal.SIGINT))
+        _stop_on_signals(serve)
         status = abs(serve.wait())
         if status and not arguments.verbose:
             print(*Path(log.name).read_text(errors="replace").splitlines()[-LAST_LINES:], sep="\n")
     print("Stopped.", flush=True)
     return status
+
+
+def _stop_on_signals(serve: "subprocess.Popen[bytes]") -> None:
+    """Pass one signal on. A second one would break off Serve's own clean-up and leave HAProxy behind."""
+    passed: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        if not passed:
+            passed.append(number)
+            serve.send_signal(signal.SIGINT)
+        print("Stopping ...", flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
 
 
 def _start(arguments: argparse.Namespace, log: IO[bytes]) -> "subprocess.Popen[bytes]":
@@ -108,7 +121,7 @@ def _welcome(url: str, told: dict[str, str]) -> str:
     example = "sentiment" if "sentiment" in ready else next(iter(ready), "MODEL")
     call = f"""curl {url}/models/{example} -d '{{"inputs": "I loved every minute of it."}}'"""
     count = f"{len(ready)} of {len(told)} models ready."
-    return f"\n{count}\n  Click:  {url}/docs\n  Call:   {call}\n  Stop:   Ctrl-C\n"
+    return f"\n{count}\n  Click:  {url}/\n  Call:   {call}\n  Stop:   Ctrl-C\n"
 
 
 def _url(config: str) -> str:

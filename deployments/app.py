@@ -1,26 +1,36 @@
 """`build(args)` -> the gateway: the one application with a route. Named in serve_config.yaml."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
+from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import Message, Scope
 
 from deployments import web
+from deployments.bridge import Bridge, Page
 from deployments.catalog import Catalog
 from deployments.dialects import DIALECTS
+from deployments.ray_private import serve_ports
 from deployments.router import Router
 from deployments.rpc import speaks_grpc
 
 ROOT = Path(__file__).parent.parent
+START_UI_S = 120.0
 
 
 class GatewayArgs(BaseModel):
     """The gateway's `args` in serve_config.yaml.
 
     `models` is the folder to follow, relative to the checkout. `picture_hosts` are the hosts from which
-    pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk.
+    pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
+    whether the Gradio pages are served, under /ui.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -28,22 +38,64 @@ class GatewayArgs(BaseModel):
     models: Path = Path("models")
     picture_hosts: list[str] = []
     timeout_s: float = Field(60.0, gt=0)
+    ui: bool = True
 
 
 @speaks_grpc
 class Door(Router):
-    """A Router that speaks every dialect, over HTTP and gRPC."""
+    """A Router that speaks every dialect, over HTTP and gRPC, and passes on what is asked of the UI."""
+
+    def __init__(
+        self,
+        catalog: DeploymentHandle,
+        ui: DeploymentHandle | None,
+        picture_hosts: list[str],
+        timeout_s: float,
+    ) -> None:
+        super().__init__(catalog, picture_hosts, timeout_s)
+        self._ui = ui
+        self.has_ui = ui is not None
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Called by Ray Serve once the Router is built."""
-        return web.build(self, DIALECTS)
+        app = web.build(self, DIALECTS)
+        if self._ui is not None:
+            app.routes.append(Mount("/ui", Bridge(self._ui)))
+        return app
+
+
+class UI:
+    """The Gradio pages. One replica: Gradio keeps its sessions in memory."""
+
+    def __init__(self) -> None:
+        self._page = asyncio.get_running_loop().create_task(self._open())
+
+    async def asgi(self, scope: Scope, body: bytes) -> AsyncGenerator[Message]:
+        """The ASGI messages that answer one request."""
+        async with aclosing((await asyncio.shield(self._page)).asgi(scope, body)) as messages:
+            async for message in messages:
+                yield message
+
+    async def check_health(self) -> None:
+        """Raise when the pages could not be made or no longer run."""
+        await (await asyncio.wait_for(asyncio.shield(self._page), START_UI_S)).check_health()
+
+    async def _open(self) -> Page:
+        http_port, grpc_port = await serve_ports()
+        return Page(await asyncio.to_thread(_ui_app, f"http://127.0.0.1:{http_port}", grpc_port))
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """The gateway application: Routers that speak every dialect, and the Catalog they listen to."""
+    """The gateway application: Routers that speak every dialect, the Catalog they listen to, and the UI."""
     gateway = GatewayArgs.model_validate(args)
     catalog = serve.deployment(Catalog).options(
         ray_actor_options={"num_cpus": 0.05}, max_ongoing_requests=1000, health_check_period_s=1
+    )
+    ui = serve.deployment(UI).options(
+        ray_actor_options={"num_cpus": 0.05},
+        max_ongoing_requests=1000,
+        health_check_period_s=1,
+        health_check_timeout_s=START_UI_S,
     )
     router = serve.deployment(serve.ingress()(Door)).options(
         name="Router",
@@ -53,4 +105,11 @@ def build(args: dict[str, Any]) -> serve.Application:
         health_check_period_s=1,
     )
     models = str((ROOT / gateway.models).resolve())
-    return router.bind(catalog.bind(models), gateway.picture_hosts, gateway.timeout_s)
+    pages = ui.bind() if gateway.ui else None
+    return router.bind(catalog.bind(models), pages, gateway.picture_hosts, gateway.timeout_s)
+
+
+def _ui_app(router_url: str, grpc_port: int) -> Starlette:
+    from ui.app import build as build_ui  # Gradio stays out of the Routers' processes
+
+    return build_ui(router_url, at_door=True, grpc_port=grpc_port)

@@ -8,13 +8,18 @@ State = Literal["loading", "ready", "unavailable"]
 
 
 class Description(Schema):
-    """What a loaded replica says of itself. `gpu_ids`: its node's cards that it has, or has a share of."""
+    """What a loaded replica says of itself.
+
+    `gpu_ids`: its node's cards that it has, or has a share of. `bytes`: of the weights; `memory_bytes`: the
+    most that the process has held.
+    """
 
     device: str
     gpu_ids: list[str] = []
     dtype: str
     parameters: int
     bytes: int
+    memory_bytes: int | None = None
     max_length: int | None
     max_batch_size: int
     max_batch_tokens: int
@@ -32,6 +37,7 @@ class Card(Schema):
 
     `state` is "ready" while requests are answered (or held until a replica has scaled up from zero),
     "loading" while the first replica starts, "unavailable" when neither; `reason` says why, in a sentence.
+    `num_gpus` is each replica's share of a GPU, or how many it has.
     `task`, `module_id` and `model` are None where the folder is too broken to tell.
     """
 
@@ -44,4 +50,5 @@ class Card(Schema):
     revision: str | None = None
     folder: str | None = None
     replicas: Replicas = Replicas()
+    num_gpus: float = 0.0
     description: Description | None = None

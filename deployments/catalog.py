@@ -20,6 +20,7 @@ from ray.serve.exceptions import RayServeException
 from deployments.application import bind, mark
 from deployments.card import Card, Description
 from deployments.folders import Folder, Folders
+from deployments.meter import Figures, Reading, put_together
 from deployments.ray_private import delete, largest_shares, serve_details
 from deployments.status import (
     broken_card,
@@ -34,6 +35,7 @@ log = logging.getLogger("ray.serve")
 POLL_S = 0.5
 MISSING_S = 1.5  # a folder that is being replaced is away for a moment
 WATCH_S = 10.0
+REPORT_S = 5.0  # a Router that has said nothing for so long is gone
 NOT_LOOKED_YET = ""
 
 
@@ -58,6 +60,7 @@ class Catalog:
         self._refused: dict[str, str] = {}
         self._descriptions: dict[str, Description] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
+        self._reports: dict[str, tuple[float, dict[str, Reading]]] = {}
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def watch(self, known: str) -> Snapshot:
@@ -66,6 +69,17 @@ class Catalog:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), WATCH_S)
         return self.snapshot
+
+    async def report(self, router: str, readings: dict[str, Reading]) -> None:
+        """Take what a Router has seen of each model; Routers call this once a second."""
+        self._reports[router] = time.monotonic(), readings
+
+    async def figures(self) -> list[Figures]:
+        """Each model's figures, of all Routers that are there."""
+        recent = time.monotonic() - REPORT_S
+        self._reports = {router: told for router, told in self._reports.items() if told[0] > recent}
+        readings = [told for _, told in self._reports.values()]
+        return [put_together(id, [one[id] for one in readings if id in one]) for id in self.snapshot.cards]
 
     async def check_health(self) -> None:
         """Raise when the loop that follows the folder has ended."""

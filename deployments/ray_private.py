@@ -20,17 +20,27 @@ def delete(application: str) -> None:
     serve.delete(application, _blocking=False)
 
 
+async def serve_ports() -> tuple[int, int]:
+    """Where Serve listens: the ports of HTTP and of gRPC."""
+    details = await _details()
+    return details["http_options"]["port"], details["grpc_options"]["port"]
+
+
 async def serve_details() -> dict[str, Any]:
     """Applications, deployments and replicas as the controller sees them, as plain values.
 
     `serve.status()` gives the same, but validates it again in the caller: 0.3 s for fifty applications.
     """
+    applications: dict[str, Any] = (await _details())["applications"]
+    return applications
+
+
+async def _details() -> dict[str, Any]:
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()
-    details = await client._controller.get_serve_instance_details.remote()
-    applications: dict[str, Any] = details["applications"]
-    return applications
+    details: dict[str, Any] = await client._controller.get_serve_instance_details.remote()
+    return details
 
 
 def largest_shares() -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -74,6 +75,7 @@ class Replica:
             dtype=str(weights[0].dtype).removeprefix("torch."),
             parameters=sum(weight.numel() for weight in weights),
             bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+            memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             max_length=self.module.max_length,
             **self.batcher.limits.model_dump(),
         )

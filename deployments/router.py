@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from deployments.errors import (
     TimedOut,
 )
 from deployments.fetch import Fetcher
+from deployments.meter import Figures, Meter
 from deployments.schema import Schema
 from deployments.task import TASKS, Task
 
@@ -31,6 +33,7 @@ log = logging.getLogger("ray.serve")
 
 TRIES = 3
 START_S = 20.0
+REPORT_S = 1.0
 FAREWELL_S = 5.0  # what a call in flight is given when its model goes
 
 
@@ -40,8 +43,13 @@ class Router:
     Knows the models from the Catalog's snapshots and goes on with the last one when the Catalog is away.
     """
 
+    has_ui = False
+    """Whether there are pages to send a browser to."""
+
     def __init__(self, catalog: DeploymentHandle, picture_hosts: list[str], timeout_s: float) -> None:
         self.snapshot = Snapshot()
+        self._id = uuid.uuid4().hex
+        self._meter = Meter()
         self._catalog = catalog
         self._fetcher = Fetcher(picture_hosts)
         self._timeout_s = timeout_s
@@ -49,6 +57,7 @@ class Router:
         self._handles: dict[str, DeploymentHandle] = {}
         self._deadlines: dict[str, set[asyncio.Timeout]] = {}
         self._task = asyncio.get_running_loop().create_task(self._follow())
+        self._reporting = asyncio.get_running_loop().create_task(self._report())
 
     @property
     def cards(self) -> Mapping[str, Card]:
@@ -89,8 +98,19 @@ class Router:
         defaults = task.dialect_params.get(dialect, {})
         return [_valid(task.input, input) for input in inputs], _valid(task.params, {**defaults, **params})
 
+    async def figures(self) -> list[Figures]:
+        """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""
+        try:
+            return list(await self._catalog.figures.remote())
+        except Exception as error:
+            raise ModelNotReady("the catalog is restarting") from error
+
     async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
         """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
+        with self._meter.request(model_id):
+            return await self._tried(model_id, inputs, params)
+
+    async def _tried(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
         async with self._deadline(model_id):
             for _ in range(TRIES - 1):
                 # A replica that dies takes the call with it. Inference changes nothing: another one may try.
@@ -177,6 +197,14 @@ class Router:
         if isinstance(error, (RayServeException, ActorDiedError, ActorUnavailableError)):
             return ModelNotReady(f"model {model_id!r} cannot be reached: its replicas are restarting")
         return error
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            with contextlib.suppress(
+                Exception
+            ):  # the Catalog may be away; it hears of us again when it is back
+                await self._catalog.report.remote(self._id, self._meter.read())
 
     async def _follow(self) -> None:
         while True:

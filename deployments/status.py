@@ -41,6 +41,7 @@ def running_card(
         state=state,
         reason=without_paths(reason),
         replicas=replicas,
+        num_gpus=deployment["required_resources"].get("GPU", 0.0),
         description=description,
         **_facts(mark(app)),
     )

@@ -11,6 +11,7 @@ import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.card import Card, Description, Replicas
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady
 from deployments.media import EXAMPLE_PICTURE
+from deployments.meter import Figures
 from deployments.task import TASKS, Task
 
 PICTURE = base64.b64decode(EXAMPLE_PICTURE)
@@ -22,6 +23,7 @@ class FakeRouter:
 
     def __init__(self) -> None:
         self.settled = True
+        self.has_ui = False
         self.cards = {task.name: _card(task) for task in TASKS.values()}
         self.cards["loading"] = Card(id="loading", state="loading", task="sentiment")
         self.cards["broken"] = Card(id="broken", state="unavailable", reason="models/broken/config.yml: no")
@@ -44,6 +46,9 @@ class FakeRouter:
         if card.state != "ready":
             raise ModelNotReady(card.reason or "it is on its way")
         return TASKS[card.task]
+
+    async def figures(self) -> list[Figures]:
+        return [Figures(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
 
     async def read(self, task: Task, dialect: str, inputs: list[Any], params: Any) -> tuple[list[Any], Any]:
         try:

@@ -28,5 +28,9 @@ def test_tasks_are_light(module: str) -> None:
     assert loaded_by(module, *HEAVY, "ray", "starlette") == set()
 
 
+def test_the_pages_bring_no_torch() -> None:
+    assert loaded_by("ui.app", "torch", "transformers", "ray") == set()
+
+
 def test_a_replica_brings_no_gradio() -> None:
     assert loaded_by("deployments.replica, torch, transformers", "gradio") == set()

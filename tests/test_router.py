@@ -66,6 +66,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     yield build
     for router in made:
         router._task.cancel()
+        router._reporting.cancel()
 
 
 async def ask(router: Router) -> Any:

@@ -5,13 +5,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from deployments.card import State
 from deployments.dialect import HTTP_STATUS, Dialect, Operation, json_response
 from deployments.errors import InferenceError
+from deployments.meter import Figures
 
 if TYPE_CHECKING:
     from deployments.router import Router
@@ -57,6 +58,7 @@ class Index(BaseModel):
     """Where to go from here."""
 
     models: str = "/models"
+    status: str = "/status"
     docs: str = "/docs"
     openapi: str = "/openapi.json"
 
@@ -65,6 +67,10 @@ class Liveness(BaseModel):
     """The door is open."""
 
     status: Literal["live"] = "live"
+
+
+class Status(RootModel[list[Figures]]):
+    """How each model does: requests per second, latencies, requests in flight."""
 
 
 class Readiness(BaseModel):
@@ -77,9 +83,10 @@ class Readiness(BaseModel):
 
 
 async def show_index(router: "Router", request: Request) -> Response:
-    """Browsers are sent to the documentation; everyone else reads where things are."""
+    """Browsers are sent to the UI, or the documentation where there is none; others read where things are."""
     if "text/html" in request.headers.get("accept", ""):
-        return RedirectResponse(f"{request.scope.get('root_path', '')}/docs", headers={"vary": "accept"})
+        face = f"{request.scope.get('root_path', '')}/{'ui' if router.has_ui else 'docs'}"
+        return RedirectResponse(face, headers={"vary": "accept"})
     response = json_response(Index().model_dump())
     response.headers["vary"] = "accept"
     return response
@@ -104,6 +111,10 @@ async def show_ready(router: "Router", request: Request) -> Response:
     return json_response(told, HTTP_STATUS["unavailable"])
 
 
+async def show_status(router: "Router", request: Request) -> Response:
+    return json_response([figures.model_dump() for figures in await router.figures()])
+
+
 async def show_openapi(router: "Router", request: Request) -> Response:
     return Response(request.app.state.openapi(), media_type="application/json")
 
@@ -111,6 +122,11 @@ async def show_openapi(router: "Router", request: Request) -> Response:
 async def show_docs(router: "Router", request: Request) -> Response:
     page = PAGE.format(root=request.scope.get("root_path", ""))
     return HTMLResponse(page, headers={"content-security-policy": POLICY})
+
+
+async def show_icon(router: "Router", request: Request) -> Response:
+    """Browsers ask for it, whatever the page says."""
+    return FileResponse(_static_folder() / "favicon.png")
 
 
 async def show_static(router: "Router", request: Request) -> Response:
@@ -132,8 +148,10 @@ def operations() -> list[Operation]:
         Operation(
             "GET", "/health/ready", show_ready, "Tell whether the models have loaded", answer=Readiness
         ),
+        Operation("GET", "/status", show_status, "Tell how each model does", answer=Status),
         Operation("GET", "/openapi.json", show_openapi, "Describe every operation"),
         Operation("GET", "/docs", show_docs, "Show this documentation"),
+        Operation("GET", "/favicon.ico", show_icon, "Give the pages' icon"),
         Operation("GET", "/docs/static/{file}", show_static, "Give a file to this documentation"),
     ]
 

@@ -27,8 +27,24 @@ def http(router: FakeRouter) -> httpx.AsyncClient:
 
 async def test_the_index_leads_on(http) -> None:
     answered = await http.get("/")
-    assert answered.json() == {"models": "/models", "docs": "/docs", "openapi": "/openapi.json"}
+    assert answered.json() == {
+        "models": "/models",
+        "status": "/status",
+        "docs": "/docs",
+        "openapi": "/openapi.json",
+    }
     assert answered.headers["vary"] == "accept"
+
+
+async def test_figures_are_told_as_they_are(http, router: FakeRouter) -> None:
+    (told,) = (await http.get("/status")).json()
+    assert told == {
+        "id": "sentiment",
+        "requests_per_second": 2.0,
+        "p50_ms": 3.0,
+        "p95_ms": 9.0,
+        "in_flight": 1,
+    }
 
 
 async def test_a_browser_is_sent_to_the_documentation(http) -> None:

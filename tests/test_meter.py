@@ -1,0 +1,40 @@
+"""Figures of one model, put together from what several Routers have seen."""
+
+import pickle
+
+import pytest
+
+from deployments.meter import Meter, put_together
+
+
+def test_requests_latencies_and_what_is_in_flight() -> None:
+    one, other = Meter(), Meter()
+    for meter in (one, one, other):
+        with meter.request("a"):
+            pass
+    with one.request("a"):
+        readings = [pickle.loads(pickle.dumps(meter.read()))["a"] for meter in (one, other)]
+    figures = put_together("a", readings)
+    assert figures.requests_per_second == pytest.approx(0.3)
+    assert figures.in_flight == 1
+    assert figures.p50_ms is not None
+    assert figures.p95_ms is not None
+    assert 0 <= figures.p50_ms <= figures.p95_ms < 1000
+
+
+def test_what_nobody_asked_has_no_latency() -> None:
+    assert put_together("a", []).model_dump() == {
+        "id": "a",
+        "requests_per_second": 0.0,
+        "p50_ms": None,
+        "p95_ms": None,
+        "in_flight": 0,
+    }
+
+
+def test_what_was_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter()
+    with meter.request("a"):
+        pass
+    monkeypatch.setattr("deployments.meter.WINDOW_S", -1.0)
+    assert put_together("a", [meter.read()["a"]]).p50_ms is None

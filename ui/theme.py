@@ -1,0 +1,34 @@
+"""How the page looks: one theme for light and dark, in system fonts, so that no other host is asked."""
+
+from pathlib import Path
+
+import gradio as gr
+
+FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
+
+CSS = (Path(__file__).parent / "page.css").read_text()
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="4"
+fill="#0f766e"/><path d="M4 5h8M4 8h8M4 11h5" stroke="white" stroke-width="1.6"/></svg>"""
+HEAD = f'<meta name="color-scheme" content="light dark"><style>{CSS}</style>'
+"""The style goes into the head as it is: gradio's own rewriting of it drops rules (6.31)."""
+SWITCH = "() => { document.body.classList.toggle('dark'); }"
+
+
+def theme() -> gr.themes.Base:
+    return gr.themes.Default(
+        primary_hue=gr.themes.colors.teal,
+        secondary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=FONT,
+        font_mono=MONO,
+    ).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
+        button_primary_text_color="white",
+        block_border_width="1px",
+        block_shadow="none",
+    )
