@@ -69,6 +69,9 @@ def test_every_picture_tab_is_used_once(visit: Visit, tmp_path: Path) -> None:
         visit.go(tab).panel.locator("input[type=file]").first.set_input_files(file)
         visit.press("Run")
         expect(visit.panel, "square", seconds=40)
+
+
+def test_a_broken_picture_gives_a_sentence(visit: Visit, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(picture()[:90])
     visit.open("Image classification").panel.locator("input[type=file]").first.set_input_files(broken)

@@ -82,6 +82,7 @@ class Visit:
 
     def go(self, tab: str) -> "Visit":
         self.page.get_by_role("tab", name=tab, exact=True).click()
+        self.page.get_by_role("tab", name=tab, exact=True, selected=True).wait_for()
         self.panel.wait_for()
         return self
 
