@@ -24,6 +24,8 @@ def theme() -> gr.themes.Base:
         font=FONT,
         font_mono=MONO,
     ).set(
+        body_text_color_subdued="*neutral_500",  # gradio's own is too pale to be read on white
+        body_text_color_subdued_dark="*neutral_400",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_600",

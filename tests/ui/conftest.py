@@ -18,6 +18,8 @@ ARGS = [
     "--no-first-run",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 
 

@@ -1,5 +1,7 @@
 """The page as people use it: in a browser."""
 
+import base64
+import io
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -7,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from deployments.card import Replicas
 from deployments.errors import InvalidInput, Overloaded
 from deployments.task import TASKS
-from tests.ui.house import House, picture
+from tests.ui.house import SIZE, House, picture
 from ui.panel import title
 
 expect.set_options(timeout=12_000)  # where the machine is shared; what must be soon says so
@@ -193,6 +196,32 @@ def test_errors_are_sentences_where_they_happened(visit: Any, house: House) -> N
     expect(seen.panel.locator(".bars li").first).to_be_visible()
     expect(seen.panel.get_by_role("alert")).to_have_count(0)
     assert seen.page.get_by_text("Traceback").count() == 0
+
+
+COPY = """async (png) => {
+  const blob = await (await fetch("data:image/png;base64," + png)).blob();
+  await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+}"""
+
+
+def test_a_picture_comes_from_the_clipboard_or_the_camera(visit: Any, house: House) -> None:
+    seen = visit(permissions=["clipboard-read", "clipboard-write", "camera"]).open("Image classification")
+    seen.page.evaluate(COPY, base64.b64encode(picture()).decode())
+    seen.panel.get_by_label("Paste from clipboard").click()
+    seen.press("Run")
+    expect(seen.panel.locator(".bars li").first).to_be_visible()
+    assert Image.open(io.BytesIO(house.asked[-1][1][0].image)).size == SIZE
+    seen.panel.get_by_label("Capture from camera").click()
+    seen.panel.get_by_text("Click to Access Webcam").click()
+    seen.panel.get_by_label("capture photo").click()
+    expect(seen.panel.get_by_label("capture photo")).to_have_count(0)
+    seen.press("Run")
+    expect(seen.panel.locator(".notice.error")).to_have_count(0)
+    by = time.monotonic() + 8
+    while len(house.asked) < 2 and time.monotonic() < by:
+        time.sleep(0.05)
+    wide, high = Image.open(io.BytesIO(house.asked[-1][1][0].image)).size
+    assert wide > SIZE[0] and high > SIZE[1], "the camera's picture"
 
 
 def test_a_broken_picture_gives_a_sentence(visit: Any, tmp_path: Path) -> None:
