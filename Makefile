@@ -18,7 +18,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not cluster and not model and not browser" --durations=0 --durations-min=2
+	$(BIN)/python -m pytest -q -m "not cluster and not model and not browser and not slow" --durations=0 --durations-min=2
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .
@@ -27,6 +27,7 @@ format: $(VENV)/test.stamp
 docs: $(VENV)/test.stamp
 	$(BIN)/python -m deployments.openapi
 	$(BIN)/python -m deployments.proto_text
+	$(BIN)/python -m deployments.dialect_table
 	$(BIN)/python -m deployments.readme
 
 starter-models: $(VENV)/serve.stamp

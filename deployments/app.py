@@ -30,7 +30,10 @@ class GatewayArgs(BaseModel):
 
     `models` is the folder to follow, relative to the checkout. `picture_hosts` are the hosts from which
     pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
-    whether the Gradio pages are served, under /ui.
+    whether the Gradio pages are served, under /ui. `default_model` answers the routes that name no model.
+    `repository_control`: whether callers may unload models and load them again. `spare_workers`: how many
+    processes per node have imported torch and transformers already (400 MB each), so that a new model or
+    replica starts sooner.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -39,6 +42,9 @@ class GatewayArgs(BaseModel):
     picture_hosts: list[str] = []
     timeout_s: float = Field(60.0, gt=0)
     ui: bool = True
+    default_model: str | None = None
+    repository_control: bool = False
+    spare_workers: int = Field(1, ge=0, le=16)
 
 
 @speaks_grpc
@@ -51,8 +57,9 @@ class Door(Router):
         ui: DeploymentHandle | None,
         picture_hosts: list[str],
         timeout_s: float,
+        default_model: str | None,
     ) -> None:
-        super().__init__(catalog, picture_hosts, timeout_s)
+        super().__init__(catalog, picture_hosts, timeout_s, default_model)
         self._ui = ui
         self.has_ui = ui is not None
 
@@ -103,10 +110,17 @@ def build(args: dict[str, Any]) -> serve.Application:
         max_ongoing_requests=1000,
         max_surge_percent=100,
         health_check_period_s=1,
+        logging_config={"enable_access_log": False},
     )
     models = str((ROOT / gateway.models).resolve())
     pages = ui.bind() if gateway.ui else None
-    return router.bind(catalog.bind(models), pages, gateway.picture_hosts, gateway.timeout_s)
+    return router.bind(
+        catalog.bind(models, gateway.repository_control, gateway.spare_workers),
+        pages,
+        gateway.picture_hosts,
+        gateway.timeout_s,
+        gateway.default_model,
+    )
 
 
 def _ui_app(router_url: str, grpc_port: int) -> Starlette:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import serve
 
+from deployments import warm
 from deployments.config import ModelConfig, parse
 from deployments.ray_private import pin_version
 from deployments.replica import Replica
@@ -24,14 +25,16 @@ DEFAULTS: dict[str, Any] = {
     "max_constructor_retry_count": 1,
     "health_check_period_s": 1,
     "graceful_shutdown_wait_loop_s": 0.5,
+    "logging_config": {"enable_access_log": False},  # a line per call costs more than a small model's answer
     # Serve's own backoff lets a full replica idle for half a second between two requests.
     "request_router_config": {"initial_backoff_s": 0.005, "backoff_multiplier": 2, "max_backoff_s": 0.02},
 }
-AUTOSCALING = {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 64}
+AUTOSCALING = {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 8}
 NUM_CPUS = 0.05
 # In the fast lane each replica of a routed application listens on ports of its own and drains them for half a
 # minute when it stops. Only the Router is routed; a model's replica answers handles alone.
 NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+RUNTIME_ENV = {"env_vars": {**NO_INGRESS, **warm.ENVIRONMENT}}
 
 
 def bind(
@@ -89,7 +92,7 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _actor_options(given: dict[str, Any]) -> dict[str, Any]:
     runtime_env = given.get("runtime_env") or {}
-    env_vars = {**NO_INGRESS, **runtime_env.get("env_vars", {})}
+    env_vars = {**RUNTIME_ENV["env_vars"], **runtime_env.get("env_vars", {})}
     return {"num_cpus": NUM_CPUS, **given, "runtime_env": {**runtime_env, "env_vars": env_vars}}
 
 

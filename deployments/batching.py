@@ -1,140 +1,195 @@
 """The replica's scheduler: what waits together runs together; nothing waits for company.
 
-An idle model gets a request at once. While a batch runs, requests queue; the next batch starts with the
-oldest of them and is filled with those that may share it: equal parameters, nearest in length, within the
-budget of items and tokens. The oldest always goes first, so none starves.
+Two threads: one encodes what arrives, the other runs the network, on batches that it chooses at the moment it
+is free, with the oldest input first. Where the model is idle and nothing waits, the second does both.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import islice
+from contextlib import suppress
+from threading import Lock
+from time import perf_counter
 from typing import Any
 
+from deployments.answers import Answers
+from deployments.backlog import Backlog, Call, Item
 from deployments.config import Batching
 from deployments.errors import InferenceError
-from deployments.schema import Schema, words
+from deployments.task import Encoded, Module
+from deployments.tuning import Capacity, measure, out_of_memory
 
-CHARACTERS_PER_TOKEN = 4
-MOST_COMPARED = 4096  # of those that wait: choosing among more would keep the event loop from its work
-Run = Callable[[list[Any], Any], list[Any]]
+AHEAD = 8  # so many batches' worth may wait encoded: enough to choose among, and bounded in memory
+BUNCH_S = 0.02  # about as long as one call of `encode` may take
+MOST_IN_BUNCH = 512
 
-
-@dataclass
-class Item:
-    """One input that waits for its output; `tokens` is an estimate, made before the tokenizer sees it."""
-
-    input: Schema
-    params: Schema
-    tokens: int
-    answer: "asyncio.Future[Any]"
+Told = list[tuple[Item, Any]]  # results, or exceptions, with what they are for
 
 
 class Batcher:
-    """Runs `run(inputs, params)` in one thread, in batches made of concurrent `submit`s.
+    """Runs a module in batches made of concurrent `submit`s.
 
-    `failures` counts batches of one that ended in an unforeseen error since the last success.
+    `failures` counts inputs that failed alone with an unforeseen error since the last success.
     """
 
-    def __init__(self, run: Run, limits: Batching) -> None:
-        self.limits = limits
+    def __init__(self, module: Module, limits: Batching) -> None:
         self.failures = 0
-        self._run = run
-        self._waiting: deque[Item] = deque()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="forward")
-        self._worker: asyncio.Task[None] | None = None
+        self._module = module
+        self._configured = limits
+        self._capacity = Capacity.untried(module)
+        self._lock = Lock()  # for what follows, and the calls' results
+        self._arrived: deque[Item] = deque()
+        self._backlog = Backlog()
+        self._encoding = self._running = False
+        self._bunch = 8
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
 
-    async def submit(self, inputs: list[Any], params: Any) -> list[Any]:
+    @property
+    def limits(self) -> Batching:
+        """What one pass may hold. Set it to what is configured; read, it holds what was measured as well."""
+        return self._capacity.fill(self._configured)
+
+    @limits.setter
+    def limits(self, configured: Batching) -> None:
+        self._configured = configured
+
+    def tune(self, examples: list[Any]) -> None:
+        """Answer the examples, then find how much one pass should hold. Raises what the module raises."""
+        self._capacity = measure(self._module, self._configured, examples)
+
+    async def submit(self, inputs: list[Any], params: Any) -> Answers:
         """One output, or the exception it failed with, per input. Cancelling takes them off the queue."""
-        loop = asyncio.get_running_loop()
-        items = [Item(input, params, estimate_tokens(input), loop.create_future()) for input in inputs]
-        self._waiting.extend(items)
-        if self._worker is None or self._worker.done():
-            self._worker = loop.create_task(self._work())
+        if not inputs:
+            return Answers()
+        answered = asyncio.get_running_loop().create_future()
+        call = Call(params, len(inputs), perf_counter(), answered)
+        with self._lock:
+            self._arrived.extend(Item(call, place, input) for place, input in enumerate(inputs))
+            self._wake()
         try:
-            return list(await asyncio.gather(*(item.answer for item in items), return_exceptions=True))
+            await answered
         finally:
-            for item in items:
-                item.answer.cancel()
+            call.gone = True
+        return call.answers()
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._next_batch():
-            inputs, params = [item.input for item in batch], batch[0].params
-            results = await loop.run_in_executor(self._thread, self._results, inputs, params)
-            for item, result in zip(batch, results, strict=True):
-                if not item.answer.done():
-                    _settle(item.answer, result)
+    def _wake(self) -> None:
+        """Set a thread to work on what waits; call it with the lock held, whenever something has changed."""
+        if not self._running and (self._backlog.cost or (self._arrived and not self._encoding)):
+            self._running = True
+            self._forward.submit(self._run_all)
+        elif self._arrived and not self._encoding and self._backlog.cost < self._ahead():
+            self._encoding = True
+            self._encoder.submit(self._encode_bunch)
 
-    def _next_batch(self) -> list[Item]:
-        while self._waiting and self._waiting[0].answer.done():
-            self._waiting.popleft()
-        if not self._waiting:
-            return []
-        oldest = self._waiting[0]
-        batch = self._fill(oldest)
-        chosen = {id(item) for item in batch}
-        self._waiting = deque(item for item in self._waiting if id(item) not in chosen)
-        return batch
+    def _ahead(self) -> int:
+        return AHEAD * self._capacity.budget(self._configured)
 
-    def _fill(self, oldest: Item) -> list[Item]:
-        company = [
-            i
-            for i in islice(self._waiting, MOST_COMPARED)
-            if i is not oldest and not i.answer.done() and i.params == oldest.params
-        ]
-        company.sort(key=lambda item: abs(item.tokens - oldest.tokens))
-        batch, longest = [oldest], oldest.tokens
-        for item in company:
-            longest = max(longest, item.tokens)
-            if (
-                len(batch) >= self.limits.max_batch_size
-                or longest * (len(batch) + 1) > self.limits.max_batch_tokens
-            ):
-                break
-            batch.append(item)
-        return batch
+    def _run_all(self) -> None:
+        """Run batch after batch, until nothing is left that this thread could do."""
+        told: Told = []
+        while True:
+            with self._lock:
+                done = self._settle(told)
+                batch = self._backlog.next(self._capacity.room(self._configured))
+                alone = not batch and bool(self._arrived) and not self._encoding
+                self._running, self._encoding = bool(batch) or alone, self._encoding or alone
+                if not alone:
+                    self._wake()
+            _answer(done)  # only now: whoever asks again at once finds this thread as idle as it will be
+            if batch:
+                told = self._run_batch(batch)
+            elif alone:
+                told = []
+                self._encode_bunch()
+            else:
+                return
 
-    def _results(self, inputs: list[Any], params: Any) -> list[Any]:
-        """Outputs or exceptions. A batch that fails is halved, so that a bad item fails alone."""
+    def _run_batch(self, batch: list[Item]) -> Told:
+        started = perf_counter()
+        results = self._each(self._outputs, batch)
+        took = perf_counter() - started
+        for call in {item.call for item in batch}:
+            call.queued_s = max(call.queued_s, started - call.arrived)
+            call.computed_s += took
+            call.batches.append(len(batch))
+        return [*zip(batch, results, strict=True)]
+
+    def _outputs(self, items: list[Item]) -> list[Any]:
         try:
-            outputs = list(self._run(inputs, params))
-            if len(outputs) != len(inputs):
-                raise RuntimeError(f"the module gave {len(outputs)} outputs for {len(inputs)} inputs")
+            return list(self._module.run([item.input for item in items], items[0].call.params))
         except Exception as error:
-            if len(inputs) == 1:
-                self.failures += not isinstance(error, InferenceError)
-                return [error]
-            half = len(inputs) // 2
-            return self._results(inputs[:half], params) + self._results(inputs[half:], params)
-        self.failures = 0
-        return outputs
+            if out_of_memory(error):
+                self._capacity = self._capacity.lowered(max(item.cost for item in items) * len(items))
+            raise
+
+    def _encode_bunch(self) -> None:
+        """Encode the oldest of what has arrived; `_encoding` is set, so nobody else does."""
+        with self._lock:
+            fresh = [self._arrived.popleft() for _ in range(min(self._bunch, len(self._arrived)))]
+        alike: dict[Any, list[Item]] = {}
+        for item in fresh:
+            if not item.call.gone:
+                alike.setdefault(item.call.alike, []).append(item)
+        started = perf_counter()
+        told = [
+            pair
+            for items in alike.values()
+            for pair in zip(items, self._each(self._encoded, items), strict=True)
+        ]
+        self._bunch = _paced(self._bunch, perf_counter() - started)
+        with self._lock:
+            done = self._settle([(item, result) for item, result in told if isinstance(result, Exception)])
+            for item, result in told:
+                if not isinstance(result, Exception):
+                    item.input, item.call.costs[item.place] = result
+                    self._backlog.add(item, max(result.cost, 1))
+            self._encoding = False
+            self._wake()
+        _answer(done)
+
+    def _encoded(self, items: list[Item]) -> list[Any]:
+        encoded = self._module.encode([item.input for item in items], items[0].call.params)
+        return [Encoded(*one) for one in encoded]
+
+    def _each(self, work: Callable[[list[Item]], list[Any]], items: list[Item]) -> list[Any]:
+        """`work`'s results, or exceptions. Where it raises, it is halved, so that a bad item fails alone."""
+        try:
+            results = work(items)
+            if len(results) != len(items):
+                raise RuntimeError(f"the module gave {len(results)} outputs for {len(items)} inputs")
+            return results
+        except BaseException as error:  # a panic in a tokenizer is no Exception
+            if len(items) == 1:
+                return [error if isinstance(error, Exception) else RuntimeError(repr(error))]
+        # Out here the error is gone, and with it the tensors that its traceback held.
+        half = len(items) // 2
+        return self._each(work, items[:half]) + self._each(work, items[half:])
+
+    def _settle(self, told: Told) -> list[Call]:
+        """Give results to their calls, with the lock held; returns the calls that have all of theirs now."""
+        for _, result in told:
+            if not isinstance(result, InferenceError):
+                self.failures = self.failures + 1 if isinstance(result, Exception) else 0
+        return [item.call for item, result in told if item.call.settle(item.place, result)]
 
 
-def estimate_tokens(input: Schema) -> int:
-    """About how many tokens an input's texts have; 1 for one without."""
-    texts = _texts(type(input))
-    return 1 + sum(_length(getattr(input, name)) for name in texts) // CHARACTERS_PER_TOKEN
+def _answer(calls: list[Call]) -> None:
+    """Wake those who wait for these calls, from any thread."""
+
+    def wake() -> None:
+        for call in calls:
+            if not call.answered.done():
+                call.answered.set_result(None)
+
+    if calls:
+        with suppress(RuntimeError):  # the loop has closed: nobody waits
+            calls[0].answered.get_loop().call_soon_threadsafe(wake)
 
 
-def _length(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, (list, tuple)):
-        return sum(_length(getattr(part, "content", part)) for part in value)
-    return 0
-
-
-@lru_cache
-def _texts(schema: type[Schema]) -> tuple[str, ...]:
-    return tuple(name for name, word in words(schema).items() if word in ("text", "texts", "conversation"))
-
-
-def _settle(answer: "asyncio.Future[Any]", result: Any) -> None:
-    if isinstance(result, BaseException):
-        answer.set_exception(result)
-    else:
-        answer.set_result(result)
+def _paced(bunch: int, seconds: float) -> int:
+    """How many to encode at once next time."""
+    if seconds > BUNCH_S:
+        return max(bunch // 2, 1)
+    return min(bunch * 2, MOST_IN_BUNCH) if seconds < BUNCH_S / 4 else bunch

@@ -17,9 +17,10 @@ from typing import Any
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from deployments.application import bind, mark
+from deployments.application import RUNTIME_ENV, bind, mark
 from deployments.card import Card, Description
-from deployments.folders import Folder, Folders
+from deployments.errors import Forbidden, ModelNotFound
+from deployments.folders import UNLOADED, Folder, Folders
 from deployments.meter import Figures, Reading, put_together
 from deployments.ray_private import delete, largest_shares, serve_details
 from deployments.status import (
@@ -29,6 +30,7 @@ from deployments.status import (
     running_card,
     waiting_card,
 )
+from deployments.warm import Spares
 
 log = logging.getLogger("ray.serve")
 
@@ -49,10 +51,16 @@ class Snapshot:
 
 
 class Catalog:
-    """Follows a models folder. Built by Ray Serve, as one replica; Routers call `watch`."""
+    """Follows a models folder. Built by Ray Serve, as one replica; Routers call `watch`.
 
-    def __init__(self, models: str) -> None:
+    `control`: whether callers may unload models and load them again. `spares`: how many workers are kept
+    ready, per node, for replicas to come.
+    """
+
+    def __init__(self, models: str, control: bool = False, spares: int = 0) -> None:
         self.folders = Folders(Path(models))
+        self._control = control
+        self._spares = Spares(spares, RUNTIME_ENV)
         self.snapshot = Snapshot()
         self._changed = asyncio.Event()
         self._at_start: set[str] | None = None
@@ -81,6 +89,22 @@ class Catalog:
         readings = [told for _, told in self._reports.values()]
         return [put_together(id, [one[id] for one in readings if id in one]) for id in self.snapshot.cards]
 
+    async def load(self, id: str) -> None:
+        """Serve a model again that was unloaded. Raises `Forbidden`, `ModelNotFound`."""
+        await asyncio.to_thread(self._marker(id).unlink, missing_ok=True)
+
+    async def unload(self, id: str) -> None:
+        """Serve a model no longer until it is loaded; its folder says so. Raises as `load`."""
+        await asyncio.to_thread(self._marker(id).touch)
+
+    def _marker(self, id: str) -> Path:
+        if not self._control:
+            raise Forbidden("models are loaded and unloaded by the operator alone (`repository_control`)")
+        folder = self.folders.known().get(id)
+        if folder is None:
+            raise ModelNotFound(f"no model of this cluster's folder is named {id!r}")
+        return folder.path / UNLOADED
+
     async def check_health(self) -> None:
         """Raise when the loop that follows the folder has ended."""
         if self._task.done():
@@ -105,6 +129,8 @@ class Catalog:
         await self._deploy(folders, apps, shares)
         self._describe(apps)
         self._publish(dict(self._cards(folders, apps, shares)))
+        if self.snapshot.settled:  # at start they would take the time of the models themselves
+            await self._spares.refill(sum(map(count_running, apps.values())))
         # Long enough after its card went that no Router sends anything to it.
         await self._delete(self._gone(MISSING_S + 2 * POLL_S))
 
@@ -140,7 +166,8 @@ class Catalog:
     def _note_missing(self, folders: dict[str, Folder], apps: dict[str, Any]) -> None:
         ours = {id for id, app in apps.items() if not _is_anothers(app)} if self.folders.is_there else set()
         now = time.monotonic()
-        self._missing = {id: self._missing.get(id, now) for id in ours - folders.keys()}
+        there = {id for id, folder in folders.items() if not folder.unloaded}
+        self._missing = {id: self._missing.get(id, now) for id in ours - there}
 
     def _gone(self, seconds: float) -> set[str]:
         return {id for id, since in self._missing.items() if time.monotonic() - since > seconds}
@@ -152,7 +179,7 @@ class Catalog:
     def _cards(
         self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
     ) -> Iterable[tuple[str, Card]]:
-        for id in sorted((folders.keys() | apps.keys()) - self._gone(MISSING_S)):
+        for id in sorted(folders.keys() | (apps.keys() - self._gone(MISSING_S))):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and (folder.problem or self._refused.get(folder.fingerprint))
             if app and (not problem or _is_anothers(app)):

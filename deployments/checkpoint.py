@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deployments.errors import InferenceError, InvalidInput, ModelNotReady
+from deployments.errors import InferenceError, ModelNotReady
 
 NO_LIMIT = 1_000_000  # tokenizers say 1e30 when they were saved without a limit
 PICKLED = "has no safetensors weights; `allow_pickle: true` in config.yml lets pickled ones in"
@@ -127,13 +127,6 @@ def max_length(tokenizer: Any, config: Any) -> int:
         positions -= 2
     limits = (tokenizer.model_max_length, positions)
     return min((limit for limit in limits if limit and 0 < limit < NO_LIMIT), default=4096)
-
-
-def refuse_longer(ids: Iterable[Sequence[int]], limit: int) -> None:
-    """Raise `InvalidInput` where token ids are more than `limit`."""
-    longest = max(map(len, ids))
-    if longest > limit:
-        raise InvalidInput(f"the text has {longest:,} tokens; this model reads at most {limit:,}")
 
 
 def _first_line(error: Exception) -> str:

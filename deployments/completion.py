@@ -1,12 +1,15 @@
 """An answer while it is generated: token ids in, whole characters out, and an end when it is due."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field
 
 from deployments.schema import Schema
 
+LONGEST_PIECE = 8  # tokens for one character, at most; more that make none are broken
+SPELLED = 2**14  # how many spellings are remembered: the same tokens come again and again
 CONTEXT = 6  # tokens before a piece that decide how it is written: with a space in front or without
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -35,6 +38,9 @@ class Details(StreamDetails):
 
     prefill: list[Token] = Field([], description="Always empty; the Hub's clients expect it.")
     tokens: list[Token] = Field(description="Its tokens.")
+    top_tokens: list[list[Token]] | None = Field(
+        None, description="The likeliest tokens at the place of each, best first; where asked for."
+    )
 
 
 class Generated(Schema):
@@ -49,6 +55,9 @@ class GeneratedChunk(Schema):
 
     index: int = Field(description="The token's place in the answer, from 1.")
     token: Token = Field(description="The token.")
+    top_tokens: list[Token] | None = Field(
+        None, description="The likeliest tokens at its place, best first; where asked for."
+    )
     generated_text: str | None = Field(default=None, description="The whole text, with the last token.")
     details: StreamDetails | None = Field(default=None, description="How it came about, with the last token.")
 
@@ -61,11 +70,15 @@ class Detokenizer:
         self.known = list(before[-CONTEXT:])
         self.waiting: list[int] = []
 
+    def peek(self, token: int) -> str:
+        """The text that `token` would add, as it stands."""
+        return self._new_text(token)
+
     def push(self, token: int) -> str:
         """The text that `token` completes; empty while a character lacks bytes."""
         self.waiting.append(token)
         text = self._new_text()
-        if text.endswith(UNFINISHED):
+        if text.endswith(UNFINISHED) and len(self.waiting) < LONGEST_PIECE:
             return ""
         self.known, self.waiting = self.waiting, []
         return text
@@ -76,12 +89,9 @@ class Detokenizer:
         self.waiting = []
         return text
 
-    def _new_text(self) -> str:
-        return self._decode(self.known + self.waiting)[len(self._decode(self.known)) :]
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+    def _new_text(self, *more: int) -> str:
+        known = _spelled(self.tokenizer, *self.known)
+        return _spelled(self.tokenizer, *self.known, *self.waiting, *more)[len(known) :]
 
 
 class Answer:
@@ -107,30 +117,39 @@ class Answer:
         self.special = ends.union(tokenizer.all_special_ids)
         self.tokens: list[Token] = []
         self.held: list[Token] = []
+        self.top_tokens: list[list[Token]] = []
         self.finish_reason: FinishReason | None = None
 
     @property
     def text(self) -> str:
         return _ordinary(self.tokens)
 
-    def push(self, token: int, logprob: float) -> list[Token]:
-        """Take the next token; return those whose text is now clear, after the last one all that are left."""
-        special = token in self.special
-        text = self.tokenizer.convert_ids_to_tokens(token) if special else self.detokenizer.push(token)
-        self.held.append(Token(id=token, text=text, logprob=logprob, special=special))
+    def push(self, token: int, logprob: float, likeliest: Sequence[tuple[int, float]] = ()) -> list[Token]:
+        """Take the next token; return those whose text is now clear, after the last one all that are left.
+
+        `likeliest` are (id, logprob) of the likeliest tokens at its place, for `top_tokens`.
+        """
+        if likeliest:
+            self.top_tokens.append([self._token(id, value, self.detokenizer.peek) for id, value in likeliest])
+        self.held.append(self._token(token, logprob, self.detokenizer.push))
         self.finish_reason = self._end()
-        if self.finish_reason is None and (self.detokenizer.waiting or self._may_stop()):
+        if self.finish_reason is None and (self.detokenizer.waiting or (self.stops and self._may_stop())):
             return []
         clear, self.held = self.held, []
         self.tokens += clear
         return clear
+
+    def _token(self, id: int, logprob: float, spell: Callable[[int], str]) -> Token:
+        special = id in self.special
+        text = self.tokenizer.convert_ids_to_tokens(id) if special else spell(id)
+        return Token(id=id, text=text, logprob=logprob, special=special)
 
     def _end(self) -> FinishReason | None:
         last = self.held[-1]
         ended, full = last.id in self.ends, len(self.tokens) + len(self.held) >= self.budget
         if ended or full:
             self._append(self.detokenizer.flush())
-        if self._cut_at_stop() or last.text in self.stops:
+        if self.stops and (self._cut_at_stop() or last.text in self.stops):
             return "stop_sequence"
         return "eos_token" if ended else "length" if full else None
 
@@ -158,20 +177,26 @@ class Answer:
         return any(text.endswith(start) for start in starts)
 
 
+@lru_cache(SPELLED)
+def _spelled(tokenizer: Any, *ids: int) -> str:
+    text: str = tokenizer.decode([*ids], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
 def whole(answer: Answer, details: bool, before: str = "") -> Generated:
     """The finished answer as an output, after the text `before`."""
-    told = Details(**_facts(answer), tokens=answer.tokens) if details else None
+    tokens = {"tokens": answer.tokens, "top_tokens": answer.top_tokens or None}
+    told = Details(**_facts(answer), **tokens) if details else None
     return Generated(generated_text=before + answer.text, details=told)
 
 
 def chunks(answer: Answer, tokens: Sequence[Token]) -> Iterator[GeneratedChunk]:
     """What a stream says of the `tokens` that have just become clear."""
     for index, token in enumerate(tokens, len(answer.tokens) - len(tokens) + 1):
-        if index < len(answer.tokens) or answer.finish_reason is None:
-            yield GeneratedChunk(index=index, token=token)
-        else:
-            details = StreamDetails(**_facts(answer))
-            yield GeneratedChunk(index=index, token=token, generated_text=answer.text, details=details)
+        top = answer.top_tokens[index - 1] if answer.top_tokens else None
+        last = answer.finish_reason is not None and index == len(answer.tokens)
+        text, details = (answer.text, StreamDetails(**_facts(answer))) if last else (None, None)
+        yield GeneratedChunk(index=index, token=token, top_tokens=top, generated_text=text, details=details)
 
 
 def _facts(answer: Answer) -> dict[str, Any]:

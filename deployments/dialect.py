@@ -19,10 +19,12 @@ from deployments.errors import InferenceError, Internal, InvalidInput, TooLarge
 
 if TYPE_CHECKING:
     from deployments.router import Router
+    from deployments.task import Task
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 32 * 1024 * 1024
+MAX_ELEMENTS = 1_000_000
 
 HTTP_STATUS = {
     "invalid": 422,
@@ -89,17 +91,32 @@ class Rpc:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """One way to use a task in a dialect, as a request that works: an HTTP call with a JSON body, or an rpc
+    with the bytes of its message (`method` is "RPC" then, and `path` is "package.Service/Method")."""
+
+    method: str
+    path: str
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    streams: bool = False
+
+
+@dataclass(frozen=True)
 class Dialect:
     """A wire protocol: its routes and rpcs, made anew for the tasks that are registered, and its error form.
 
-    `say` makes an error's response; it gets the request's id as well. `error` types its JSON; `refusals`
-    tells OpenAPI of the dialect's further errors, by HTTP status: `say` tells it those of `errors.py`.
+    `offers` tells what a model of a task (given with the model's id) can be asked here; docs/dialects.md is
+    made of it, and every offer is tried in the tests. `say` makes an error's response; it gets the request's
+    id as well. `error` types its JSON; `refusals` tells OpenAPI of the dialect's further errors, by HTTP
+    status: `say` tells it those of `errors.py`.
     """
 
     name: str
     say: Callable[[InferenceError, str], Response]
     operations: Callable[[], list[Operation]]
     rpcs: Callable[[], list[Rpc]] = list
+    offers: Callable[["Task", str], list[Offer]] = lambda task, model_id: []
     error: JsonSchema | None = None
     refusals: Mapping[int, str] = field(default_factory=dict)
 
@@ -148,8 +165,18 @@ async def read_body(request: Request) -> bytes:
     return bytes(body)
 
 
+def check_json(*texts: bytes) -> None:
+    """Raise `TooLarge` where these, as JSON, may hold over a million lists and objects.
+
+    Parsed, a list of nothing takes thirty times the room that it has in a text.
+    """
+    if sum(text.count(b"[") + text.count(b"{") for text in texts) > MAX_ELEMENTS:
+        raise TooLarge(f"the JSON has too many lists and objects; at most {MAX_ELEMENTS:,} are accepted")
+
+
 def read_json(body: bytes) -> Any:
-    """Parse JSON, or raise `InvalidInput` that says where it breaks."""
+    """Parse JSON. Raises `InvalidInput` that says where it breaks, or `TooLarge`."""
+    check_json(body)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as broken:

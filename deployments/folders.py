@@ -13,13 +13,14 @@ from deployments.config import CONFIG, ConfigError, ModelConfig, read
 log = logging.getLogger("ray.serve")
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-NOT_LOADED = frozenset({CONFIG, "README.md"})  # an edit of these does not change what is loaded
+UNLOADED = "UNLOADED"  # a file of this name keeps a model from being served, and says so to whoever looks
+NOT_LOADED = frozenset({CONFIG, "README.md", UNLOADED})  # an edit of these does not change what is loaded
 
 
 @dataclass(frozen=True)
 class Folder:
     """One folder: its `config`, or the `problem` with it. `files` is a signature of the checkpoint beside it;
-    `fingerprint` one of all that the application is made from."""
+    `fingerprint` one of all that the application is made from; `unloaded` asks that nothing be served."""
 
     id: str
     path: Path
@@ -27,6 +28,7 @@ class Folder:
     problem: str = ""
     files: str = ""
     fingerprint: str = ""
+    unloaded: bool = False
 
 
 class Folders:
@@ -46,7 +48,7 @@ class Folders:
         """
         self.is_there = self._look()
         if not self.is_there:
-            return self._folders()
+            return self.known()
         seen = {path.name: _signature(path) for path in self._paths()}
         self._known = {id: known for id, known in self._known.items() if id in seen}
         for id, signature in seen.items():
@@ -54,7 +56,7 @@ class Folders:
             if settled and self._known.get(id, ("",))[0] != signature:
                 self._known[id] = signature, _read(self.root / id)
         self._last_seen = seen
-        return self._folders()
+        return self.known()
 
     def _look(self) -> bool:
         """Whether the models folder is there. Where a mount has gone, another, empty folder is left."""
@@ -68,7 +70,8 @@ class Folders:
         self._disk = disk
         return True
 
-    def _folders(self) -> dict[str, Folder]:
+    def known(self) -> dict[str, Folder]:
+        """What the last scan has found."""
         return {folder.id: folder for _, folder in self._known.values()}
 
     def _paths(self) -> list[Path]:
@@ -80,6 +83,9 @@ def _read(path: Path) -> Folder:
         # A name may hold bytes that no answer could spell.
         name = os.fsencode(path.name).decode(errors="replace")
         return Folder(name, path, None, f"{name!r} is no model id: letters, digits, `.`, `_`, `-` only")
+    if (path / UNLOADED).exists():
+        problem = f"it is unloaded; load it, or remove {path.name}/{UNLOADED}"
+        return Folder(path.name, path, None, problem, unloaded=True)
     try:
         config = read(path)
         files = _signature(path, NOT_LOADED)

@@ -1,19 +1,18 @@
 """Text from a language model: what may be asked of it, and one way to generate, whole or streamed."""
 
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import AsyncGenerator, Sequence
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from deployments.completion import Answer, GeneratedChunk, Token, chunks
+from deployments.admission import Waiting
+from deployments.choosing import Wishes, rules
+from deployments.completion import Answer, GeneratedChunk
+from deployments.continuous import Engine
 from deployments.errors import InvalidInput
-from deployments.sampling import Sampler, SamplingParams, fresh_seed, resolve
-
-if TYPE_CHECKING:
-    import torch
+from deployments.kv_cache import network
+from deployments.row import Row
+from deployments.sampling import SamplingParams, fresh_seed, resolve
 
 DEFAULT_NEW_TOKENS = 100  # where neither the request nor the checkpoint says
 LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may say more
@@ -22,69 +21,87 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p", "repetiti
 
 
 class GenerationParams(SamplingParams):
+    frequency_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Above 0, tokens become less likely each time the answer has them."
+    )
+    presence_penalty: float | None = Field(
+        None, ge=-2, le=2, description="Above 0, tokens become less likely once the answer has them."
+    )
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         [], max_length=16, description="Strings that end the answer; they are not part of it."
     )
     truncate: int | None = Field(None, ge=1, description="Keep only so many of the prompt's last tokens.")
     details: bool = Field(False, description="Tell why the answer ended, its seed and its tokens as well.")
+    top_n_tokens: int | None = Field(
+        None, ge=0, le=20, description="Tell so many of the likeliest tokens at each place, with the details."
+    )
 
 
 class TextGenerator:
-    """A loaded language model that continues prompts of token ids; `task` is the Hub's name for its work."""
+    """A loaded language model that continues prompts of token ids; `task` is the Hub's name for its work.
+
+    All answers run in one batch, which they join and leave one by one. `limits` may change at any time.
+    """
 
     def __init__(self, tokenizer: Any, model: Any, max_length: int, task: str) -> None:
+        from deployments.config import Batching  # which imports the tasks, and they this module
+
         self.tokenizer, self.model = tokenizer, model
         self.max_length = max_length
+        self.limits = Batching()
         self.own = take_settings(model, task)
         self.ends = _ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        self.pad = next(iter(_ids(tokenizer.pad_token_id) or self.ends), 0)
+        self.vocabulary = len(model.get_input_embeddings().weight)
+        pad = next(iter(_ids(tokenizer.pad_token_id) or self.ends), 0)
+        self.waiting = Waiting(lambda: self.limits)
+        self.engine = Engine(network(model, pad), self.waiting)
 
-    def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
-        """One whole answer per prompt."""
-        settings = resolve(params, self.own)
-        answers = [self._answer(prompt, params, settings) for prompt in prompts]
-        alike = defaultdict(list)  # beside longer ones, a padded row would run past the model's positions
-        for answer in answers:
-            alike[answer.budget].append(answer)
-        for group in alike.values():
-            self._generate(group, params, settings)
-        return answers
+    async def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
+        """One whole answer per prompt. Raises `InvalidInput` for a prompt that the model cannot read."""
+        rows = [self._row(prompt, params) for prompt in prompts]
+        await self.engine.finish(rows)
+        return [row.answer for row in rows]
 
-    def stream(self, prompt: list[int], params: GenerationParams) -> Iterator[GeneratedChunk]:
-        """The answer's chunks as they come; closing the iterator ends the work at the next token."""
+    def stream(self, prompt: list[int], params: GenerationParams) -> AsyncGenerator[GeneratedChunk, None]:
+        """The answer's chunks as they come; closing the iterator ends the work within a token."""
+        return self.engine.stream(self._row(prompt, params))
+
+    def counters(self) -> dict[str, int]:
+        """Running totals, as `Engine.counters` has them."""
+        return self.engine.counters()
+
+    def close(self) -> None:
+        """End the engine's thread; answers that are not whole fail with `ModelNotReady`."""
+        self.engine.close()
+
+    def _row(self, prompt: list[int], params: GenerationParams) -> Row:
         settings = resolve(params, self.own)
         answer = self._answer(prompt, params, settings)
-        came: SimpleQueue[GeneratedChunk | BaseException | None] = SimpleQueue()
-        gone = threading.Event()
-
-        def hear(tokens: list[Token]) -> None:
-            for chunk in chunks(answer, tokens):
-                came.put(chunk)
-
-        def work() -> None:
-            try:
-                self._generate([answer], params, settings, hear, gone)
-                came.put(None)
-            except BaseException as error:
-                came.put(error)
-
-        worker = threading.Thread(target=work, name="generate", daemon=True)
-        worker.start()
-        try:
-            yield from _until_none(came)
-        finally:
-            gone.set()
-            worker.join()
+        wishes = Wishes(
+            settings=settings,
+            seed=answer.seed or 0,
+            repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty", 1.0),
+            frequency_penalty=params.frequency_penalty or 0.0,
+            presence_penalty=params.presence_penalty or 0.0,
+            top_n_tokens=params.top_n_tokens or 0,
+            rules=rules(self.model.generation_config, len(answer.prompt), self.ends, self.model.device),
+        )
+        return Row(answer, wishes)
 
     def _answer(self, prompt: list[int], params: GenerationParams, settings: dict[str, Any]) -> Answer:
         prompt = self._cut(prompt, params.truncate or len(prompt))
         wanted = params.max_new_tokens or self._usual_length(len(prompt))
         prompt = self._cut(prompt, max(self.max_length - wanted, self.max_length // 2))
+        room = min(self.max_length, self.waiting.room)
+        if len(prompt) >= room:
+            raise InvalidInput(f"the text has {len(prompt):,} tokens; this replica has room for {room - 1:,}")
+        if max(prompt) >= self.vocabulary:
+            raise InvalidInput(f"the text has the token {max(prompt)}, which this model does not know")
         return Answer(
             self.tokenizer,
             prompt,
             ends=self.ends,
-            budget=min(wanted, self.max_length - len(prompt)),
+            budget=min(wanted, room - len(prompt)),
             stops=params.stop,
             seed=(fresh_seed() if params.seed is None else params.seed) if settings else None,
         )
@@ -104,73 +121,6 @@ class TextGenerator:
         first = prompt[:1] if prompt[0] == bos else []
         return prompt if len(prompt) <= size else first + prompt[len(prompt) - size + len(first) :]
 
-    def _generate(
-        self,
-        answers: list[Answer],
-        params: GenerationParams,
-        settings: dict[str, Any],
-        hear: Callable[[list[Token]], None] | None = None,
-        gone: threading.Event | None = None,
-    ) -> None:
-        import torch
-        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-
-        ids, mask = self._pad([list(answer.prompt) for answer in answers])
-        sampler = Sampler(settings, [answer.seed or 0 for answer in answers], ids.device)
-        config = GenerationConfig(
-            max_new_tokens=answers[0].budget,
-            do_sample=False,
-            num_beams=1,
-            repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty"),
-            eos_token_id=sorted(self.ends) or None,
-            pad_token_id=self.pad,
-        )
-        with torch.inference_mode():
-            self.model.generate(
-                ids,
-                attention_mask=mask,
-                generation_config=config,
-                logits_processor=LogitsProcessorList([sampler]),
-                stopping_criteria=StoppingCriteriaList([_Follow(answers, sampler, hear, gone)]),
-            )
-
-    def _pad(self, prompts: list[list[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:
-        import torch
-
-        longest = max(map(len, prompts))
-        gaps = [longest - len(prompt) for prompt in prompts]
-        ids = [[self.pad] * gap + prompt for gap, prompt in zip(gaps, prompts, strict=True)]
-        mask = [[0] * gap + [1] * (longest - gap) for gap in gaps]
-        return torch.tensor(ids, device=self.model.device), torch.tensor(mask, device=self.model.device)
-
-
-class _Follow:
-    """A stopping criterion that hands each new token to its answer; a row ends when its answer does."""
-
-    def __init__(
-        self,
-        answers: list[Answer],
-        sampler: Sampler,
-        hear: Callable[[list[Token]], None] | None,
-        gone: threading.Event | None,
-    ) -> None:
-        self.answers, self.sampler, self.hear, self.gone = answers, sampler, hear, gone
-
-    def __call__(self, input_ids: "torch.Tensor", scores: Any, **_: Any) -> "torch.Tensor":
-        import torch
-
-        for answer, token, logprob in zip(
-            self.answers, input_ids[:, -1].tolist(), self.sampler.logprobs, strict=True
-        ):
-            if answer.finish_reason is None:
-                clear = answer.push(token, logprob)
-                if self.hear:
-                    self.hear(clear)
-        gone = self.gone is not None and self.gone.is_set()
-        return torch.tensor(
-            [gone or answer.finish_reason is not None for answer in self.answers], device=input_ids.device
-        )
-
 
 def take_settings(model: Any, task: str) -> dict[str, Any]:
     """Take the checkpoint's own lengths and sampling settings out of its generation config, and return them.
@@ -186,13 +136,6 @@ def take_settings(model: Any, task: str) -> dict[str, Any]:
     for name in own:
         setattr(config, name, None)
     return {name: value for name, value in (special | own).items() if value is not None}
-
-
-def _until_none(came: "SimpleQueue[GeneratedChunk | BaseException | None]") -> Iterator[GeneratedChunk]:
-    while (item := came.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
 
 
 def _ids(*given: int | list[int] | None) -> set[int]:

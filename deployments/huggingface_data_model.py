@@ -17,6 +17,14 @@ from deployments.schema import MAX_ITEMS, Schema, Vector, words
 from deployments.task import Task
 
 RESERVED = {"inputs", "parameters", "stream", "options"}
+# Parameters of the Hub's clients at the values at which they ask for nothing: then any task may ignore them.
+NEUTRAL: dict[str, Any] = {
+    "best_of": 1,
+    "decoder_input_details": False,
+    "encoding_format": "float",
+    "return_full_text": False,
+    "watermark": False,
+}
 UNTOLD = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
@@ -26,6 +34,13 @@ class HubFailure(BaseModel):
     error: str
     error_type: Literal["validation", "overloaded", "generation", "incomplete_generation"] | None = None
     estimated_time: float | None = Field(None, description="Seconds until a loading model may answer.")
+
+
+class HuggingFaceOptions(BaseModel):
+    """How a request is treated. Nothing is cached here, whatever `use_cache` says."""
+
+    wait_for_model: bool = Field(True, description="Wait while the model loads, instead of HTTP 503 at once.")
+    use_cache: bool = True
 
 
 class Form(NamedTuple):
@@ -61,12 +76,16 @@ class Form(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """One request: its items, whether they came as a list, and what holds for all of them."""
+    """One request: its items, whether they came as a list, and what holds for all of them.
+
+    `wait`: whether it may be held while the model loads.
+    """
 
     items: list[Any]
     batch: bool = False
     params: Mapping[str, Any] = {}
     stream: bool = False
+    wait: bool = True
 
 
 @lru_cache
@@ -94,7 +113,13 @@ def read(task: Task, content_type: str, body: bytes) -> Asked:
         raise TooLarge(f"the list has {len(values):,} inputs; at most {MAX_ITEMS:,} are accepted")
     if not values:
         raise InvalidInput("the list of inputs is empty")
-    return Asked([written.item(value) for value in values], batch, _params(told), _flag(told, "stream"))
+    return Asked(
+        [written.item(value) for value in values],
+        batch,
+        _params(task, told),
+        _flag(told, "stream", False),
+        _flag(_object(told, "options"), "wait_for_model", True),
+    )
 
 
 def said(output: Schema) -> Any:
@@ -116,13 +141,17 @@ def request_type(task: Task) -> type[BaseModel]:
         item = Annotated[field.annotation, field] | item
     if written.word == "conversation":
         item = str | item
-    fields: dict[str, Any] = {"inputs": (item | list[item], ...), "parameters": (task.params | None, None)}
+    fields: dict[str, Any] = {
+        "inputs": (item | list[item], ...),
+        "parameters": (task.params | None, None),
+        "options": (HuggingFaceOptions | None, None),
+    }
     if task.chunk:
         fields["stream"] = (bool, False)
     return create_model(
         f"HuggingFace{task.title}Request",
         __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [_example(task)]}),
+        __config__=ConfigDict(json_schema_extra={"examples": [example(task)]}),
         **fields,
     )
 
@@ -138,6 +167,13 @@ def answer_type(task: Task) -> type[BaseModel]:
     )
 
 
+def example(task: Task) -> dict[str, Any]:
+    """The JSON body of a request that the task can answer."""
+    fields = task.examples()[0]
+    bare = len(fields) == 1 and form(task.input).lone in fields
+    return {"inputs": next(iter(fields.values())) if bare else fields}
+
+
 def _holds_json(task: Task, content_type: str, body: bytes) -> bool:
     media = content_type.partition(";")[0].strip().lower()
     reads_pictures = form(task.input).picture is not None
@@ -151,28 +187,28 @@ def _holds_json(task: Task, content_type: str, body: bytes) -> bool:
     raise UnsupportedMedia(f"the Content-Type {media!r} is not understood; {task.name} reads {readable}")
 
 
-def _params(told: dict[str, Any]) -> dict[str, Any]:
+def _params(task: Task, told: dict[str, Any]) -> dict[str, Any]:
     """`parameters`, and for feature-extraction's sake whatever else stands beside `inputs`."""
-    given = told.get("parameters")
-    if not isinstance(given, dict | NoneType):
-        raise InvalidInput("`parameters` is an object")
-    params = {name: value for name, value in told.items() if name not in RESERVED} | (given or {})
-    if params.get("encoding_format") == "float":
-        del params["encoding_format"]
-    return {name: value for name, value in params.items() if value is not None}
+    beside = {name: value for name, value in told.items() if name not in RESERVED}
+    return {
+        name: value
+        for name, value in (beside | _object(told, "parameters")).items()
+        if value is not None and (name in task.params.model_fields or NEUTRAL.get(name) != value)
+    }
 
 
-def _flag(told: dict[str, Any], name: str) -> bool:
+def _object(told: dict[str, Any], name: str) -> dict[str, Any]:
+    value = told.get(name)
+    if not isinstance(value, dict | NoneType):
+        raise InvalidInput(f"`{name}` is an object")
+    return value or {}
+
+
+def _flag(told: dict[str, Any], name: str, default: bool) -> bool:
     value = told.get(name)
     if not isinstance(value, bool | NoneType):
         raise InvalidInput(f"`{name}` is true or false")
-    return bool(value)
-
-
-def _example(task: Task) -> dict[str, Any]:
-    example = task.examples()[0]
-    bare = len(example) == 1 and form(task.input).lone in example
-    return {"inputs": next(iter(example.values())) if bare else example}
+    return default if value is None else value
 
 
 def _said_types(output: type[Schema]) -> list[Any]:

@@ -6,10 +6,30 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from deployments.answers import Answers
 from deployments.schema import Schema
 
 WINDOW_S = 10.0
 SAMPLES = 500
+
+
+class Totals(Schema):
+    """What a model has done since its Routers started.
+
+    `inputs` went through the network in `batches`; `cost` is theirs in tokens (or pixels). Seconds are summed
+    over requests. `last` is when the last request ended, in seconds since 1970.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    succeeded_s: float = 0.0
+    failed_s: float = 0.0
+    queued_s: float = 0.0
+    computed_s: float = 0.0
+    inputs: int = 0
+    batches: float = 0.0
+    cost: int = 0
+    last: float | None = None
 
 
 class Figures(Schema):
@@ -23,6 +43,7 @@ class Figures(Schema):
     p50_ms: float | None
     p95_ms: float | None
     in_flight: int
+    totals: Totals = Totals()
 
 
 @dataclass
@@ -31,6 +52,17 @@ class Reading:
 
     in_flight: int = 0
     ended: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    totals: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, answers: Answers) -> None:
+        """Count what the answers to one request took."""
+        usage = answers.usage
+        self.totals["inputs"] += len(answers)
+        self.totals["cost"] += sum(usage.costs)
+        self.totals["queued_s"] += usage.queued_s
+        self.totals["computed_s"] += usage.computed_s
+        if usage.batches:  # a batch that others shared counts for its part
+            self.totals["batches"] += len(answers) * len(usage.batches) / sum(usage.batches)
 
 
 class Meter:
@@ -40,16 +72,20 @@ class Meter:
         self._readings: defaultdict[str, Reading] = defaultdict(Reading)
 
     @contextmanager
-    def request(self, model_id: str) -> Iterator[None]:
+    def request(self, model_id: str) -> Iterator[Reading]:
         """Count what happens inside as one request."""
         reading, start = self._readings[model_id], time.time()
         reading.in_flight += 1
+        outcome = "failed"
         try:
-            yield
+            yield reading
+            outcome = "succeeded"
         finally:
             reading.in_flight -= 1
             now = time.time()
             reading.ended.append((now, now - start))
+            reading.totals[outcome] += 1
+            reading.totals[f"{outcome}_s"] += now - start
 
     def read(self) -> dict[str, Reading]:
         """What has been seen of each model, to be sent to where it is put together."""
@@ -67,7 +103,17 @@ def put_together(model_id: str, readings: Iterable[Reading]) -> Figures:
         p50_ms=_percentile(took, 0.50),
         p95_ms=_percentile(took, 0.95),
         in_flight=sum(reading.in_flight for reading in readings),
+        totals=_totals(readings),
     )
+
+
+def _totals(readings: Iterable[Reading]) -> Totals:
+    sums: defaultdict[str, float] = defaultdict(float)
+    for reading in readings:
+        for name, amount in reading.totals.items():
+            sums[name] += amount
+    ended = [reading.ended[-1][0] for reading in readings if reading.ended]
+    return Totals.model_validate({**sums, "last": max(ended, default=None)})
 
 
 def _percentile(took: list[float], share: float) -> float | None:

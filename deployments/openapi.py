@@ -14,6 +14,7 @@ from deployments.errors import InferenceError
 
 FILE = Path(__file__).parent.parent / "docs" / "openapi.json"
 
+PARAMETER = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 READING = {"not_found", "unavailable", "internal"}
 """The kinds of error that a GET can meet."""
 
@@ -81,7 +82,7 @@ def _operation(dialect: Dialect, operation: Operation, references: References) -
 
 
 def _parameter(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": PARAMETER}}
 
 
 def _body(operation: Operation, references: References) -> dict[str, Any]:

@@ -6,6 +6,7 @@ needs none of them, and no file here is read when serving.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,31 @@ def _service(service: Any) -> Lines:
 
 
 def _message(message: Any) -> Lines:
-    entries = {entry.name: entry for entry in message.nested_type}
+    entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
     yield f"message {message.name} {{"
-    for field in message.field:
-        entry = entries.get(field.type_name.rpartition(".")[2])
-        kind = f"map<{', '.join(map(_type, entry.field))}>" if entry else _label(field) + _type(field)
-        yield f"{INDENT}{kind} {field.name} = {field.number};"
+    for nested in message.nested_type:
+        if nested.name not in entries:
+            yield from (f"{INDENT}{line}" for line in _message(nested))
+    for choice, fields in groupby(message.field, lambda field: _choice(message, field)):
+        lines = [_field(field, entries.get(field.type_name.rpartition(".")[2])) for field in fields]
+        yield from (f"{INDENT}{line}" for line in (_oneof(choice, lines) if choice else lines))
     yield "}"
+
+
+def _choice(message: Any, field: Any) -> str | None:
+    """The oneof that a field is in; what is `optional` has one of its own, that no .proto shows."""
+    if not field.HasField("oneof_index") or field.proto3_optional:
+        return None
+    return str(message.oneof_decl[field.oneof_index].name)
+
+
+def _oneof(name: str, fields: Iterable[str]) -> Lines:
+    yield from (f"oneof {name} {{", *(f"{INDENT}{field}" for field in fields), "}")
+
+
+def _field(field: Any, entry: Any | None) -> str:
+    kind = f"map<{', '.join(map(_type, entry.field))}>" if entry else _label(field) + _type(field)
+    return f"{kind} {field.name} = {field.number};"
 
 
 def _label(field: Any) -> str:

@@ -1,29 +1,31 @@
 """One loaded copy of a model: a Serve replica that loads once, batches, streams and describes itself."""
 
 import asyncio
+import copy
 import logging
 import resource
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from deployments.answers import Answers, Usage
 from deployments.batching import Batcher
 from deployments.card import Description
 from deployments.config import Batching, ModelConfig
-from deployments.errors import InferenceError, Internal, ModelNotReady
-from deployments.schema import Schema
+from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady
+from deployments.schema import Schema, TextToken
 from deployments.task import Module
 
 log = logging.getLogger(__name__)
 
-MAX_STREAMS = 16
 FAILURES_TO_DOUBT = 3
-END = object()
 
 
 class Replica:
@@ -36,35 +38,46 @@ class Replica:
     def __init__(self, config: dict[str, Any], folder: str | None) -> None:
         self.config = ModelConfig.model_validate(config)
         self.module = load(self.config, Path(folder) if folder else None)
-        self.batcher = Batcher(self.module.run, self.config.batching)
-        self._streams = asyncio.Semaphore(MAX_STREAMS)
+        self.scheduler = schedule(self.module, self.config.batching)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new batching limits without loading again (Serve calls this when `user_config` changes)."""
-        self.batcher.limits = Batching.model_validate(user_config["batching"])
+        self.scheduler.limits = Batching.model_validate(user_config["batching"])
 
-    async def infer(self, inputs: list[Schema], params: Schema) -> list[Any]:
+    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
         """One output, or one `InferenceError`, per input."""
         self._check(*inputs)
-        results = await self.batcher.submit(inputs, params)
-        return [_told(result) if isinstance(result, Exception) else result for result in results]
+        answers = await self.scheduler.submit(inputs, params)
+        answers[:] = [_told(answer) if isinstance(answer, Exception) else answer for answer in answers]
+        return answers
 
     async def stream(self, input: Schema, params: Schema) -> AsyncIterator[Any]:
         """The chunks of one answer, each as soon as it is made; the work stops when this is closed."""
         self._check(input)
         if self.module.stream is None:
             raise InferenceError(f"answers of task {self.module.task.name!r} do not stream")
-        async with self._streams, aclosing(_in_thread(self.module.stream(input, params))) as chunks:
+        async with aclosing(self.module.stream(input, params)) as chunks:
             try:
                 async for chunk in chunks:
                     yield chunk
             except Exception as error:
                 raise _told(error) from None
 
-    def _check(self, *inputs: Schema) -> None:
-        """A replica of the version before may still answer when its model has become another task's."""
-        if not all(isinstance(input, self.module.task.input) for input in inputs):
-            raise ModelNotReady("the model is being replaced")
+    async def tokenize(self, texts: list[str], special: bool = True) -> list[list[TextToken]]:
+        """Each text's tokens, with the signs that the model puts around a text where `special` says so."""
+        return await asyncio.to_thread(_tokens, self._tokenizer, texts, special)
+
+    async def decode(self, ids: list[list[int]], skip_special: bool = True) -> list[str]:
+        """The text of each list of token ids. Raises `InvalidInput` where the model knows no such token."""
+        tokenizer = self._tokenizer
+        unknown = next((id for row in ids for id in row if not 0 <= id < len(tokenizer)), None)
+        if unknown is not None:
+            raise InvalidInput(f"this model has no token {unknown}, only 0 to {len(tokenizer) - 1}")
+        return [tokenizer.decode(row, skip_special_tokens=skip_special) for row in ids]
+
+    async def counters(self) -> dict[str, int]:
+        """Running totals of this replica's work, by the module's own names."""
+        return self.module.counters()
 
     async def describe(self) -> Description:
         """What is loaded, where and with which limits."""
@@ -77,26 +90,75 @@ class Replica:
             bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             max_length=self.module.max_length,
-            **self.batcher.limits.model_dump(),
+            **self.scheduler.limits.model_dump(),
         )
 
     async def check_health(self) -> None:
         """Raise when the model has failed again and again and fails on its own example too."""
-        if self.batcher.failures < FAILURES_TO_DOUBT:
+        if self.scheduler.failures < FAILURES_TO_DOUBT:
             return
         example = self.module.task.input.model_validate(self.module.task.examples()[0])
-        (result,) = await self.batcher.submit([example], self.module.task.params())
+        (result,) = await self.scheduler.submit([example], self.module.task.params())
         if isinstance(result, Exception):
             raise RuntimeError("the model fails on its own example") from result
 
+    def _check(self, *inputs: Schema) -> None:
+        """A replica of the version before may still answer when its model has become another task's."""
+        if not all(isinstance(input, self.module.task.input) for input in inputs):
+            raise ModelNotReady("the model is being replaced")
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """A copy: a tokenizer keeps what the last call said of truncation, and the module's is at work."""
+        if self.module.tokenizer is None:
+            raise InvalidInput(f"a model of {self.module.task.name} has no tokenizer")
+        return copy.deepcopy(self.module.tokenizer)
+
+
+class Unbatched:
+    """Stands in the `Batcher`'s place for a module that batches by itself.
+
+    `failures` counts inputs that ended in an unforeseen error since the last success.
+    """
+
+    def __init__(self, module: Module, limits: Batching) -> None:
+        self._module = module
+        self.limits = limits
+        self.failures = 0
+
+    async def submit(self, inputs: list[Any], params: Any) -> Answers:
+        """One output, or the exception it failed with, per input. Cancelling ends the work."""
+        start = time.perf_counter()
+        each = (self._module.run([input], params) for input in inputs)
+        told = await asyncio.gather(*each, return_exceptions=True)
+        answers = [one if isinstance(one, BaseException) else one[0] for one in told]
+        for answer in answers:
+            failed = isinstance(answer, Exception) and not isinstance(answer, InferenceError)
+            self.failures = self.failures + 1 if failed else 0
+        usage = Usage(computed_s=time.perf_counter() - start, batches=[len(inputs)])
+        return Answers(answers, usage)
+
 
 def load(config: ModelConfig, folder: Path | None) -> Module:
-    """Load the model onto this replica's device and answer the task's example once, so that it is warm."""
+    """Load the model onto this replica's device."""
     module = config.module()
     module.load(replace(config.checkpoint(folder), device=pick_device(config.engine.device)))
-    examples = [module.task.input.model_validate(example) for example in module.task.examples()]
-    module.run(examples, module.task.params())
     return module
+
+
+def schedule(module: Module, limits: Batching) -> Batcher | Unbatched:
+    """The module's scheduler, after one answer to the task's examples: the model is warm then.
+
+    Raises what the module raises on them.
+    """
+    scheduler = (Unbatched if module.batches_itself() else Batcher)(module, limits)
+    examples = [module.task.input.model_validate(example) for example in module.task.examples()]
+    with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
+        answers = thread.submit(asyncio.run, scheduler.submit(examples, module.task.params())).result()
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return scheduler
 
 
 def pick_device(wanted: str) -> str:
@@ -115,16 +177,28 @@ def pick_device(wanted: str) -> str:
     return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
 
 
-async def _in_thread(chunks: Generator[Any]) -> AsyncGenerator[Any]:
-    loop = asyncio.get_running_loop()
-    thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
-    try:
-        while (chunk := await loop.run_in_executor(thread, next, chunks, END)) is not END:
-            yield chunk
-    finally:
-        # Closed in its own thread, after the step that may still run there; the loop does not wait for it.
-        thread.submit(chunks.close)
-        thread.shutdown(wait=False)
+def _tokens(tokenizer: Any, texts: list[str], special: bool) -> list[list[TextToken]]:
+    told = tokenizer(
+        texts,
+        add_special_tokens=special,
+        return_offsets_mapping=True,
+        return_special_tokens_mask=True,
+        verbose=False,
+    )
+    rows = zip(told["input_ids"], told["special_tokens_mask"], told["offset_mapping"], texts, strict=True)
+    return [
+        [
+            TextToken(
+                id=id,
+                text=tokenizer.convert_ids_to_tokens(id) if sign else text[start:stop],
+                special=bool(sign),
+                start=None if sign else start,
+                stop=None if sign else stop,
+            )
+            for id, sign, (start, stop) in zip(ids, signs, places, strict=True)
+        ]
+        for ids, signs, places, text in rows
+    ]
 
 
 def _told(error: Exception) -> InferenceError:

@@ -1,40 +1,33 @@
-"""The front door: finds the model and speaks to its replicas; Ray's errors are unwrapped here alone."""
+"""The front door: knows the models, reads what is asked of them and finds the way to their replicas."""
 
 import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
-from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
+from deployments.answers import Answers
 from deployments.card import Card
 from deployments.catalog import Snapshot
-from deployments.errors import (
-    InvalidInput,
-    ModelNotFound,
-    ModelNotReady,
-    Overloaded,
-    TimedOut,
-)
+from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady
 from deployments.fetch import Fetcher
+from deployments.handles import ModelHandle, unavailable
 from deployments.meter import Figures, Meter
-from deployments.schema import Schema
+from deployments.schema import Schema, TextToken
 from deployments.task import TASKS, Task
 
 log = logging.getLogger("ray.serve")
 
-TRIES = 3
 START_S = 20.0
 REPORT_S = 1.0
-FAREWELL_S = 5.0  # what a call in flight is given when its model goes
 
 
 class Router:
@@ -46,16 +39,23 @@ class Router:
     has_ui = False
     """Whether there are pages to send a browser to."""
 
-    def __init__(self, catalog: DeploymentHandle, picture_hosts: list[str], timeout_s: float) -> None:
+    def __init__(
+        self,
+        catalog: DeploymentHandle,
+        picture_hosts: list[str],
+        timeout_s: float,
+        default_model: str | None = None,
+    ) -> None:
         self.snapshot = Snapshot()
+        self._default_model = default_model
         self._id = uuid.uuid4().hex
         self._meter = Meter()
         self._catalog = catalog
         self._fetcher = Fetcher(picture_hosts)
         self._timeout_s = timeout_s
         self._began = asyncio.Event()
-        self._handles: dict[str, DeploymentHandle] = {}
-        self._deadlines: dict[str, set[asyncio.Timeout]] = {}
+        self._news = asyncio.Event()
+        self._handles: dict[str, ModelHandle] = {}
         self._task = asyncio.get_running_loop().create_task(self._follow())
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
@@ -78,11 +78,18 @@ class Router:
         except KeyError:
             raise ModelNotFound(f"no model is named {model_id!r}") from None
 
+    @property
+    def default_model(self) -> str:
+        """The model that is meant where a request names none. Raises `ModelNotFound` if there is no such."""
+        if self._default_model is None:
+            raise ModelNotFound("no model is named, and this cluster has no `default_model`")
+        return self._default_model
+
     def task(self, model_id: str) -> Task:
         """The task that a live model performs. Raises `ModelNotFound`, or `ModelNotReady` with the reason."""
         card = self.card(model_id)
         if card.state == "unavailable" or card.task is None:
-            raise ModelNotReady(f"model {model_id!r} is unavailable: {card.reason}")
+            raise unavailable(card)
         return TASKS[card.task]
 
     async def read(
@@ -105,42 +112,66 @@ class Router:
         except Exception as error:
             raise ModelNotReady("the catalog is restarting") from error
 
-    async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
-        """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
-        with self._meter.request(model_id):
-            return await self._tried(model_id, inputs, params)
+    async def load(self, model_id: str) -> None:
+        """Serve a model again that was unloaded, and wait until it answers. Raises `Forbidden` where the
+        operator has not allowed it, `ModelNotReady` if it fails."""
+        await self._command("load", model_id, lambda card: card.state == "ready")
 
-    async def _tried(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
-        async with self._deadline(model_id):
-            for _ in range(TRIES - 1):
-                # A replica that dies takes the call with it. Inference changes nothing: another one may try.
-                with contextlib.suppress(ActorDiedError, ActorUnavailableError):
-                    return await self._infer(model_id, inputs, params)
-            return await self._infer(model_id, inputs, params)
+    async def unload(self, model_id: str) -> None:
+        """Stop serving a model until it is loaded again; its folder stays. Raises `Forbidden`."""
+        await self._command("unload", model_id, lambda card: card.state == "unavailable")
+
+    async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> Answers:
+        """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
+        with self._meter.request(model_id) as reading:
+            handle = self._handle(model_id)
+            # What streams is long, and batched token by token: nothing is won by sharing a call.
+            alone = self.task(model_id).chunk is not None
+            answers = await (handle.call("infer", inputs, params) if alone else handle.infer(inputs, params))
+            reading.add(answers)
+            return answers
 
     async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncIterator[Any]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        handle = (await self._handle(model_id)).options(stream=True)
-        chunks = handle.stream.remote(input, params)
-        started, tries = False, TRIES
-        try:
-            while True:
-                # One deadline a chunk: chunks may be asked for from different asyncio tasks.
-                async with self._deadline(model_id):
-                    try:
-                        chunk = await anext(chunks)
-                    except StopAsyncIteration:
-                        return
-                    except (ActorDiedError, ActorUnavailableError):
-                        tries -= 1
-                        if started or not tries:
-                            raise
-                        chunks = handle.stream.remote(input, params)
-                        continue
-                started = True
+        async with aclosing(self._handle(model_id).stream(input, params)) as chunks:
+            async for chunk in chunks:
                 yield chunk
-        finally:
-            chunks.cancel()
+
+    async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
+        """Each text's tokens. Raises `InvalidInput` where the model has no tokenizer."""
+        return list(await self._handle(model_id).call("tokenize", texts, special))
+
+    async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
+        """The text of each list of token ids. Raises `InvalidInput` where the model has no such token."""
+        return list(await self._handle(model_id).call("decode", ids, skip_special))
+
+    async def counters(self, model_id: str) -> dict[str, int]:
+        """Running totals of the work of one of the model's replicas."""
+        return dict(await self._handle(model_id).call("counters"))
+
+    def _handle(self, model_id: str) -> ModelHandle:
+        self.task(model_id)
+        if model_id not in self._handles:
+            self._handles[model_id] = ModelHandle(model_id, partial(self.card, model_id), self._timeout_s)
+        return self._handles[model_id]
+
+    async def _command(self, command: str, model_id: str, done: Callable[[Card], bool]) -> None:
+        self.card(model_id)
+        try:
+            await getattr(self._catalog, command).remote(model_id)
+        except RayTaskError as error:
+            raise error.cause from error
+        except InferenceError:
+            raise
+        except Exception as error:
+            raise ModelNotReady("the catalog is restarting") from error
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while not done(self.card(model_id)):
+                    await self._news.wait()
+        except TimeoutError:
+            reason = self.card(model_id).reason
+            raise ModelNotReady(f"{command} of model {model_id!r} has not ended yet: {reason}") from None
 
     async def check_health(self) -> None:
         """Raise when the loop that follows the Catalog has ended.
@@ -151,59 +182,10 @@ class Router:
         if self._task.done():
             raise RuntimeError("the router no longer follows the catalog")
 
-    async def _infer(self, model_id: str, inputs: list[Schema], params: Schema) -> list[Any]:
-        response = (await self._handle(model_id)).infer.remote(inputs, params)
-        try:
-            return list(await response)
-        except asyncio.CancelledError:
-            # Of the caller, or of the deadline: what nobody waits for is not worked for.
-            response.cancel()
-            raise
-
-    async def _handle(self, model_id: str) -> DeploymentHandle:
-        if model_id not in self._handles:
-            try:
-                self._handles[model_id] = await asyncio.to_thread(serve.get_app_handle, model_id)
-            except RayServeException:
-                raise ModelNotReady(f"model {model_id!r} is loading") from None
-        return self._handles[model_id]
-
-    @asynccontextmanager
-    async def _deadline(self, model_id: str) -> AsyncIterator[asyncio.Timeout]:
-        """Bounds a call in time, ends it early when its model goes, and turns Ray's errors into ours."""
-        deadlines = self._deadlines.setdefault(model_id, set())
-        try:
-            async with asyncio.timeout(self._timeout_s) as deadline:
-                deadlines.add(deadline)
-                yield deadline
-        except TimeoutError:
-            self.task(model_id)
-            if self.card(model_id).state == "loading":
-                raise ModelNotReady(f"model {model_id!r} is loading") from None
-            raise TimedOut(f"no answer within {self._timeout_s:g} seconds") from None
-        except Exception as error:
-            raise self._ours(model_id, error) from error
-        finally:
-            deadlines.discard(deadline)
-
-    def _ours(self, model_id: str, error: Exception) -> Exception:
-        if isinstance(error, RayTaskError):
-            error = error.cause
-        if isinstance(error, BackPressureError):
-            retry_after = error.retry_after_s
-            return Overloaded(f"model {model_id!r} has all the requests it can hold", retry_after=retry_after)
-        if isinstance(error, DeploymentUnavailableError):
-            return ModelNotReady(f"model {model_id!r} has no replica that can start")
-        if isinstance(error, (RayServeException, ActorDiedError, ActorUnavailableError)):
-            return ModelNotReady(f"model {model_id!r} cannot be reached: its replicas are restarting")
-        return error
-
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            with contextlib.suppress(
-                Exception
-            ):  # the Catalog may be away; it hears of us again when it is back
+            with contextlib.suppress(Exception):  # the Catalog hears of us again when it is back
                 await self._catalog.report.remote(self._id, self._meter.read())
 
     async def _follow(self) -> None:
@@ -218,12 +200,13 @@ class Router:
     def _take(self, snapshot: Snapshot) -> None:
         self.snapshot = replace(snapshot, settled=snapshot.settled or self.snapshot.settled)
         self._began.set()
-        self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
-        self._deadlines = {id: deadlines for id, deadlines in self._deadlines.items() if deadlines}
-        for model_id, deadlines in self._deadlines.items():
+        for model_id, handle in self._handles.items():
             card = snapshot.cards.get(model_id)
             if card is None or card.state == "unavailable":
-                _hurry(deadlines)
+                handle.hurry()
+        self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
 
 def _valid(schema: type[Schema], value: Any) -> Schema:
@@ -236,10 +219,3 @@ def _valid(schema: type[Schema], value: Any) -> Schema:
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     return f"`{where}`: {error['msg']}" if where else str(error["msg"])
-
-
-def _hurry(deadlines: set[asyncio.Timeout]) -> None:
-    soon = asyncio.get_running_loop().time() + FAREWELL_S
-    for deadline in deadlines:
-        if not deadline.expired() and (deadline.when() or soon) > soon:
-            deadline.reschedule(soon)

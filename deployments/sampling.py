@@ -1,4 +1,4 @@
-"""Choosing the next token: each row by its own seed, so that an answer is the same alone and in any batch."""
+"""Drawing the next token: each row by its own seed, so that an answer is the same alone and in any batch."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 MAX_NEW_TOKENS = 100_000
 LEAST_TEMPERATURE = 1e-4  # below, logits overflow, and the best token wins anyway
 SETTINGS = ("do_sample", "temperature", "top_k", "top_p", "typical_p")
+
+# SplitMix64: a step between inputs, then two rounds of (shift, bits that a logical shift leaves, factor).
+GOLDEN = 0x9E3779B97F4A7C15
+ROUNDS = ((30, 2**34 - 1, 0xBF58476D1CE4E5B9), (27, 2**37 - 1, 0x94D049BB133111EB))
+LAST = (31, 2**33 - 1)
 
 
 class SamplingParams(Schema):
@@ -72,46 +77,78 @@ def fresh_seed() -> int:
 class Sampler:
     """A logits processor that leaves each row's next token, drawn by the row's own seed, as the best one.
 
-    Noise from the Gumbel distribution makes the largest of the noisy logits a draw from the softmax of the
-    plain ones, so `generate` stays greedy and the global random state untouched. `logprobs` are those of
-    the tokens last chosen, before temperature and cuts.
+    So `generate` stays greedy and the global random state untouched.
     """
 
     def __init__(self, settings: Mapping[str, Any], seeds: Sequence[int], device: Any) -> None:
-        import torch
-
-        self.warpers = _warpers(settings) if settings else None
-        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
-        self.logprobs: list[float] = []
+        self.draw, self.seeds, self.step = Draw(settings), seeds, 0
 
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        plain = scores
-        if self.warpers is not None:
-            scores = self.warpers(input_ids, scores) + self._gumbel(scores)
-        chosen = scores.argmax(-1, keepdim=True)
-        self.logprobs = plain.log_softmax(-1).gather(-1, chosen).squeeze(-1).tolist()
-        return scores
+        drawn = self.draw(scores, [noise_key(seed, self.step) for seed in self.seeds])
+        self.step += 1
+        return scores.scatter(-1, drawn.unsqueeze(-1), float("inf"))
 
-    def _gumbel(self, scores: "torch.Tensor") -> "torch.Tensor":
+
+class Draw:
+    """Draws tokens under one set of `settings`, as `resolve` gives them.
+
+    Noise from the Gumbel distribution makes the largest of the noisy logits a draw from the softmax of the
+    plain ones. It depends on the row's seed, the token's place in the answer and the token's id, on nothing
+    else: neither the other rows nor the last digits of the logits move it.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        import transformers as library
+
+        self.temperature = float(settings.get("temperature", 1.0))
+        self.top_k = settings.get("top_k") or 0
+        self.cuts = library.LogitsProcessorList()
+        if settings.get("top_p", 1.0) < 1.0:
+            self.cuts.append(library.TopPLogitsWarper(settings["top_p"]))
+        if settings.get("typical_p", 1.0) < 1.0:
+            self.cuts.append(library.TypicalLogitsWarper(settings["typical_p"]))
+
+    def __call__(self, scores: "torch.Tensor", keys: Sequence[int]) -> "torch.Tensor":
+        """The ids [rows] drawn from logits [rows, vocabulary], with a `noise_key` for each row."""
         import torch
 
-        waits = torch.empty_like(scores)
-        for row, generator in zip(waits, self.generators, strict=True):
-            row.exponential_(generator=generator)
-        return -waits.clamp_min_(1e-30).log_()
+        among = None
+        if 0 < self.top_k < scores.shape[-1]:
+            scores, among = scores.topk(self.top_k)
+        if self.temperature != 1.0:
+            scores = scores / self.temperature
+        if self.cuts:
+            scores = self.cuts(among, scores)
+        ids = torch.arange(scores.shape[-1], device=scores.device) if among is None else among
+        best = (scores + gumbel(keys, ids)).argmax(-1, keepdim=True)
+        return (best if among is None else among.gather(-1, best)).squeeze(-1)
 
 
-def _warpers(settings: Mapping[str, Any]) -> Any:
-    """transformers' own, in its own order, for those settings that change something."""
-    import transformers as library
+def noise_key(seed: int, place: int) -> int:
+    """What the noise for the token at `place` of an answer begins with: 64 bits, signed."""
+    return _signed(_mixed(_mixed(seed + GOLDEN) + place * GOLDEN))
 
-    found = library.LogitsProcessorList()
-    if settings.get("temperature", 1.0) != 1.0:
-        found.append(library.TemperatureLogitsWarper(float(settings["temperature"])))
-    if settings.get("top_k"):
-        found.append(library.TopKLogitsWarper(settings["top_k"]))
-    if settings.get("top_p", 1.0) < 1.0:
-        found.append(library.TopPLogitsWarper(settings["top_p"]))
-    if settings.get("typical_p", 1.0) < 1.0:
-        found.append(library.TypicalLogitsWarper(settings["typical_p"]))
-    return found
+
+def gumbel(keys: Sequence[int], ids: "torch.Tensor") -> "torch.Tensor":
+    """Gumbel noise [rows, n] for token ids, [n] or [rows, n]: SplitMix64's bits, with a key for each row."""
+    import torch
+
+    bits = torch.tensor(keys, device=ids.device).unsqueeze(-1) + ids * _signed(GOLDEN)
+    for shift, left, factor in ROUNDS:
+        bits = bits.bitwise_xor_((bits >> shift).bitwise_and_(left)).mul_(_signed(factor))
+    bits = bits.bitwise_xor_((bits >> LAST[0]).bitwise_and_(LAST[1]))
+    uniform = (bits >> 11).bitwise_and_(2**53 - 1).float().mul_(2.0**-53)
+    # Small waits win, and a small number keeps its digits: so not `-log(uniform)`.
+    waits = uniform.neg_().log1p_().neg_()
+    return waits.clamp_min_(1e-30).log_().neg_()
+
+
+def _mixed(bits: int) -> int:
+    bits %= 2**64
+    for shift, _, factor in ROUNDS:
+        bits = (bits ^ (bits >> shift)) * factor % 2**64
+    return bits ^ (bits >> LAST[0])
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64 if bits >= 2**63 else bits

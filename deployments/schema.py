@@ -113,6 +113,16 @@ class Vector(Schema):
     values: list[float]
 
 
+class TextToken(Schema):
+    """One token of a text, and its place in it, in characters; a special one has none."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
 class Message(Schema):
     """One turn of a conversation."""
 

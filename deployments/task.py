@@ -4,9 +4,10 @@ From one decorated class come the validation, every dialect's route, the OpenAPI
 and rpc, the UI's form, the README's row, the warm-up request and the generic tests.
 """
 
-from collections.abc import Callable, Generator, Mapping
+import inspect
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 from deployments.schema import Schema
 
@@ -53,31 +54,57 @@ class Task:
         return [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
 
 
+class Encoded(NamedTuple):
+    """What `run` gets in an input's place, and what it costs: tokens, or pixels, by the module's `unit`."""
+
+    input: Any
+    cost: int = 1
+
+
 class Module:
-    """One model, loaded. A subclass writes `load` and `run`; one whose answers can stream adds `stream`.
+    """One model, loaded. A subclass writes `load` and `run`; the other hooks are for those that need them.
 
     `load` imports torch and transformers inside itself and leaves the network in `self.model`; text modules
-    leave the longest input, in tokens, in `self.max_length`.
-    `run` takes a list of inputs and returns one output per input, in order. Where it raises, the caller tries
-    the items in smaller batches, so that a bad one fails alone.
+    leave their tokenizer in `self.tokenizer` and the longest input, in tokens, in `self.max_length`.
+    `encode` makes inputs ready for `run` while an earlier batch is in the network: it tokenizes, or opens
+    pictures, one `Encoded` per input, whose cost is counted in `unit`s.
+    `run` takes a list of inputs, encoded where there is an `encode`, and returns one output per input, in
+    order. Where either raises, the caller tries the items in smaller batches, so that a bad one fails alone.
+    A `run` that is `async` batches by itself: it is called at any time, with one input a call.
     `stream` yields the chunks of one answer; it is closed when the caller has gone.
+    `counters` tells running totals of the work done; `close` ends it.
     """
 
     task: ClassVar[Task]
     module_id: ClassVar[str]
     default_model: ClassVar[str]
     default_revision: ClassVar[str | None] = None
+    unit: ClassVar[Literal["tokens", "pixels", "items"]] = "tokens"
 
     model: Any
+    tokenizer: Any = None
     max_length: int | None = None
 
     def load(self, checkpoint: "Checkpoint") -> None:
         raise NotImplementedError
 
-    def run(self, inputs: list[Any], params: Any) -> list[Any]:
+    def encode(self, inputs: list[Any], params: Any) -> list[Encoded]:
+        return [Encoded(input) for input in inputs]
+
+    def run(self, inputs: list[Any], params: Any) -> Any:
         raise NotImplementedError
 
-    stream: Callable[[Any, Any], Generator[Any]] | None = None
+    stream: Callable[[Any, Any], AsyncGenerator[Any, None]] | None = None
+
+    @classmethod
+    def batches_itself(cls) -> bool:
+        return inspect.iscoroutinefunction(cls.run)
+
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
 
 M = TypeVar("M", bound=Module)
@@ -101,7 +128,8 @@ def task(name: str, **facts: Any) -> Callable[[type[M]], type[M]]:
 
 def _read(cls: type[Module], name: str, facts: dict[str, Any]) -> Task:
     hints = get_type_hints(cls.run)
-    (input_,), params, (output,) = get_args(hints["inputs"]), hints["params"], get_args(hints["return"])
+    asked = hints if cls.encode is Module.encode else get_type_hints(cls.encode)
+    (input_,), params, (output,) = get_args(asked["inputs"]), hints["params"], get_args(hints["return"])
     chunk = get_args(get_type_hints(cls.stream)["return"])[0] if cls.stream else None
     summary = (cls.__doc__ or "").strip().splitlines()[0]
     return Task(name, summary, input_, params, output, chunk, **{"pipeline_tag": name, **facts})

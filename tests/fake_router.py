@@ -1,17 +1,20 @@
 """A router without Ray: one ready model per task, named like it, that answers whatever its task may."""
 
 import base64
-from collections.abc import AsyncGenerator, Callable
+import re
+from collections.abc import AsyncGenerator, Callable, Iterator
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 import deployments.tasks  # noqa: F401 - registers the tasks
-from deployments.card import Card, Description, Replicas
-from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady
+from deployments.answers import Answers, Usage
+from deployments.card import Card, Description, Replicas, State
+from deployments.errors import Forbidden, InferenceError, InvalidInput, ModelNotFound, ModelNotReady
 from deployments.media import EXAMPLE_PICTURE
 from deployments.meter import Figures
+from deployments.schema import TextToken, words
 from deployments.task import TASKS, Task
 
 PICTURE = base64.b64decode(EXAMPLE_PICTURE)
@@ -24,6 +27,7 @@ class FakeRouter:
     def __init__(self) -> None:
         self.settled = True
         self.has_ui = False
+        self.default_model = "embeddings"
         self.cards = {task.name: _card(task) for task in TASKS.values()}
         self.cards["loading"] = Card(id="loading", state="loading", task="sentiment")
         self.cards["broken"] = Card(id="broken", state="unavailable", reason="models/broken/config.yml: no")
@@ -31,6 +35,7 @@ class FakeRouter:
 
     def forget(self) -> None:
         """Be as new."""
+        self.control = False
         self.outputs: dict[str, Callable[[Any], Any]] = {}
         self.streams: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {}
         self.asked: list[tuple[str, list[Any], Any]] = []
@@ -58,9 +63,41 @@ class FakeRouter:
             first = invalid.errors()[0]
             raise InvalidInput(f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
 
-    async def infer(self, model_id: str, inputs: list[Any], params: Any) -> list[Any]:
+    async def infer(self, model_id: str, inputs: list[Any], params: Any) -> Answers:
         self.asked.append((model_id, inputs, params))
-        return [self._outcome(model_id, input) for input in inputs]
+        usage = Usage(costs=[7] * len(inputs), queued_s=0.25, computed_s=0.5, batches=[len(inputs)])
+        return Answers((self._outcome(model_id, input) for input in inputs), usage)
+
+    async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
+        """Words are tokens; a token's id is its word's length. A sign stands before and after the text."""
+        self._has_tokenizer(model_id)
+        sign = [TextToken(id=0, text="[S]", special=True, start=None, stop=None)] if special else []
+        return [[*sign, *_words(text), *sign] for text in texts]
+
+    async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
+        self._has_tokenizer(model_id)
+        if any(id > 100 for row in ids for id in row):
+            raise InvalidInput("this model has no token above 100")
+        return [" ".join("x" * id if id else "[S]" for id in row if id or not skip_special) for row in ids]
+
+    async def counters(self, model_id: str) -> dict[str, int]:
+        self.task(model_id)
+        return {"generated_tokens": 5}
+
+    async def load(self, model_id: str) -> None:
+        self._command(model_id, "ready")
+
+    async def unload(self, model_id: str) -> None:
+        self._command(model_id, "unavailable")
+
+    def _command(self, model_id: str, state: State) -> None:
+        if not self.control:
+            raise Forbidden("models are loaded and unloaded by the operator alone")
+        self.cards[model_id] = self.card(model_id).model_copy(update={"state": state})
+
+    def _has_tokenizer(self, model_id: str) -> None:
+        if "image" in words(self.task(model_id).input).values():
+            raise InvalidInput("a model of this task has no tokenizer")
 
     async def stream(self, model_id: str, input: Any, params: Any) -> AsyncGenerator[Any, None]:
         self.asked.append((model_id, [input], params))
@@ -79,6 +116,12 @@ class FakeRouter:
             return self.outputs.get(model_id, lambda _: sample(self.task(model_id).output))(input)
         except InferenceError as error:
             return error
+
+
+def _words(text: str) -> Iterator[TextToken]:
+    for word in re.finditer(r"\S+", text):
+        start, stop = word.span()
+        yield TextToken(id=stop - start, text=word[0], special=False, start=start, stop=stop)
 
 
 def sample(type_: Any) -> Any:

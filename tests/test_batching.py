@@ -1,138 +1,299 @@
-"""The scheduler's promises: no wait when idle, no starvation, a bad item fails alone."""
+"""The scheduler's promises: no wait when idle, encoding beside the network, a bad item fails alone."""
 
 import asyncio
+import pickle
+import random
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from deployments.batching import Batcher, estimate_tokens
+from deployments.answers import Answers
+from deployments.batching import AHEAD, Batcher
 from deployments.config import Batching
 from deployments.errors import InvalidInput
-from deployments.schema import Messages, Schema, Text
+from deployments.schema import Schema, Text
+from deployments.task import Encoded, Module
 
 
 class In(Schema):
     text: Text
 
 
-class Chat(Schema):
-    messages: Messages
-
-
 class Params(Schema):
     top_k: int = 1
+    stop: list[str] = []
 
 
-class Model:
-    """Upper-cases; remembers its batches; waits for `gate`; refuses "bad" and chokes on "boom"."""
+class Model(Module):
+    """Upper-cases; remembers its batches and bunches; its network waits for `gate`.
+
+    Refuses "bad", chokes on "boom" and has memory for `memory` characters, padding counted; "!" is refused
+    before it reaches the network, and "panic" is no Exception.
+    """
+
+    memory = 1_000_000
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
+        self.bunches: list[list[str]] = []
+        self.threads: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
 
-    def run(self, inputs: list[Any], params: Any) -> list[str]:
+    def encode(self, inputs: list[In], params: Params) -> list[Encoded]:
+        texts = [item.text for item in inputs]
+        self.bunches.append(texts)
+        if "!" in texts:
+            raise InvalidInput("no such token")
+        if "panic" in texts:
+            raise BaseException("rust has given up")
+        return [Encoded(text, len(text)) for text in texts]
+
+    def run(self, inputs: list[str], params: Params) -> list[str]:
         self.gate.wait(5)
-        self.batches.append([item.text for item in inputs])
-        for item in inputs:
-            if item.text == "bad":
-                raise InvalidInput("bad text")
-            if item.text == "boom":
-                raise RuntimeError("boom")
-        return [item.text.upper() for item in inputs]
+        self.batches.append(inputs)
+        self.threads.append(threading.get_ident())
+        if len(inputs) * max(map(len, inputs)) > self.memory:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        if "bad" in inputs:
+            raise InvalidInput("bad text")
+        if "boom" in inputs:
+            raise RuntimeError("boom")
+        return [text.upper() for text in inputs]
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model()
+def model() -> Iterator[Model]:
+    model = Model()
+    yield model
+    model.gate.set()
 
 
-def batcher(model: Model, **limits: int) -> Batcher:
-    return Batcher(model.run, Batching(**limits))
+def batcher(model: Module, **limits: int) -> Batcher:
+    return Batcher(model, Batching(**limits))
+
+
+def ask(batcher: Batcher, *texts: str, params: Params | None = None) -> "asyncio.Task[Answers]":
+    return asyncio.create_task(batcher.submit([In(text=text) for text in texts], params or Params()))
+
+
+async def settled() -> None:
+    """Until the threads have done what they can."""
+    await asyncio.sleep(0.03)
 
 
 async def behind_a_busy_model(
-    batcher: Batcher, model: Model, texts: list[str], params: list[Params]
+    batcher: Batcher, model: Model, texts: list[str], params: list[Params] | None = None
 ) -> list[Any]:
+    """The answers to one call per text, all of which arrive while the network works on another."""
     model.gate.clear()
-    first = asyncio.create_task(batcher.submit([In(text="first")], Params()))
-    await asyncio.sleep(0.02)
-    rest = [asyncio.create_task(batcher.submit([In(text=t)], p)) for t, p in zip(texts, params, strict=True)]
-    await asyncio.sleep(0.02)
+    first = ask(batcher, "first")
+    await settled()
+    rest = [
+        ask(batcher, text, params=one)
+        for text, one in zip(texts, params or [Params()] * len(texts), strict=True)
+    ]
+    await settled()
     model.gate.set()
     await first
-    return [(await task)[0] for task in rest]
+    return [(await one)[0] for one in rest]
+
+
+def sizes(model: Model) -> list[list[str]]:
+    return [sorted(batch) for batch in model.batches]
 
 
 async def test_an_idle_model_gets_a_request_at_once(model: Model) -> None:
-    assert await batcher(model).submit([In(text="a")], Params()) == ["A"]
-    assert model.batches == [["a"]]
+    b = batcher(model)
+    for text in "abc":
+        assert await ask(b, text) == [text.upper()]
+    assert model.batches == [["a"], ["b"], ["c"]]
+
+
+async def test_a_lone_request_stays_in_one_thread(model: Model) -> None:
+    threads = []
+    encode = model.encode
+    model.encode = lambda *given: threads.append(threading.get_ident()) or encode(*given)  # type: ignore[method-assign]
+    b = batcher(model)
+    for _ in range(50):
+        await ask(b, "a")
+    assert len(set(threads + model.threads)) == 1
 
 
 async def test_what_waits_together_runs_together(model: Model) -> None:
-    answers = await behind_a_busy_model(batcher(model), model, list("abc"), [Params()] * 3)
+    answers = await behind_a_busy_model(batcher(model), model, list("abc"))
     assert answers == ["A", "B", "C"]
-    assert [sorted(batch) for batch in model.batches] == [["first"], ["a", "b", "c"]]
+    assert sizes(model) == [["first"], ["a", "b", "c"]]
+
+
+async def test_what_waits_is_encoded_while_the_network_runs(model: Model) -> None:
+    b = batcher(model)
+    model.gate.clear()
+    asked = [ask(b, "first")]
+    await settled()
+    asked += [ask(b, text) for text in "abc"]
+    await settled()
+    assert model.batches == []
+    assert sorted(text for bunch in model.bunches for text in bunch) == ["a", "b", "c", "first"]
+    model.gate.set()
+    await asyncio.gather(*asked)
+
+
+async def test_only_so_much_is_encoded_ahead(model: Model) -> None:
+    b = batcher(model, max_batch_tokens=10)
+    texts = ["x" * 10] * 4000
+    model.gate.clear()
+    asked = [ask(b, "first"), ask(b, *texts)]
+    await settled()
+    ahead = sum(map(len, model.bunches)) - 1
+    assert AHEAD <= ahead <= AHEAD + 512
+    model.gate.set()
+    await asyncio.gather(*asked)
+    assert sum(map(len, model.bunches)) == 4001
 
 
 async def test_other_parameters_wait_for_their_own_batch(model: Model) -> None:
-    await behind_a_busy_model(batcher(model), model, list("abc"), [Params(), Params(top_k=2), Params()])
-    assert [sorted(batch) for batch in model.batches] == [["first"], ["a", "c"], ["b"]]
+    params = [Params(stop=["."]), Params(top_k=2), Params(stop=["."])]
+    await behind_a_busy_model(batcher(model), model, list("abc"), params)
+    assert sizes(model) == [["first"], ["a", "c"], ["b"]]
 
 
 async def test_a_batch_holds_at_most_its_items(model: Model) -> None:
-    await behind_a_busy_model(batcher(model, max_batch_size=2), model, list("abcde"), [Params()] * 5)
+    await behind_a_busy_model(batcher(model, max_batch_size=2), model, list("abcde"))
     assert [len(batch) for batch in model.batches] == [1, 2, 2, 1]
 
 
 async def test_a_batch_holds_at_most_its_tokens_and_the_oldest_goes_first(model: Model) -> None:
-    long = "x" * 400
+    long = "x" * 100
     texts = [long, "a", "b", long, "c"]
-    await behind_a_busy_model(batcher(model, max_batch_tokens=220), model, texts, [Params()] * 5)
-    assert model.batches[1] == [long, long]
-    assert sorted(model.batches[2]) == ["a", "b", "c"]
+    await behind_a_busy_model(batcher(model, max_batch_tokens=220), model, texts)
+    assert sizes(model) == [["first"], [long, long], ["a", "b", "c"]]
+
+
+async def test_limits_can_change(model: Model) -> None:
+    b = batcher(model, max_batch_size=2)
+    assert (b.limits.max_batch_size, b.limits.max_batch_tokens) == (2, 1024)
+    b.limits = Batching(max_batch_size=3, max_batch_tokens=500)
+    assert (b.limits.max_batch_size, b.limits.max_batch_tokens) == (3, 500)
+    await behind_a_busy_model(b, model, list("abcde"))
+    assert [len(batch) for batch in model.batches] == [1, 3, 2]
 
 
 async def test_a_bad_item_fails_alone(model: Model) -> None:
-    texts = ["a", "bad", "b", "boom", "c"]
-    results = await batcher(model).submit([In(text=text) for text in texts], Params())
-    assert [results[0], results[2], results[4]] == ["A", "B", "C"]
+    results = await ask(batcher(model), "a", "bad", "b", "boom", "c", "!", "panic", "d")
+    assert [results[place] for place in (0, 2, 4, 7)] == ["A", "B", "C", "D"]
     assert isinstance(results[1], InvalidInput)
-    assert isinstance(results[3], RuntimeError)
+    assert str(results[3]) == "boom"
+    assert isinstance(results[5], InvalidInput)
+    assert isinstance(results[6], RuntimeError) and "rust" in str(results[6])
+    assert results.usage.costs == [1, 3, 1, 4, 1, 0, 0, 1]
 
 
 async def test_only_unforeseen_failures_are_counted(model: Model) -> None:
     b = batcher(model)
-    await b.submit([In(text="bad")], Params())
+    await ask(b, "bad")
+    await ask(b, "!")
     assert b.failures == 0
-    await b.submit([In(text="boom")], Params())
-    await b.submit([In(text="boom")], Params())
+    await ask(b, "boom")
+    await ask(b, "panic")
     assert b.failures == 2
-    await b.submit([In(text="a")], Params())
+    await ask(b, "bad")
+    assert b.failures == 2
+    await ask(b, "a")
+    assert b.failures == 0
+
+
+async def test_a_batch_without_memory_is_halved_and_the_next_is_smaller(model: Model) -> None:
+    b = batcher(model)
+    model.memory = 30
+    assert set(await behind_a_busy_model(b, model, ["x" * 10] * 8)) == {"X" * 10}
+    assert [len(batch) for batch in model.batches] == [1, 8, 4, 2, 2, 4, 2, 2]
+    assert b.limits.max_batch_tokens == 20
+    model.batches.clear()
+    await behind_a_busy_model(b, model, ["x" * 10] * 8)
+    assert [len(batch) for batch in model.batches] == [1, 2, 2, 2, 2]
     assert b.failures == 0
 
 
 async def test_a_caller_that_has_gone_is_not_worked_for(model: Model) -> None:
     b = batcher(model)
     model.gate.clear()
-    first = asyncio.create_task(b.submit([In(text="first")], Params()))
-    await asyncio.sleep(0.02)
-    gone = asyncio.create_task(b.submit([In(text="gone")], Params()))
-    await asyncio.sleep(0.02)
-    gone.cancel()
+    first = ask(b, "first")
+    await settled()
+    gone = [ask(b, "gone"), ask(b, "gone", "too")]
+    await settled()
+    for one in gone:
+        one.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    last = ask(b, "last")
     model.gate.set()
-    await first
-    await b.submit([In(text="last")], Params())
-    assert ["gone"] not in model.batches
+    await asyncio.gather(first, last)
+    assert model.batches == [["first"], ["last"]]
 
 
-async def test_a_module_that_loses_an_item_is_found_out() -> None:
-    lossy = Batcher(lambda inputs, params: [], Batching())
-    (result,) = await lossy.submit([In(text="a")], Params())
+@pytest.mark.parametrize("hook", ["encode", "run"])
+async def test_a_module_that_loses_an_item_is_found_out(
+    hook: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, hook, lambda inputs, params: [])
+    (result,) = await ask(batcher(model), "a")
     assert "0 outputs for 1 inputs" in str(result)
 
 
-def test_tokens_are_estimated_from_the_texts() -> None:
-    assert estimate_tokens(In(text="x" * 40)) == 11
-    assert estimate_tokens(Chat(messages="x" * 40)) == 11
+async def test_nothing_in_nothing_out(model: Model) -> None:
+    assert await ask(batcher(model)) == []
+    assert model.batches == []
+
+
+async def test_answers_tell_what_they_took(model: Model) -> None:
+    b = batcher(model, max_batch_size=2)
+    model.gate.clear()
+    asked = [ask(b, "first")]
+    await settled()
+    asked.append(ask(b, "one", "two", "three"))
+    await asyncio.sleep(0.1)
+    model.gate.set()
+    first, rest = await asyncio.gather(*asked)
+    assert (first.usage.costs, first.usage.batches) == ([5], [1])
+    assert (rest.usage.costs, rest.usage.batches) == ([3, 3, 5], [2, 1])
+    assert 0 < first.usage.queued_s < 0.1 < first.usage.computed_s < 5
+    assert 0 < rest.usage.computed_s < 0.1 <= rest.usage.queued_s < 5
+    travelled = pickle.loads(pickle.dumps(rest))
+    assert travelled == rest and travelled.usage == rest.usage
+
+
+async def test_a_module_without_encode_gets_its_inputs_as_they_are() -> None:
+    class Plain(Module):
+        def run(self, inputs: list[In], params: Params) -> list[str]:
+            return [item.text for item in inputs]
+
+    answers = await ask(batcher(Plain()), "a", "bb")
+    assert answers == ["a", "bb"] and answers.usage.costs == [1, 1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_caller_gets_its_own_answers_whatever_the_others_do(seed: int, model: Model) -> None:
+    rng = random.Random(seed)
+    b = batcher(model, max_batch_tokens=64, max_batch_size=7)
+    model.memory = 100
+
+    async def client() -> None:
+        for _ in range(20):
+            texts = [
+                rng.choice(["a", "bb" * rng.randint(1, 60), "bad", "boom", "!", "panic"])
+                for _ in range(rng.randint(1, 5))
+            ]
+            asked = ask(b, *texts, params=Params(top_k=rng.randint(1, 3)))
+            if rng.random() < 0.2:
+                await asyncio.sleep(rng.random() / 500)
+                asked.cancel()
+            answers = (await asyncio.gather(asked, return_exceptions=True))[0]
+            if isinstance(answers, Answers):
+                for text, answer in zip(texts, answers, strict=True):
+                    fine = text[0] in "ab" and text != "bad" and text != "boom" and len(text) <= 100
+                    assert answer == text.upper() if fine else isinstance(answer, Exception)
+
+    await asyncio.wait_for(asyncio.gather(*(client() for _ in range(30))), 30)
+    assert await ask(b, "still here") == ["STILL HERE"]

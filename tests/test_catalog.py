@@ -57,6 +57,8 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
         "deployment_config": {
             "user_config": {MARK: made_from} if made_from else [1, 2],
             "max_surge_percent": 100,
+            "max_ongoing_requests": 100,
+            "max_queued_requests": 1000,
         },
     }
     return {"status": "RUNNING", "message": "", "deployments": {"model": {**deployment, **more}}}

@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from deployments.meter import Meter, put_together
+from deployments.answers import Answers, Usage
+from deployments.meter import Meter, Totals, put_together
 
 
 def test_requests_latencies_and_what_is_in_flight() -> None:
@@ -29,7 +30,22 @@ def test_what_nobody_asked_has_no_latency() -> None:
         "p50_ms": None,
         "p95_ms": None,
         "in_flight": 0,
+        "totals": Totals().model_dump(),
     }
+
+
+def test_totals_add_up() -> None:
+    one, other = Meter(), Meter()
+    for meter in (one, other):
+        with meter.request("a") as reading:
+            reading.add(Answers(["x", "y"], Usage(costs=[3, 4], queued_s=0.5, computed_s=1.0, batches=[4])))
+    with pytest.raises(ValueError, match="no"), one.request("a"):
+        raise ValueError("no")
+    totals = put_together("a", [meter.read()["a"] for meter in (one, other)]).totals
+    assert (totals.succeeded, totals.failed, totals.inputs, totals.cost) == (2, 1, 4, 14)
+    assert (totals.queued_s, totals.computed_s) == (1.0, 2.0)
+    assert totals.batches == 1.0, "each had half of a batch of four"
+    assert totals.last is not None
 
 
 def test_what_was_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

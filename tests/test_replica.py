@@ -1,13 +1,14 @@
 """A replica without Ray: it loads once, batches, streams, stops, describes itself, knows when it is ill."""
 
 import asyncio
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import Field
+from transformers import AutoTokenizer
 
 from deployments.checkpoint import Checkpoint
 from deployments.config import MODULES
@@ -16,6 +17,7 @@ from deployments.replica import Replica
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Module, task
 
+ROOT = Path(__file__).parents[1]
 MODULE_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -61,10 +63,10 @@ def echo() -> Iterator[type[Module]]:
                 raise InvalidInput("bad text")
             return [EchoOutput(text=item.text) for item in inputs]
 
-        def stream(self, input: EchoInput, params: EchoParams) -> Generator[EchoChunk]:
+        async def stream(self, input: EchoInput, params: EchoParams) -> AsyncGenerator[EchoChunk, None]:
             try:
                 for number in range(1000):
-                    time.sleep(0.001)
+                    await asyncio.sleep(0.001)
                     yield EchoChunk(number=number)
             finally:
                 self.closed = True
@@ -117,20 +119,6 @@ async def test_a_stream_stops_when_nobody_listens(replica: Replica) -> None:
     assert replica.module.closed  # type: ignore[attr-defined]
 
 
-async def test_streams_share_the_model_but_only_so_many(replica: Replica) -> None:
-    streams = [replica.stream(EchoInput(text="a"), EchoParams()) for _ in range(20)]
-    firsts = [asyncio.create_task(anext(stream)) for stream in streams]
-    done, waiting = await asyncio.wait(firsts, timeout=1)
-    assert (len(done), len(waiting)) == (16, 4)
-    await streams[0].aclose()
-    done, waiting = await asyncio.wait(firsts, timeout=1)
-    assert (len(done), len(waiting)) == (17, 3)
-    for stream, first in zip(streams, firsts, strict=True):
-        first.cancel()
-        if first in done:
-            await stream.aclose()
-
-
 async def test_it_is_ill_only_when_its_own_example_fails_too(replica: Replica) -> None:
     await replica.check_health()
     replica.module.broken = True  # type: ignore[attr-defined]
@@ -140,3 +128,65 @@ async def test_it_is_ill_only_when_its_own_example_fails_too(replica: Replica) -
         await replica.check_health()
     replica.module.broken = False  # type: ignore[attr-defined]
     await replica.check_health()
+
+
+async def test_it_tells_tokens_and_takes_them_back(replica: Replica) -> None:
+    with pytest.raises(InvalidInput, match="no tokenizer"):
+        await replica.tokenize(["a"])
+    replica.module.tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "sentiment")
+    (tokens,) = await replica.tokenize(["I loved it."])
+    plain = [token for token in tokens if not token.special]
+    assert [tokens[0].special, tokens[-1].special] == [True, True]
+    assert ["I loved it."[token.start : token.stop] for token in plain] == [token.text for token in plain]
+    assert await replica.tokenize(["I loved it."], special=False) == [plain]
+    assert await replica.decode([[token.id for token in tokens]]) == ["i loved it."]
+    with pytest.raises(InvalidInput, match="no token 999999"):
+        await replica.decode([[999_999]])
+
+
+@pytest.fixture
+def alone() -> Iterator[type[Module]]:
+    @task("alone")
+    class Alone(Module):
+        """Batches by itself."""
+
+        module_id = MODULE_ID
+        default_model = "none"
+        running = 0
+        most = 0
+
+        def load(self, checkpoint: Checkpoint) -> None:
+            self.model = torch.nn.Linear(2, 3)
+
+        async def run(self, inputs: list[EchoInput], params: EchoParams) -> list[EchoOutput]:
+            (input,) = inputs
+            self.running += 1
+            self.most = max(self.most, self.running)
+            try:
+                await asyncio.sleep(60 if input.text == "slow" else 0.01)
+                if input.text == "bad":
+                    raise ValueError("secret")
+            finally:
+                self.running -= 1
+            return [EchoOutput(text=input.text)]
+
+        def counters(self) -> dict[str, int]:
+            return {"running": self.running}
+
+    yield Alone
+    del MODULES[MODULE_ID], TASKS["alone"]
+
+
+async def test_a_module_may_batch_by_itself(alone: type[Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
+    replica = Replica({"module_id": MODULE_ID}, None)
+    good, bad, other = await infer(replica, "good", "bad", "other")
+    assert (good.text, other.text) == ("good", "other")
+    assert (bad.kind, "secret" in str(bad)) == ("internal", False)
+    assert replica.module.most == 3  # type: ignore[attr-defined]
+    slow = asyncio.create_task(infer(replica, "slow", "slow"))
+    await asyncio.sleep(0.02)
+    assert await replica.counters() == {"running": 2}
+    slow.cancel()
+    await asyncio.sleep(0.02)
+    assert await replica.counters() == {"running": 0}

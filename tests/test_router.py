@@ -9,7 +9,8 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from deployments import router as module
+from deployments import handles
+from deployments.answers import Answers
 from deployments.card import Card
 from deployments.catalog import Snapshot
 from deployments.errors import (
@@ -28,7 +29,7 @@ from deployments.router import Router
 from deployments.task import TASKS
 
 SENTIMENT = TASKS["sentiment"]
-READY = Card(id="m", state="ready", task="sentiment")
+READY = Card(id="m", state="ready", task="sentiment", max_calls=2)
 
 
 class Handle:
@@ -59,7 +60,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     def build(*answers: Any, card: Card = READY, timeout_s: float = 5) -> tuple[Router, Handle]:
         snapshot, model = Snapshot("1", True, {card.id: card}), Handle(*answers)
         router = Router(Handle(snapshot), [], timeout_s)
-        monkeypatch.setattr(module.serve, "get_app_handle", lambda _: model)
+        monkeypatch.setattr(handles.serve, "get_app_handle", lambda _: model)
         made.append(router)
         return router, model
 
@@ -70,8 +71,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def ask(router: Router) -> Any:
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await asyncio.wait_for(router.check_health(), 1)
     inputs, params = await router.read(SENTIMENT, "huggingface", [{"text": "good"}], {})
     return await router.infer("m", inputs, params)
 
@@ -80,14 +80,14 @@ Make = Callable[..., tuple[Router, Handle]]
 
 
 async def test_an_answer_comes_through(make: Make) -> None:
-    router, _ = make(["answer"])
+    router, _ = make(Answers(["answer"]))
     assert await ask(router) == ["answer"]
     assert router.settled
     assert router.task("m") is SENTIMENT
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
-    router, handle = make(ActorDiedError(), ActorDiedError(), ["answer"])
+    router, handle = make(ActorDiedError(), ActorDiedError(), Answers(["answer"]))
     assert await ask(router) == ["answer"]
     assert handle.calls == 3
 
@@ -116,7 +116,7 @@ async def test_every_call_has_a_deadline(make: Make) -> None:
 async def test_a_call_in_flight_ends_early_when_its_model_goes(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(handles, "FAREWELL_S", 0.05)
     router, _ = make()
     call = asyncio.create_task(ask(router))
     await asyncio.sleep(0.05)
@@ -172,6 +172,27 @@ async def test_a_dialects_own_defaults(make: Make) -> None:
     assert params.model_dump()["sort"] is False
     _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {"sort": True})
     assert params.model_dump()["sort"] is True
+
+
+async def test_a_model_is_unloaded_and_loaded_where_the_catalog_allows_it(make: Make) -> None:
+    router, _ = make()
+    await asyncio.sleep(0.01)
+    router._catalog.answers = [None, Forbidden("not here")]
+    unloading = asyncio.create_task(router.unload("m"))
+    await asyncio.sleep(0.01)
+    assert not unloading.done()
+    router._take(Snapshot("2", True, {"m": READY.model_copy(update={"state": "unavailable"})}))
+    await asyncio.wait_for(unloading, 1)
+    with pytest.raises(Forbidden):
+        await router.load("m")
+    with pytest.raises(ModelNotFound):
+        await router.load("other")
+
+
+async def test_only_a_cluster_with_a_default_model_has_one(make: Make) -> None:
+    router, _ = make()
+    with pytest.raises(ModelNotFound, match="default_model"):
+        _ = router.default_model
 
 
 PICTURES = TASKS["image-classification"].input

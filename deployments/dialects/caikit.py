@@ -32,6 +32,7 @@ from deployments.card import Card
 from deployments.dialect import (
     HTTP_STATUS,
     Dialect,
+    Offer,
     Operation,
     Rpc,
     UnsupportedMedia,
@@ -40,7 +41,7 @@ from deployments.dialect import (
 )
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, TaskMismatch
 from deployments.multipart import UnknownKey, read_form
-from deployments.schema import Schema
+from deployments.schema import Schema, words
 from deployments.task import TASKS, Task
 
 if TYPE_CHECKING:
@@ -302,11 +303,28 @@ def operations() -> list[Operation]:
     ]
 
 
+def offers(task: Task, model_id: str) -> list[Offer]:
+    """The task's route, and its rpc."""
+    predict = Predict(task)
+    method, example = predict.method(None), task.examples()[0]
+    given = {argument: example[field] for argument, field in predict.arguments.items()}
+    for argument, field in predict.arguments.items():
+        if words(task.input)[field] == "conversation":  # here one turn, as a text
+            given[argument] = example[field][-1]["content"]
+    raw = protobuf.write(method.request, predict.request.model_validate(given))
+    inputs = given if len(given) > 1 else next(iter(given.values()))
+    return [
+        Offer("POST", f"/api/v1/task/{task.name}", {"inputs": inputs, "model_id": model_id}),
+        Offer("RPC", f"{method.service}/{method.name}", raw, {"mm-model-id": model_id}),
+    ]
+
+
 dialect = Dialect(
     name="caikit",
     say=say,
     operations=operations,
     rpcs=rpcs,
+    offers=offers,
     error=CaikitFailure,
     refusals={415: "a Content-Type that is neither JSON nor a form", 422: "a body of the wrong shape"},
 )

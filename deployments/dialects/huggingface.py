@@ -8,17 +8,18 @@ the picture itself. Without a Content-Type, or with curl's own, the body decides
 
 from functools import partial, reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, RootModel, create_model
+from pydantic import BaseModel, RootModel, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.card import Card, Description, State
+from deployments import model_info
 from deployments.dialect import (
     HTTP_STATUS,
     Dialect,
+    Offer,
     Operation,
     UnsupportedMedia,
     json_response,
@@ -29,12 +30,14 @@ from deployments.huggingface_data_model import (
     Asked,
     HubFailure,
     answer_type,
+    example,
     form,
     read,
     request_type,
     said,
 )
-from deployments.schema import MAX_ITEMS, Schema
+from deployments.model_info import Loading, loading
+from deployments.schema import Schema
 from deployments.sse import event_stream
 from deployments.task import TASKS, Task
 
@@ -55,49 +58,22 @@ ERROR_TYPE = {
 }
 
 
-class Loading(ModelNotReady):
-    """The model's first replica is on its way."""
-
-
-class Cards(RootModel[list[Card]]):
-    """Every model, in whatever state."""
-
-
-class Health(BaseModel):
-    """A model that answers."""
-
-    status: Literal["ready"] = "ready"
-
-
-class Info(BaseModel):
-    """A model's facts, by the names that the Hub's own servers use."""
-
-    model_config = ConfigDict(protected_namespaces=())
-
-    model_id: str
-    served_model_name: str
-    model_sha: str | None
-    model_pipeline_tag: str | None
-    task: str | None
-    state: State
-    model_dtype: str | None = None
-    model_device_type: str | None = None
-    max_input_length: int | None = None
-    max_batch_size: int | None = None
-    max_batch_tokens: int | None = None
-    max_client_batch_size: int = MAX_ITEMS
-
-
 async def perform(router: "Router", request: Request, *, named: str | None = None) -> Response:
-    """Perform the model's task; where the path names one, it must be that."""
+    """Perform the model's task; where the path names one, it must be that.
+
+    While the model loads, the request is held, unless its body or its header says that it will not wait.
+    """
     model_id = request.path_params["model_id"]
     try:
         task = find(router, model_id, named or request.path_params.get("task"))
         asked = read(task, request.headers.get("content-type", ""), await read_body(request))
+        impatient = not asked.wait or request.headers.get("x-wait-for-model") in ("false", "0")
+        if impatient and router.card(model_id).state == "loading":
+            raise loading(router.card(model_id))
         return await (stream if asked.stream else infer)(router, request, model_id, task, asked)
     except ModelNotReady as error:
         card = router.card(model_id)
-        raise (_loading(card) if card.state == "loading" else error) from None
+        raise (loading(card) if card.state == "loading" else error) from None
 
 
 async def infer(router: "Router", request: Request, model_id: str, task: Task, asked: Asked) -> Response:
@@ -116,39 +92,6 @@ async def stream(router: "Router", request: Request, model_id: str, task: Task, 
     (input_,), params = await router.read(task, dialect.name, asked.items, asked.params)
     chunks = router.stream(model_id, input_, params)
     return await event_stream(request, chunks, _chunk, lambda error: orjson.dumps(_failure(error)))
-
-
-async def list_models(router: "Router", request: Request) -> Response:
-    return json_response([card.model_dump(mode="json") for card in router.cards.values()])
-
-
-async def show_model(router: "Router", request: Request) -> Response:
-    return json_response(router.card(request.path_params["model_id"]).model_dump(mode="json"))
-
-
-async def check_health(router: "Router", request: Request) -> Response:
-    """200 while the model answers; otherwise 503 with the reason."""
-    card = router.card(request.path_params["model_id"])
-    if card.state == "loading":
-        raise _loading(card)
-    if card.state == "unavailable":
-        raise ModelNotReady(card.reason or f"the model {card.id!r} is unavailable")
-    return json_response(Health().model_dump())
-
-
-async def show_info(router: "Router", request: Request) -> Response:
-    card = router.card(request.path_params["model_id"])
-    task = TASKS.get(card.task or "")
-    info = Info(
-        model_id=card.model or card.id,
-        served_model_name=card.id,
-        model_sha=card.revision,
-        model_pipeline_tag=task.pipeline_tag if task else None,
-        task=card.task,
-        state=card.state,
-        **_loaded(card.description),
-    )
-    return json_response(info.model_dump())
 
 
 def find(router: "Router", model_id: str, named: str | None = None) -> Task:
@@ -177,15 +120,20 @@ def operations() -> list[Operation]:
         Operation("POST", "/models/{model_id}/pipeline/{task}", perform, "Perform the named task", **generic),
         Operation("POST", "/pipeline/{task}/{model_id}", perform, "Perform the named task", **generic),
         *(_typed(task, types[task.name]) for task in TASKS.values()),
-        Operation("GET", "/models", list_models, "List every model", answer=Cards),
-        Operation("GET", "/models/{model_id}", show_model, "Show one model", answer=Card),
-        Operation(
-            "GET", "/models/{model_id}/health", check_health, "Tell whether a model answers", answer=Health
-        ),
-        Operation(
-            "GET", "/models/{model_id}/info", show_info, "Show a model's facts and limits", answer=Info
-        ),
+        *model_info.operations(),
     ]
+
+
+def offers(task: Task, model_id: str) -> list[Offer]:
+    """Each path that performs the task, and where its answers can stream, streaming as well."""
+    paths = (
+        f"/models/{model_id}",
+        f"/models/{model_id}/pipeline/{task.name}",
+        f"/pipeline/{task.name}/{model_id}",
+    )
+    whole = [Offer("POST", path, example(task)) for path in paths]
+    streamed = [Offer("POST", path, {**example(task), "stream": True}, streams=True) for path in paths]
+    return whole + (streamed if task.chunk else [])
 
 
 def _typed(task: Task, types: dict[str, Any]) -> Operation:
@@ -253,23 +201,6 @@ async def _read_each(router: "Router", task: Task, asked: Asked) -> tuple[list[A
     return readable, params
 
 
-def _loaded(description: Description | None) -> dict[str, Any]:
-    """What is known of a model only once a replica has loaded it."""
-    if description is None:
-        return {}
-    return {
-        "model_dtype": description.dtype,
-        "model_device_type": description.device,
-        "max_input_length": description.max_length,
-        "max_batch_size": description.max_batch_size,
-        "max_batch_tokens": description.max_batch_tokens,
-    }
-
-
-def _loading(card: Card) -> Loading:
-    return Loading(f"Model {card.id} is currently loading")
-
-
 def _chunk(chunk: Schema) -> bytes:
     return chunk.model_dump_json().encode()
 
@@ -287,6 +218,7 @@ dialect = Dialect(
     name="huggingface",
     say=say,
     operations=operations,
+    offers=offers,
     error=HubFailure,
     refusals={415: "a Content-Type that the task does not read"},
 )

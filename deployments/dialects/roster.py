@@ -73,6 +73,10 @@ class Status(RootModel[list[Figures]]):
     """How each model does: requests per second, latencies, requests in flight."""
 
 
+class Counters(RootModel[dict[str, int]]):
+    """Running totals of the work of one of the model's replicas, by its module's own names."""
+
+
 class Readiness(BaseModel):
     """Whether every folder that was there at start is ready or unavailable, and how many are which."""
 
@@ -115,6 +119,13 @@ async def show_status(router: "Router", request: Request) -> Response:
     return json_response([figures.model_dump() for figures in await router.figures()])
 
 
+async def show_counters(router: "Router", request: Request) -> Response:
+    """Refuses a model that is unknown, or unavailable, before anything is asked of its replicas."""
+    model_id = request.path_params["model_id"]
+    router.task(model_id)
+    return json_response(await router.counters(model_id))
+
+
 async def show_openapi(router: "Router", request: Request) -> Response:
     return Response(request.app.state.openapi(), media_type="application/json")
 
@@ -149,6 +160,9 @@ def operations() -> list[Operation]:
             "GET", "/health/ready", show_ready, "Tell whether the models have loaded", answer=Readiness
         ),
         Operation("GET", "/status", show_status, "Tell how each model does", answer=Status),
+        Operation(
+            "GET", "/models/{model_id}/counters", show_counters, "Count a replica's work", answer=Counters
+        ),
         Operation("GET", "/openapi.json", show_openapi, "Describe every operation"),
         Operation("GET", "/docs", show_docs, "Show this documentation"),
         Operation("GET", "/favicon.ico", show_icon, "Give the pages' icon"),

@@ -1,6 +1,8 @@
 """Conversation: what was said in, the reply out."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from pydantic import Field
 
@@ -42,14 +44,24 @@ class Conversational(Module):
         self.max_length = max_length(self.tokenizer, self.model.config)
         self.generator = TextGenerator(self.tokenizer, self.model, self.max_length, self.task.pipeline_tag)
 
-    def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
-        answers = self.generator.run([self._prompt(item) for item in inputs], params)
+    async def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
+        prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
+        answers = await self.generator.run(prompts, params)
         return [whole(answer, params.details) for answer in answers]
 
-    def stream(
+    async def stream(
         self, input: ConversationalInput, params: GenerationParams
-    ) -> Generator[GeneratedChunk, None, None]:
-        yield from self.generator.stream(self._prompt(input), params)
+    ) -> AsyncGenerator[GeneratedChunk, None]:
+        prompt = await asyncio.to_thread(self._prompt, input)
+        async with aclosing(self.generator.stream(prompt, params)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def counters(self) -> dict[str, int]:
+        return self.generator.counters()
+
+    def close(self) -> None:
+        self.generator.close()
 
     def _prompt(self, item: ConversationalInput) -> list[int]:
         """By the tokenizer's chat template, or as DialoGPT was trained: each turn, then the end token."""

@@ -8,7 +8,7 @@ from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.pooling import Pooling, TextEncoder, unit
 from deployments.schema import Schema, Text, Vector
-from deployments.task import Module, task
+from deployments.task import Encoded, Module, task
 
 if TYPE_CHECKING:
     import torch
@@ -69,25 +69,30 @@ class Embeddings(Module):
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.encoder = TextEncoder(checkpoint)
-        self.model, self.max_length = self.encoder.model, self.encoder.max_length
+        self.model, self.tokenizer = self.encoder.model, self.encoder.tokenizer
+        self.max_length, self.padding_cost = self.encoder.max_length, self.encoder.padding_cost
 
-    def run(self, inputs: list[EmbeddingsInput], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
+    def encode(self, inputs: list[EmbeddingsInput], params: EmbeddingsParams) -> list[Encoded]:
+        size = self.model.config.hidden_size
+        if params.dimensions and params.dimensions > size:
+            raise InvalidInput(f"`dimensions` is {params.dimensions}; this model has {size}")
         prompt = self.encoder.prompt(params.prompt_name)
-        ids = self.encoder.tokenize(
-            [prompt + item.text for item in inputs], params.truncation_direction, params.truncate
-        )
-        vectors = [self._finish(found, params).tolist() for found in self.encoder.encode(ids, params.pooling)]
+        texts = [prompt + item.text for item in inputs]
+        ids = self.encoder.tokenize(texts, params.truncation_direction, params.truncate)
+        return [Encoded(one, len(one)) for one in ids]
+
+    def run(self, inputs: list[list[int]], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
         if params.pooling != "none":
-            return [EmbeddingsOutput(embedding=vector) for vector in vectors]
+            vectors = self._finish(self.encoder.vectors(inputs, params.pooling), params)
+            return [EmbeddingsOutput(embedding=vector) for vector in vectors.tolist()]
+        matrices = [self._finish(matrix, params).tolist() for matrix in self.encoder.token_vectors(inputs)]
         return [
             EmbeddingsOutput(tokens=[Vector(index=i, values=v) for i, v in zip(*pair, strict=True)])
-            for pair in zip(ids, vectors, strict=True)
+            for pair in zip(inputs, matrices, strict=True)
         ]
 
     def _finish(self, vectors: "torch.Tensor", params: EmbeddingsParams) -> "torch.Tensor":
         """Cut and scale, in this order: a shortened vector has length 1 as well."""
-        if params.dimensions and params.dimensions > vectors.shape[-1]:
-            raise InvalidInput(f"`dimensions` is {params.dimensions}; this model has {vectors.shape[-1]}")
         vectors = vectors[..., : params.dimensions]
         own = self.encoder.normalize and params.pooling != "none"
         return unit(vectors) if (own if params.normalize is None else params.normalize) else vectors

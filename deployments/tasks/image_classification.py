@@ -1,13 +1,15 @@
 """Image classification: a picture in, what it shows out."""
 
+from typing import Any
+
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
 from deployments.classification import Function, labels
 from deployments.media import EXAMPLE_PICTURE
 from deployments.schema import Image, Label, Schema
-from deployments.task import Module, task
-from deployments.vision import look
+from deployments.task import Encoded, Module, task
+from deployments.vision import Picture, Size, look, prepare
 
 
 class ImageClassificationInput(Schema):
@@ -32,6 +34,7 @@ class ImageClassification(Module):
 
     module_id = "D7B3B724-147B-41C1-A41E-A38F9D00F905"
     default_model = "google/vit-base-patch16-224"
+    unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
@@ -39,15 +42,15 @@ class ImageClassification(Module):
         self.processor = checkpoint.read(AutoImageProcessor, backend="pil")
         self.model = checkpoint.network(AutoModelForImageClassification)
 
-    def run(
+    def encode(
         self, inputs: list[ImageClassificationInput], params: ImageClassificationParams
+    ) -> list[Encoded]:
+        return prepare(self.processor, [item.image for item in inputs])
+
+    def run(
+        self, inputs: list[Picture], params: ImageClassificationParams
     ) -> list[ImageClassificationOutput]:
-        found = look(
-            self.model,
-            self.processor,
-            [item.image for item in inputs],
-            lambda outputs, _: labels(
-                outputs.logits, self.model.config, params.function_to_apply, params.top_k
-            ),
-        )
-        return [ImageClassificationOutput(labels=row) for row in found]
+        def tell(outputs: Any, _: list[Size]) -> list[list[Label]]:
+            return labels(outputs.logits, self.model.config, params.function_to_apply, params.top_k)
+
+        return [ImageClassificationOutput(labels=row) for row in look(self.model, inputs, tell)]

@@ -9,8 +9,8 @@ from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.media import EXAMPLE_PICTURE
 from deployments.schema import Image, Schema, Segment, Unit
-from deployments.task import Module, task
-from deployments.vision import Size, look
+from deployments.task import Encoded, Module, task
+from deployments.vision import Picture, Size, look, prepare
 
 if TYPE_CHECKING:
     import torch
@@ -48,6 +48,7 @@ class ImageSegmentation(Module):
     module_id = "D44941F7-6967-45ED-823B-C1070C9257F9"
     default_model = "facebook/detr-resnet-50-panoptic"
     default_revision = "fc15262"
+    unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:
         import transformers
@@ -56,19 +57,20 @@ class ImageSegmentation(Module):
         self.model = checkpoint.network(_auto_class(checkpoint.read(transformers.AutoConfig)))
         self.subtasks = [kind for kind in SUBTASKS if hasattr(self.processor, _reader(kind))]
 
-    def run(
-        self, inputs: list[ImageSegmentationInput], params: ImageSegmentationParams
-    ) -> list[ImageSegmentationOutput]:
+    def encode(self, inputs: list[ImageSegmentationInput], params: ImageSegmentationParams) -> list[Encoded]:
+        if params.subtask and params.subtask not in self.subtasks:
+            raise InvalidInput(f"this model cannot do {params.subtask!r} segmentation, only {self.subtasks}")
+        return prepare(self.processor, [item.image for item in inputs])
+
+    def run(self, inputs: list[Picture], params: ImageSegmentationParams) -> list[ImageSegmentationOutput]:
         subtask = params.subtask or self.subtasks[0]
-        if subtask not in self.subtasks:
-            raise InvalidInput(f"this model cannot do {subtask!r} segmentation, only {self.subtasks}")
         thresholds = {} if subtask == "semantic" else params.model_dump(exclude={"subtask"})
         read = getattr(self.processor, _reader(subtask))
 
         def tell(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
             return [self._segments(one) for one in read(outputs, target_sizes=sizes, **thresholds)]
 
-        return look(self.model, self.processor, [item.image for item in inputs], tell)
+        return look(self.model, inputs, tell)
 
     def _segments(self, found: Any) -> ImageSegmentationOutput:
         if not isinstance(found, dict):  # a semantic map: each pixel's class

@@ -7,8 +7,8 @@ from pydantic import Field
 from deployments.checkpoint import Checkpoint
 from deployments.media import EXAMPLE_PICTURE
 from deployments.schema import Box, DetectedObject, Image, Schema, Unit
-from deployments.task import Module, task
-from deployments.vision import Size, look
+from deployments.task import Encoded, Module, task
+from deployments.vision import Picture, Size, look, prepare
 
 
 class ObjectDetectionInput(Schema):
@@ -30,6 +30,7 @@ class ObjectDetection(Module):
     module_id = "D4C4B6CF-E0C3-4B3F-A325-5071FB126773"
     default_model = "hustvl/yolos-tiny"
     default_revision = "3686e65df0c914833fc8cbeca745a33b374c499b"
+    unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
@@ -37,16 +38,17 @@ class ObjectDetection(Module):
         self.processor = checkpoint.read(AutoImageProcessor, backend="pil")
         self.model = checkpoint.network(AutoModelForObjectDetection)
 
-    def run(
-        self, inputs: list[ObjectDetectionInput], params: ObjectDetectionParams
-    ) -> list[ObjectDetectionOutput]:
+    def encode(self, inputs: list[ObjectDetectionInput], params: ObjectDetectionParams) -> list[Encoded]:
+        return prepare(self.processor, [item.image for item in inputs])
+
+    def run(self, inputs: list[Picture], params: ObjectDetectionParams) -> list[ObjectDetectionOutput]:
         def tell(outputs: Any, sizes: list[Size]) -> list[ObjectDetectionOutput]:
             found = self.processor.post_process_object_detection(
                 outputs, threshold=params.threshold, target_sizes=sizes
             )
             return [self._objects(one, size) for one, size in zip(found, sizes, strict=True)]
 
-        return look(self.model, self.processor, [item.image for item in inputs], tell)
+        return look(self.model, inputs, tell)
 
     def _objects(self, found: dict[str, Any], size: Size) -> ObjectDetectionOutput:
         values = zip(*(found[name].tolist() for name in ("labels", "scores", "boxes")), strict=True)

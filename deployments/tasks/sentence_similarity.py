@@ -1,14 +1,14 @@
 """Sentence similarity: a sentence and others in, how near each of them is out."""
 
-from itertools import chain
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
 from deployments.pooling import TextEncoder, unit
 from deployments.schema import Schema, Text, Texts, Vector
-from deployments.task import Module, task
+from deployments.task import Encoded, Module, task
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,13 @@ class SentenceSimilarityOutput(Schema):
     )
 
 
+class Sentences(NamedTuple):
+    """The token ids of an item's sentences; the source sentence, where there is one, is the first."""
+
+    ids: list[list[int]]
+    have_source: bool
+
+
 @task("sentence-similarity")
 class SentenceSimilarity(Module):
     """Tell how near sentences are in meaning."""
@@ -55,30 +62,38 @@ class SentenceSimilarity(Module):
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.encoder = TextEncoder(checkpoint)
-        self.model, self.max_length = self.encoder.model, self.encoder.max_length
+        self.model, self.tokenizer = self.encoder.model, self.encoder.tokenizer
+        self.max_length, self.padding_cost = self.encoder.max_length, self.encoder.padding_cost
+
+    def encode(
+        self, inputs: list[SentenceSimilarityInput], params: SentenceSimilarityParams
+    ) -> list[Encoded]:
+        prompt = self.encoder.prompt(None)
+        ids = iter(self.encoder.tokenize([prompt + one for item in inputs for one in _all(item)]))
+        encoded = []
+        for item in inputs:
+            own = list(islice(ids, len(_all(item))))
+            encoded.append(Encoded(Sentences(own, item.source_sentence is not None), sum(map(len, own))))
+        return encoded
 
     def run(
-        self, inputs: list[SentenceSimilarityInput], params: SentenceSimilarityParams
+        self, inputs: list[Sentences], params: SentenceSimilarityParams
     ) -> list[SentenceSimilarityOutput]:
         import torch
 
-        sentences = list(dict.fromkeys(chain.from_iterable(map(_all, inputs))))
-        prompt = self.encoder.prompt(None)
-        vectors = torch.stack(self.encoder.encode(self.encoder.tokenize([prompt + one for one in sentences])))
-        found = dict(zip(sentences, unit(vectors) if self.encoder.normalize else vectors, strict=True))
-        return [_compare(item, found) for item in inputs]
+        vectors = self.encoder.vectors_of_many([ids for item in inputs for ids in item.ids])
+        vectors = unit(vectors) if self.encoder.normalize else vectors
+        rows = iter(vectors)
+        return [_compare(item, torch.stack([*islice(rows, len(item.ids))])) for item in inputs]
 
 
 def _all(item: SentenceSimilarityInput) -> list[str]:
     return item.sentences if item.source_sentence is None else [item.source_sentence, *item.sentences]
 
 
-def _compare(item: SentenceSimilarityInput, found: dict[str, "torch.Tensor"]) -> SentenceSimilarityOutput:
-    import torch
-
-    vectors = torch.stack([found[sentence] for sentence in item.sentences])
-    if item.source_sentence is not None:
-        cosines = unit(vectors) @ unit(found[item.source_sentence])
-        return SentenceSimilarityOutput(similarities=cosines.tolist())
+def _compare(item: Sentences, vectors: "torch.Tensor") -> SentenceSimilarityOutput:
+    if item.have_source:
+        vectors = unit(vectors)
+        return SentenceSimilarityOutput(similarities=(vectors[1:] @ vectors[0]).tolist())
     embeddings = [Vector(index=place, values=values) for place, values in enumerate(vectors.tolist())]
     return SentenceSimilarityOutput(embeddings=embeddings)

@@ -4,8 +4,10 @@ from pydantic import Field
 
 from deployments.checkpoint import Checkpoint, max_length
 from deployments.classification import Function, labels
+from deployments.packing import pack
 from deployments.schema import Label, Schema, Text
-from deployments.task import Module, task
+from deployments.task import Encoded, Module, task
+from deployments.tokens import Collator, token_ids
 
 
 class SentimentInput(Schema):
@@ -40,21 +42,25 @@ class Sentiment(Module):
     module_id = "FADC770C-25C8-4685-A176-51FF67B382C1"
     default_model = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
 
+    max_length: int
+
     def load(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModelForSequenceClassification
 
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSequenceClassification)
         self.max_length = max_length(self.tokenizer, self.model.config)
+        self.collate = Collator(self.tokenizer)
+        self.padding_cost = pack(self.model)
 
-    def run(self, inputs: list[SentimentInput], params: SentimentParams) -> list[SentimentOutput]:
+    def encode(self, inputs: list[SentimentInput], params: SentimentParams) -> list[Encoded]:
+        ids = token_ids(self.tokenizer, [item.text for item in inputs], self.max_length)
+        return [Encoded(one, len(one)) for one in ids]
+
+    def run(self, inputs: list[list[int]], params: SentimentParams) -> list[SentimentOutput]:
         import torch
 
-        texts = [item.text for item in inputs]
-        batch = self.tokenizer(
-            texts, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
-        )
         with torch.inference_mode():
-            logits = self.model(**batch.to(self.model.device)).logits
+            logits = self.model(**self.collate(inputs, self.model.device)).logits
         found = labels(logits, self.model.config, params.function_to_apply, params.top_k, params.sort)
         return [SentimentOutput(labels=row) for row in found]

@@ -4,12 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.checkpoint import Checkpoint, max_length, refuse_longer
+from deployments.checkpoint import Checkpoint, max_length
 from deployments.errors import InvalidInput
 from deployments.generation import take_settings
 from deployments.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
 from deployments.schema import Schema, Text
-from deployments.task import Module, task
+from deployments.task import Encoded, Module, task
+from deployments.tokens import Collator, token_ids
 
 DEFAULT_NEW_TOKENS = 20  # transformers' own, where neither the request nor the checkpoint says
 
@@ -74,24 +75,25 @@ class Summarization(Module):
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSeq2SeqLM)
         self.max_length = max_length(self.tokenizer, self.model.config)
+        self.collate = Collator(self.tokenizer)
         self.own = take_settings(self.model, self.task.pipeline_tag)
 
-    def run(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[SummarizationOutput]:
+    def encode(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[Encoded]:
+        texts = [self.own.get("prefix", "") + item.text for item in inputs]
+        cut = params.truncation != "do_not_truncate"
+        return [
+            Encoded(ids, len(ids)) for ids in token_ids(self.tokenizer, texts, self.max_length, truncate=cut)
+        ]
+
+    def run(self, inputs: list[list[int]], params: SummarizationParams) -> list[SummarizationOutput]:
         import torch
 
-        batch = self._tokenize([self.own.get("prefix", "") + item.text for item in inputs], params)
+        batch = self.collate(inputs, self.model.device)
         with torch.inference_mode():
-            ids = self.model.generate(**batch.to(self.model.device), **self._search(len(inputs), params))
+            ids = self.model.generate(**batch, **self._search(len(inputs), params))
         clean = params.clean_up_tokenization_spaces
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean)
         return [SummarizationOutput(summary_text=text.strip()) for text in texts]
-
-    def _tokenize(self, texts: list[str], params: SummarizationParams) -> Any:
-        cut = params.truncation != "do_not_truncate"
-        limit = {"truncation": True, "max_length": self.max_length} if cut else {}
-        batch = self.tokenizer(texts, padding=True, return_tensors="pt", verbose=False, **limit)
-        refuse_longer(batch["input_ids"], self.max_length)
-        return batch
 
     def _search(self, count: int, params: SummarizationParams) -> dict[str, Any]:
         """What `generate` is to do: draw, follow several beams, or take the best token each time."""

@@ -1,6 +1,8 @@
 """Text generation: the beginning of a text in, how it may go on out."""
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from pydantic import Field
 
@@ -42,17 +44,27 @@ class TextGeneration(Module):
         self.max_length = max_length(self.tokenizer, self.model.config)
         self.generator = TextGenerator(self.tokenizer, self.model, self.max_length, self.task.pipeline_tag)
 
-    def run(self, inputs: list[TextGenerationInput], params: TextGenerationParams) -> list[Generated]:
-        answers = self.generator.run([self._prompt(item) for item in inputs], params)
+    async def run(self, inputs: list[TextGenerationInput], params: TextGenerationParams) -> list[Generated]:
+        prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
+        answers = await self.generator.run(prompts, params)
         return [
             whole(answer, params.details, item.text if params.return_full_text else "")
             for item, answer in zip(inputs, answers, strict=True)
         ]
 
-    def stream(
+    async def stream(
         self, input: TextGenerationInput, params: TextGenerationParams
-    ) -> Generator[GeneratedChunk, None, None]:
-        yield from self.generator.stream(self._prompt(input), params)
+    ) -> AsyncGenerator[GeneratedChunk, None]:
+        prompt = await asyncio.to_thread(self._prompt, input)
+        async with aclosing(self.generator.stream(prompt, params)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def counters(self) -> dict[str, int]:
+        return self.generator.counters()
+
+    def close(self) -> None:
+        self.generator.close()
 
     def _prompt(self, item: TextGenerationInput) -> list[int]:
         ids: list[int] = self.tokenizer(item.text, verbose=False)["input_ids"]

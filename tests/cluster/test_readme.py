@@ -44,7 +44,9 @@ def test_there_are_three_calls(cluster: Cluster) -> None:
     assert [language for language, _, _ in CALLS] == ["bash", "python", "python"]
 
 
-@pytest.mark.parametrize(("language", "code", "shown"), CALLS, ids=["curl", "InferenceClient", "gRPC"])
+@pytest.mark.parametrize(
+    ("language", "code", "shown"), CALLS, ids=["curl", "InferenceClient", "OpenAI", "gRPC"]
+)
 def test_a_call_answers_what_the_readme_shows(cluster: Cluster, language: str, code: str, shown: str) -> None:
     said = run(language, code, cluster)
     if language == "bash":

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -13,7 +14,12 @@ import jsonschema
 import pytest
 import uvicorn
 from huggingface_hub import InferenceClient
-from huggingface_hub.errors import HfHubHTTPError, OverloadedError
+from huggingface_hub.errors import (
+    GenerationError,
+    HfHubHTTPError,
+    IncompleteGenerationError,
+    OverloadedError,
+)
 from huggingface_hub.errors import ValidationError as HubValidationError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +27,7 @@ from starlette.applications import Starlette
 
 from deployments import web
 from deployments.dialects.huggingface import dialect
-from deployments.errors import Forbidden, InvalidInput, Overloaded
+from deployments.errors import Forbidden, InvalidInput, Overloaded, TimedOut, TooLarge
 from deployments.openapi import document
 from deployments.schema import MAX_ITEMS, Label, words
 from deployments.task import TASKS, Task
@@ -265,6 +271,8 @@ async def test_a_wrong_content_type_is_415(http, content_type: str) -> None:
         (b'{"inputs": {"text": "hi", "colour": "red"}}', "colour"),
         (b'{"inputs": "hi", "parameters": []}', "parameters"),
         (b'{"inputs": "hi", "stream": "yes"}', "stream"),
+        (b'{"inputs": "hi", "options": []}', "options"),
+        (b'{"inputs": "hi", "options": {"wait_for_model": "yes"}}', "wait_for_model"),
         (b'{"inputs": "hi", "colour": "red"}', "colour"),
         (b'{"inputs": "hi", "encoding_format": "base64"}', "encoding_format"),
         (b"\xff\xfe", "Invalid JSON"),
@@ -462,6 +470,68 @@ async def test_loading_is_said_as_the_hub_says_it(http, conforms, path: str) -> 
     conforms(answered.json(), "HubFailure")
 
 
+class Patient(FakeRouter):
+    """A cluster whose model "loading" will be up in a moment: like the Router, it holds what comes before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = asyncio.Event()
+
+    def task(self, model_id: str) -> Task:
+        return TASKS["text-generation"] if model_id == "loading" else super().task(model_id)
+
+    async def infer(self, model_id: str, inputs: list[Any], params: Any) -> Any:
+        await self.up.wait()
+        return await super().infer(model_id, inputs, params)
+
+    async def stream(self, model_id: str, input: Any, params: Any) -> Any:
+        await self.up.wait()
+        async for chunk in super().stream(model_id, input, params):
+            yield chunk
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("headers", "options", "held"),
+    [
+        ({}, {}, True),
+        ({"x-wait-for-model": "true"}, {}, True),
+        ({"x-wait-for-model": "1"}, {"use_cache": False}, True),
+        ({}, {"wait_for_model": True}, True),
+        ({}, {"wait_for_model": None}, True),
+        ({"x-wait-for-model": "false"}, {}, False),
+        ({"x-wait-for-model": "0"}, {}, False),
+        ({}, {"wait_for_model": False}, False),
+    ],
+    ids=str,
+)
+async def test_who_waits_for_a_loading_model(
+    conforms, stream: bool, headers: dict[str, str], options: dict[str, Any], held: bool
+) -> None:
+    router = Patient()
+    transport = httpx.ASGITransport(web.build(router, [dialect]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://door", verify=False) as http:
+        body = {"inputs": "Once", "options": options, "stream": stream}
+        asking = asyncio.create_task(http.post("/models/loading", json=body, headers=headers))
+        await asyncio.wait({asking}, timeout=0.05)
+        assert asking.done() is not held
+        router.up.set()
+        answered = await asking
+        if held:
+            assert answered.status_code == 200
+            assert "word" in answered.text
+        else:
+            assert answered.status_code == 503
+            assert answered.json() == {"error": "Model loading is currently loading", "estimated_time": 20.0}
+            conforms(answered.json(), "HubFailure")
+            assert not router.asked
+
+
+async def test_who_waits_for_nothing_is_answered_by_a_model_that_is_ready(http) -> None:
+    body = {"inputs": "hi", "options": {"wait_for_model": False}}
+    assert (await http.post("/models/sentiment", json=body)).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/models/nobody", "/models/nobody/info", "/pipeline/sentiment/nobody"])
 async def test_an_unknown_model_is_404(http, path: str) -> None:
     answered = await http.request("GET" if path.endswith("info") else "POST", path)
@@ -483,10 +553,10 @@ async def test_headers_hold_any_sentence(http, router) -> None:
 # ------------------------------------------------------------------------------------------ the Hub's client
 
 
-@pytest.fixture(scope="module")
-def door(served: tuple[FakeRouter, Starlette]) -> Iterator[str]:
+@contextmanager
+def listening(app: Starlette) -> Iterator[str]:
     """The URL of a real server on loopback."""
-    server = uvicorn.Server(uvicorn.Config(served[1], port=0, log_level="warning", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -495,6 +565,12 @@ def door(served: tuple[FakeRouter, Starlette]) -> Iterator[str]:
     yield f"http://{host}:{port}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def door(served: tuple[FakeRouter, Starlette]) -> Iterator[str]:
+    with listening(served[1]) as url:
+        yield url
 
 
 @pytest.fixture
@@ -530,16 +606,67 @@ def test_client_text_generation(client, router) -> None:
     assert told.generated_text == "word"
     assert told.details.finish_reason
     assert told.details.tokens[0].text == "word"
+    assert told.details.top_tokens[0][0]["text"] == "word", "the client leaves these as they come"
     assert router.asked[-1][2].details
     assert router.asked[1][2].stop == ["."]
+
+
+def test_client_text_generation_with_all_that_can_be_asked(client, router) -> None:
+    asked = {
+        "do_sample": True,
+        "frequency_penalty": 0.5,
+        "max_new_tokens": 5,
+        "repetition_penalty": 1.1,
+        "seed": 1,
+        "stop": ["."],
+        "temperature": 0.7,
+        "top_k": 5,
+        "top_p": 0.9,
+        "truncate": 100,
+        "typical_p": 0.9,
+    }
+    says_nothing = {
+        "adapter_id": None,
+        "best_of": 1,
+        "decoder_input_details": False,
+        "grammar": None,
+        "return_full_text": False,
+        "watermark": False,
+    }
+    for model_id in ("text-generation", "conversational"):
+        assert client(model_id).text_generation("Once", **asked, **says_nothing) == "word"
+        params = router.asked[-1][2]
+        assert {name: getattr(params, name) for name in asked} == asked
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"adapter_id": "some/adapter"},
+        {"best_of": 2},
+        {"decoder_input_details": True, "details": True},
+        {"grammar": {"type": "regex", "value": "a+"}},
+        {"watermark": True},
+    ],
+    ids=lambda refused: next(iter(refused)),
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_client_hears_at_once_what_cannot_be_asked(client, router, refused: Any, stream: bool) -> None:
+    """Told in any other way ("`model_kwargs` are not used"), the client would ask again, for ever."""
+    with pytest.raises(HubValidationError, match=next(iter(refused))):
+        client("text-generation").text_generation("Once", stream=stream, **refused)
+    assert not router.asked
 
 
 def test_client_text_generation_streams(client, router) -> None:
     ask = client("text-generation").text_generation
     assert list(ask("Once", stream=True)) == ["word"]
-    (told,) = ask("Once", stream=True, details=True)
+    (told,) = ask("Once", stream=True, details=True, top_n_tokens=2)
     assert told.token.text == "word"
+    assert told.top_tokens[0].text == "word"
     assert told.details.generated_tokens == 7
+    assert told.details.finish_reason
+    assert router.asked[-1][2].top_n_tokens == 2
 
 
 def test_client_feature_extraction(client, router) -> None:
@@ -547,8 +674,12 @@ def test_client_feature_extraction(client, router) -> None:
     assert ask("One.").tolist() == [[0.5, 0.5]]
     assert ask(["One.", "Two."]).tolist() == [[0.5, 0.5]] * 2
     assert ask("One.", normalize=True, truncate=True, truncation_direction="left").tolist() == [[0.5, 0.5]]
-    assert ask("One.", encoding_format="float", dimensions=2).tolist() == [[0.5, 0.5]]
-    assert router.asked[-1][2].dimensions == 2
+    assert router.asked[-1][2].truncation_direction == "left"
+    asked = {"normalize": False, "prompt_name": "query", "truncate": False, "dimensions": 2}
+    assert ask("One.", encoding_format="float", **asked).tolist() == [[0.5, 0.5]]
+    assert {name: getattr(router.asked[-1][2], name) for name in asked} == asked
+    with pytest.raises(HfHubHTTPError, match="encoding_format"):
+        ask("One.", encoding_format="base64")
     router.outputs["embeddings"] = lambda _: TASKS["embeddings"].output(
         tokens=[{"index": 0, "values": [1.0, 2.0]}, {"index": 1, "values": [3.0, 4.0]}]
     )
@@ -595,6 +726,41 @@ def test_client_raises_its_own_errors(client, router) -> None:
         client("loading").text_classification("hi")
     with pytest.raises(HfHubHTTPError, match="no model is named 'nobody'"):
         client("nobody").text_generation("hi")
+
+
+ERRORS = [
+    (InvalidInput("no"), HubValidationError, "no"),
+    (TooLarge("too long"), HubValidationError, "too long"),
+    (Overloaded("every queue is full"), OverloadedError, "every queue is full"),
+    (TimedOut("no answer within 60 seconds"), IncompleteGenerationError, "no answer within 60"),
+    (ValueError("secret"), GenerationError, "internal error, request id"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "told"), ERRORS, ids=lambda value: type(value).__name__)
+def test_client_raises_what_fits_the_error(client, router, error: Exception, kind: Any, told: str) -> None:
+    def fail(_: Any) -> Any:
+        raise error
+
+    router.outputs["text-generation"] = fail
+    with pytest.raises(kind, match=told):
+        client("text-generation").text_generation("Once")
+
+
+@pytest.mark.parametrize(("error", "kind", "told"), ERRORS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("chunks_before", [0, 1])
+def test_client_raises_it_from_a_stream_as_well(
+    client, router, error: Exception, kind: Any, told: str, chunks_before: int
+) -> None:
+    async def chunks(_: Any) -> Any:
+        for _index in range(chunks_before):
+            yield sample(TASKS["text-generation"].chunk)
+        raise error
+
+    router.streams["text-generation"] = chunks
+    asking = client("text-generation")
+    with pytest.raises(kind, match=told):
+        list(asking.text_generation("Once", stream=True, details=True))
 
 
 def test_client_hears_an_error_in_a_stream(client, router) -> None:

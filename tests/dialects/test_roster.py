@@ -10,6 +10,7 @@ from deployments import web
 from deployments.card import Card
 from deployments.dialects import DIALECTS
 from deployments.dialects.roster import STATIC, dialect
+from deployments.meter import Totals
 from deployments.openapi import document
 from tests.fake_router import FakeRouter
 
@@ -44,7 +45,16 @@ async def test_figures_are_told_as_they_are(http, router: FakeRouter) -> None:
         "p50_ms": 3.0,
         "p95_ms": 9.0,
         "in_flight": 1,
+        "totals": Totals().model_dump(),
     }
+
+
+async def test_a_model_s_counters(http) -> None:
+    assert (await http.get("/models/text-generation/counters")).json() == {"generated_tokens": 5}
+    for model_id, status in (("nobody", 404), ("broken", 503)):
+        answered = await http.get(f"/models/{model_id}/counters")
+        assert answered.status_code == status
+        assert answered.json()["error_type"] == ("not_found" if status == 404 else "unavailable")
 
 
 async def test_a_browser_is_sent_to_the_documentation(http) -> None:

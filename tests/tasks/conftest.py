@@ -1,7 +1,9 @@
 """Models to test with: the starter models of `models/`, and tiny random ones of architectures they lack."""
 
+import asyncio
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers
@@ -44,3 +46,12 @@ def loaded(module_id: str, folder: Path) -> Module:
     module = MODULES[module_id]()
     module.load(Checkpoint(str(folder)))
     return module
+
+
+def answers(module: Module, inputs: list[Any], params: Any) -> list[Any]:
+    """What a module makes of inputs, together in one batch as long as it does not batch by itself."""
+    if module.batches_itself():
+        outputs: list[Any] = asyncio.run(module.run(inputs, params))
+        return outputs
+    encoded = module.encode(inputs, params)
+    return list(module.run([one.input for one in encoded], params))

@@ -68,6 +68,14 @@ def test_a_broken_character_is_shown_at_the_end() -> None:
     assert answer(tokenizer, "a", broken, budget=1)[0].text == "\N{REPLACEMENT CHARACTER}"
 
 
+def test_what_never_becomes_a_character_does_not_wait_for_ever() -> None:
+    tokenizer = TOKENIZERS["bytes"]
+    [_, broken, *_] = spell(tokenizer, "a☃")
+    grown, shown = answer(tokenizer, "a", [broken] * 20)
+    assert len(grown.tokens) >= 12 and "".join(shown) == grown.text
+    assert set(grown.text) == {"\N{REPLACEMENT CHARACTER}"}
+
+
 @settings(max_examples=80, deadline=None)
 @given(text=st.text("ab c", min_size=1, max_size=12), stop=st.text("ab c", min_size=1, max_size=4))
 def test_a_stop_string_ends_the_text_and_never_shows(text: str, stop: str) -> None:
@@ -93,3 +101,14 @@ def test_the_budget_ends_an_answer() -> None:
     tokenizer = TOKENIZERS["bytes"]
     grown, _ = answer(tokenizer, "x", spell(tokenizer, "Hello! How are you?"), budget=2)
     assert (len(grown.tokens), grown.finish_reason) == (2, "length")
+
+
+def test_the_likeliest_tokens_are_spelled_in_their_place() -> None:
+    tokenizer = TOKENIZERS["sentencepiece"]
+    growing = Answer(tokenizer, spell(tokenizer, "Once"), ends={END}, budget=9, stops=[], seed=None)
+    [space, letter] = spell(tokenizer, " u")[-2:]
+    growing.push(space, -0.5, [(letter, -0.1), (space, -0.5), (END, -3.0)])
+    [top] = growing.top_tokens
+    assert [token.text for token in top] == ["u", " ", "</s>"]
+    assert [token.special for token in top] == [False, False, True]
+    assert growing.text == " "

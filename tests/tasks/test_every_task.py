@@ -10,7 +10,7 @@ import pytest
 from deployments.errors import InferenceError
 from deployments.schema import words
 from deployments.task import MODULES, TASKS, Module, Task
-from tests.tasks.conftest import starter
+from tests.tasks.conftest import answers, starter
 from tests.tasks.samples import inputs, params
 
 PLAIN = (str, bytes, int, float, bool, type(None))
@@ -62,18 +62,28 @@ def test_has_examples(task: Task) -> None:
 def test_an_item_is_answered_the_same_alone_and_in_a_batch(module_id: str) -> None:
     module = starter(module_id)
     items = inputs(module.task)
-    together = module.run(items, seeded(module))
-    backwards = module.run(items[::-1], seeded(module))[::-1]
+    together = answers(module, items, seeded(module))
+    backwards = answers(module, items[::-1], seeded(module))[::-1]
     for item, one, other in zip(items, together, backwards, strict=True):
-        [alone] = module.run([item], seeded(module))
+        [alone] = answers(module, [item], seeded(module))
         assert close(alone.model_dump(), one.model_dump())
         assert close(alone.model_dump(), other.model_dump())
+
+
+@pytest.mark.parametrize("module_id", [id for id, module in MODULES.items() if not module.batches_itself()])
+def test_every_input_has_its_cost(module_id: str) -> None:
+    module = starter(module_id)
+    items = inputs(module.task)
+    for item, encoded in zip(items, module.encode(items, seeded(module)), strict=True):
+        assert encoded.cost >= 1
+        [alone] = module.encode([item], seeded(module))
+        assert alone.cost == encoded.cost
 
 
 @every_module
 def test_outputs_are_plain_and_travel(module_id: str) -> None:
     module = starter(module_id)
-    for output in module.run(inputs(module.task), seeded(module)):
+    for output in answers(module, inputs(module.task), seeded(module)):
         assert pickle.loads(pickle.dumps(output)) == output
         assert module.task.output.model_validate_json(output.model_dump_json()).model_dump().keys()
         assert all(type(leaf) in PLAIN for leaf in leaves(output.model_dump()))
@@ -85,7 +95,7 @@ def test_every_parameter_is_obeyed_or_refused(module_id: str) -> None:
     [item, *_] = inputs(module.task)
     for values in params(module.task):
         with suppress(InferenceError):
-            module.run([item], seeded(module, **values))
+            answers(module, [item], seeded(module, **values))
 
 
 @every_module
@@ -96,11 +106,11 @@ def test_the_defaults_of_every_dialect_are_valid(module_id: str) -> None:
 
 
 @pytest.mark.parametrize("module_id", [id for id, module in MODULES.items() if module.stream])
-def test_a_stream_adds_up_to_the_answer(module_id: str) -> None:
+async def test_a_stream_adds_up_to_the_answer(module_id: str) -> None:
     module = starter(module_id)
     for item in inputs(module.task):
-        chunks = list(module.stream(item, seeded(module)))
-        [whole] = module.run([item], seeded(module))
+        chunks = [chunk async for chunk in module.stream(item, seeded(module))]
+        [whole] = await module.run([item], seeded(module))
         assert [chunk.index for chunk in chunks] == list(range(1, len(chunks) + 1))
         assert "".join(c.token.text for c in chunks if not c.token.special) == whole.generated_text
         assert chunks[-1].generated_text == whole.generated_text

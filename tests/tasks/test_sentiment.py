@@ -7,12 +7,12 @@ import transformers as hf
 
 from deployments.tasks.sentiment import Sentiment, SentimentInput, SentimentParams
 from tests.tasks import tiny
-from tests.tasks.conftest import loaded, starter
+from tests.tasks.conftest import answers, loaded, starter
 from tests.tasks.samples import LONG
 
 
 def judge(module: Sentiment, text: str, **params: Any) -> list[tuple[str, float]]:
-    [output] = module.run([SentimentInput(text=text)], SentimentParams(**params))
+    [output] = answers(module, [SentimentInput(text=text)], SentimentParams(**params))
     return [(label.label, label.score) for label in output.labels]
 
 

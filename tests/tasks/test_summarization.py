@@ -8,7 +8,7 @@ import transformers as hf
 from deployments.errors import InvalidInput
 from deployments.tasks.summarization import Summarization, SummarizationInput, SummarizationParams
 from tests.tasks import tiny
-from tests.tasks.conftest import loaded, starter
+from tests.tasks.conftest import answers, loaded, starter
 from tests.tasks.samples import LONG
 
 TEXTS = [example["text"] for example in Summarization.task.examples()] + ["Fog in Paris."]
@@ -20,7 +20,8 @@ def module() -> Summarization:
 
 
 def shorten(module: Summarization, *texts: str, **params: Any) -> list[str]:
-    outputs = module.run([SummarizationInput(text=text) for text in texts], SummarizationParams(**params))
+    inputs = [SummarizationInput(text=text) for text in texts]
+    outputs = answers(module, inputs, SummarizationParams(**params))
     return [output.summary_text for output in outputs]
 
 

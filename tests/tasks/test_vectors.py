@@ -18,7 +18,7 @@ from deployments.tasks.sentence_similarity import (
     SentenceSimilarityParams,
 )
 from tests.tasks import tiny
-from tests.tasks.conftest import loaded
+from tests.tasks.conftest import answers, loaded
 from tests.tasks.samples import LONG
 
 TEXTS = ["I loved it.", "Hello! How are you? My name is Anna.", "A"]
@@ -33,7 +33,7 @@ PROMPTS = {"prompts": {"query": "Hello! ", "document": ""}, "default_prompt_name
 
 
 def embed(module: Embeddings, *texts: str, **params: Any) -> list[Any]:
-    outputs = module.run([EmbeddingsInput(text=text) for text in texts], EmbeddingsParams(**params))
+    outputs = answers(module, [EmbeddingsInput(text=text) for text in texts], EmbeddingsParams(**params))
     return [
         output.tokens if output.embedding is None else torch.tensor(output.embedding) for output in outputs
     ]
@@ -159,7 +159,7 @@ class TestSimilarity:
         self, similarity: SentenceSimilarity, *items: dict[str, Any]
     ) -> list[SentenceSimilarityOutput]:
         inputs = [SentenceSimilarityInput(**item) for item in items]
-        return similarity.run(inputs, SentenceSimilarityParams())
+        return answers(similarity, inputs, SentenceSimilarityParams())
 
     def test_it_is_the_cosine_of_the_vectors(self, similarity: SentenceSimilarity) -> None:
         [found] = self.compare(similarity, {"source_sentence": "I loved it.", "sentences": [*TEXTS, LONG]})
@@ -182,13 +182,23 @@ class TestSimilarity:
 
         monkeypatch.setattr(similarity.model, "forward", spy)
         self.compare(similarity, {"source_sentence": "A", "sentences": ["B", "I"]}, {"sentences": ["A", "C"]})
-        assert sizes == [4]  # "A" is embedded once
+        assert sizes == [5]
 
     def test_very_many_are_split_by_tokens(
         self, similarity: SentenceSimilarity, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        passes, vectors = [], similarity.encoder.vectors
+
+        def spy(ids: Any) -> Any:
+            passes.append(len(ids) * max(map(len, ids)))
+            return vectors(ids)
+
+        monkeypatch.setattr(similarity.encoder, "vectors", spy)
         sentences = [f"{number} {'quick ' * (number % 20)}" for number in range(200)]
+        monkeypatch.setattr("deployments.pooling.CPU_PASS", (100_000, 100_000))
         [whole] = self.compare(similarity, {"source_sentence": "A", "sentences": sentences})
-        monkeypatch.setattr("deployments.pooling.MAX_PADDED_TOKENS", 100)
+        assert len(passes) == 1
+        monkeypatch.setattr("deployments.pooling.CPU_PASS", (100, 2))
         [split] = self.compare(similarity, {"source_sentence": "A", "sentences": sentences})
+        assert len(passes) > 30 and max(passes[1:]) <= 100
         assert split.similarities == pytest.approx(whole.similarities, abs=1e-5)

@@ -14,7 +14,7 @@ from deployments.tasks.image_classification import ImageClassification
 from deployments.tasks.image_segmentation import ImageSegmentation
 from deployments.tasks.object_detection import ObjectDetection
 from tests.tasks import tiny
-from tests.tasks.conftest import loaded, starter
+from tests.tasks.conftest import answers, loaded, starter
 from tests.tasks.samples import picture
 
 SIZES = [(64, 64), (90, 60), (40, 120), (64, 64), (200, 130), (33, 71)]
@@ -23,7 +23,7 @@ SEGMENTS = {"threshold": 0, "mask_threshold": 0.1}
 
 def see(module: Module, *pictures: bytes, **params: Any) -> list[Any]:
     inputs = [module.task.input(image=data) for data in pictures]
-    return module.run(inputs, module.task.params(**params))
+    return answers(module, inputs, module.task.params(**params))
 
 
 def pixels(mask: bytes) -> Any:

@@ -1,0 +1,1 @@
+"""Measures Roster against itself, against bare processes and against its peers: `python -m benchmarks`."""

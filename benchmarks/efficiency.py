@@ -1,0 +1,82 @@
+"""Efficiency: items per second through the door, against the same module called directly."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import agreement, inprocess, load, models
+from benchmarks.cluster import COUNTS, Door
+from benchmarks.findings import Findings, Plot
+from benchmarks.rounds import in_turn, ratio
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+
+TITLE = "Efficiency: how much of the model's speed reaches the callers"
+CLIENTS = (1, 16, 64, 256)
+MANY = 64
+SAMPLE = 16
+GOALS = {"embeddings": 0.85, "classification": 0.9}
+MOST_LONE = {"embeddings": 1.4, "classification": None}
+MOST_TAIL = 3.0
+TRY_S = 1.5
+
+
+def measure(bench: "Bench") -> Findings:
+    """The two models, each at 1 to 256 clients, in turn with the yardstick."""
+    findings = Findings("efficiency", TITLE)
+    lines: dict[str, list[tuple[float | str, float]]] = {}
+    for kind in GOALS:
+        folder = models.checkpoint(kind)
+        with (
+            inprocess.yardstick(folder, COUNTS[kind], TRY_S) as yardstick,
+            bench.roster.model(kind) as door,
+        ):
+            lines[kind] = _measure(bench, kind, door, yardstick, findings)
+    goals = {f"goal at {MANY} clients, {kind}": goal for kind, goal in GOALS.items()}
+    findings.plot = Plot("Items per second through the door", "clients", "of the yardstick's", lines, goals)
+    return findings
+
+
+def _measure(
+    bench: "Bench", kind: str, door: Door, yardstick: inprocess.Yardstick, findings: Findings
+) -> list[tuple[float | str, float]]:
+    runs: dict[Any, Callable[[], Any]] = {n: partial(door.run, n, bench.seconds, SAMPLE) for n in CLIENTS}
+    runs["rate"] = partial(_at_rest, bench, partial(yardstick.fastest.rate, bench.seconds))
+    runs["lone"] = partial(_at_rest, bench, partial(yardstick.quickest.lone_p50, min(bench.seconds, 3.0)))
+    found = in_turn(bench.rounds, runs)
+    _check(kind, found[MANY], yardstick)
+    shares = {n: ratio([run.rate for run in found[n]], found["rate"]) for n in CLIENTS}
+    for clients, share in shares.items():
+        goal = GOALS[kind] if clients == MANY else None
+        findings.at_least(f"{kind}: {clients} clients / in-process, items/s", share, goal)
+    lone = ratio([run.p(50) for run in found[1]], found["lone"])
+    findings.at_most(f"{kind}: p50 of 1 client / one call in-process", lone, MOST_LONE[kind])
+    tail = ratio([run.p(99) for run in found[MANY]], [run.p(50) for run in found[MANY]])
+    findings.at_most(f"{kind}: p99 / p50 at {MANY} clients", tail, MOST_TAIL)
+    told = f"{_rates(found['rate'])} items/s; batches of {yardstick.fastest.budget} median inputs"
+    findings.beside.append((f"{kind}, in-process, {yardstick.fastest.title}", told))
+    told = f"one input alone: {1000 * found['lone'][-1]:.1f} ms"
+    findings.beside.append((f"{kind}, in-process, {yardstick.quickest.title}", told))
+    for clients in CLIENTS:
+        last = found[clients][-1]
+        times = f"p50 {1000 * last.p(50):.1f} ms, p99 {1000 * last.p(99):.1f} ms"
+        rates = _rates([run.rate for run in found[clients]])
+        findings.beside.append((f"{kind}, {clients} clients", f"{rates} items/s; {times}"))
+    return [(clients, share.value) for clients, share in shares.items()]
+
+
+def _at_rest(bench: "Bench", run: Callable[[], float]) -> float:
+    with bench.roster.frozen():
+        return run()
+
+
+def _check(kind: str, runs: list[load.Run], yardstick: inprocess.Yardstick) -> None:
+    import orjson
+
+    answers = {place: orjson.loads(body) for place, body in runs[0].answers.items()}
+    agreement.require(answers, yardstick.quickest.answers(SAMPLE))
+
+
+def _rates(rates: list[float]) -> str:
+    return ", ".join(f"{rate:.0f}" for rate in rates)

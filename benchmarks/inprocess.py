@@ -1,0 +1,192 @@
+"""The yardstick: the same module as a replica's, called directly in processes of its own, without a server.
+
+Batches are perfect: all of the workload is known beforehand, sorted by length and cut by a budget of tokens.
+`python -m benchmarks.inprocess FOLDER COUNT` is one such process: a line of JSON in, a line of JSON out.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import texts
+from benchmarks.load import percentile
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+SETTINGS = ((1, CORES), (CORES, 1)) if CORES > 1 else ((1, 1),)  # processes, and threads of each
+BUDGETS = (2, 8, 32, 128)  # of one batch, in inputs of the median cost; what outgrows the caches is slower
+
+
+class Processes:
+    """Some processes with the same model, that work at the same time; `budget` is one of `BUDGETS`.
+
+    `module` is what each of them runs, with the folder and how much of the workload it knows.
+    """
+
+    def __init__(
+        self, folder: Path, count: int, processes: int, threads: int, module: str = "benchmarks.inprocess"
+    ) -> None:
+        self.title = f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}"
+        self.budget = BUDGETS[0]
+        command = [sys.executable, "-m", module, str(folder), str(count)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
+        self._workers = [
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                cwd=Path(__file__).parents[1],
+            )
+            for _ in range(processes)
+        ]
+        self._hear()
+
+    def rate(self, seconds: float) -> float:
+        """Items per second of all processes together, in batches of at most `budget`."""
+        share = len(self._workers)
+        for place, worker in enumerate(self._workers):
+            self._tell(worker, do="rate", seconds=seconds, budget=self.budget, place=place, share=share)
+        return float(sum(answer["rate"] for answer in self._hear()))
+
+    def lone_p50(self, seconds: float) -> float:
+        """The median time, in seconds, of one input alone in one of the processes."""
+        return float(self._ask(do="lone", seconds=seconds)["p50"])
+
+    def answers(self, count: int) -> list[Any]:
+        """What the module makes of the first few inputs, each alone."""
+        return list(self._ask(do="answers", count=count)["answers"])
+
+    def memory(self) -> dict[str, int]:
+        """One process's memory in bytes: "rss", and "pss" where shared pages are divided."""
+        return dict(self._ask(do="memory"))
+
+    def choose_budget(self, seconds: float) -> None:
+        """Take the budget that is fastest here."""
+        rates = {}
+        for self.budget in BUDGETS:
+            rates[self.budget] = self.rate(seconds)
+        self.budget = max(rates, key=rates.__getitem__)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            assert worker.stdin
+            worker.stdin.close()
+        for worker in self._workers:
+            worker.wait(20)
+
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        self._tell(self._workers[0], **command)
+        return self._hear(self._workers[:1])[0]
+
+    def _tell(self, worker: "subprocess.Popen[bytes]", **command: Any) -> None:
+        assert worker.stdin
+        worker.stdin.write(json.dumps(command).encode() + b"\n")
+        worker.stdin.flush()
+
+    def _hear(self, workers: "Sequence[subprocess.Popen[bytes]] | None" = None) -> list[dict[str, Any]]:
+        lines = [worker.stdout.readline() for worker in workers or self._workers if worker.stdout]
+        if not all(lines):
+            raise RuntimeError("an in-process yardstick ended; its error is above")
+        return [json.loads(line) for line in lines]
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """The fastest way to run all of the workload on all cores, and the quickest for one input alone."""
+
+    fastest: Processes
+    quickest: Processes
+
+
+@contextmanager
+def yardstick(folder: Path, count: int, seconds: float) -> Iterator[Yardstick]:
+    """Try many threads, and many processes; each try takes some times `seconds`."""
+    with ExitStack() as stack:
+        tried = []
+        for processes, threads in SETTINGS:
+            tried.append(Processes(folder, count, processes, threads))
+            stack.callback(tried[-1].close)
+            tried[-1].choose_budget(seconds)
+        rates = {one: one.rate(seconds) for one in tried}
+        alone = {one: one.lone_p50(seconds) for one in tried}
+        yield Yardstick(max(rates, key=rates.__getitem__), min(alone, key=alone.__getitem__))
+
+
+class _Worker:
+    def __init__(self, folder: Path, count: int) -> None:
+        from deployments import config
+
+        read = config.read(folder)
+        self.module = read.module()
+        self.module.load(read.checkpoint(folder))
+        task = self.module.task
+        name = next(iter(task.input.model_fields))
+        self.params = task.params()
+        values: Sequence[Any] = texts.photographs(count) if name == "image" else texts.texts(count)
+        self.inputs = [task.input.model_validate({name: value}) for value in values]
+        costs = [one.cost for one in self.module.encode(self.inputs, self.params)]
+        self.sorted = sorted(zip(costs, self.inputs, strict=True), key=lambda pair: pair[0])
+        self.median = percentile(costs, 50)
+        self.answer(self.inputs[:2])
+
+    def answer(self, inputs: list[Any]) -> list[Any]:
+        encoded = self.module.encode(inputs, self.params)
+        return list(self.module.run([one.input for one in encoded], self.params))
+
+    def rate(self, seconds: float, budget: int, place: int, share: int) -> dict[str, float]:
+        """Items per second over whole rounds of this process's share of the batches."""
+        batches = self._batches(budget)[place::share]
+        self.answer(batches[-1])
+        begin, done = time.perf_counter(), 0
+        while (took := time.perf_counter() - begin) < seconds or not done:
+            for batch in batches:
+                done += len(self.answer(batch))
+        return {"rate": done / took}
+
+    def lone(self, seconds: float) -> dict[str, float]:
+        begin = time.perf_counter()
+        took: list[float] = []
+        while time.perf_counter() - begin < seconds:
+            before = time.perf_counter()
+            self.answer([self.inputs[len(took) % len(self.inputs)]])
+            took.append(time.perf_counter() - before)
+        return {"p50": percentile(took, 50)}
+
+    def answers(self, count: int) -> dict[str, Any]:
+        told = [self.answer([one])[0].model_dump(mode="json") for one in self.inputs[:count]]
+        return {"answers": [next(value for value in one.values() if value is not None) for one in told]}
+
+    def memory(self) -> dict[str, int]:
+        import psutil
+
+        memory = psutil.Process().memory_full_info()
+        return {"rss": memory.rss, "pss": getattr(memory, "pss", memory.rss)}
+
+    def _batches(self, budget: int) -> list[list[Any]]:
+        batches: list[list[Any]] = [[]]
+        for cost, one in self.sorted:
+            if batches[-1] and cost * (len(batches[-1]) + 1) > budget * self.median:
+                batches.append([])
+            batches[-1].append(one)
+        return batches
+
+
+def obey(worker: Any) -> None:
+    """Call the worker's methods as lines of JSON ask for, until the input ends."""
+    sys.stdout.write("{}\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        command = json.loads(line)
+        sys.stdout.write(json.dumps(getattr(worker, command.pop("do"))(**command)) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    obey(_Worker(Path(sys.argv[1]), int(sys.argv[2])))

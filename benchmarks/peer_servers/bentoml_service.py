@@ -1,0 +1,19 @@
+"""BentoML with its adaptive batching: `bentoml serve bentoml_service:Model`, settings in the environment."""
+
+import os
+from typing import Any
+
+import bentoml
+from encoder import KIND, Encoder
+
+Answers = list[list[float]] if KIND == "embeddings" else list[list[dict[str, Any]]]
+
+
+@bentoml.service(workers=int(os.environ["WORKERS"]), traffic={"timeout": 60})
+class Model:
+    def __init__(self) -> None:
+        self.encoder = Encoder()
+
+    @bentoml.api(batchable=True, max_batch_size=int(os.environ["BATCH"]), max_latency_ms=60_000)
+    def predict(self, texts: list[str]) -> Answers:
+        return self.encoder(texts)

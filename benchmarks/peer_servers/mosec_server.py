@@ -1,0 +1,30 @@
+"""Mosec with its batching: `python mosec_server.py`, settings in the environment."""
+
+import json
+import os
+
+from encoder import Encoder
+from mosec import Server, Worker
+
+
+class Model(Worker):
+    def __init__(self) -> None:
+        self.encoder = Encoder()
+
+    def forward(self, data: list[dict]) -> list:
+        return self.encoder([one["inputs"] for one in data])
+
+    def serialize(self, data: list) -> bytes:
+        return json.dumps(data).encode()  # its own adds a line and two spaces to every number
+
+
+if __name__ == "__main__":
+    server = Server()
+    server.append_worker(
+        Model,
+        num=int(os.environ["WORKERS"]),
+        max_batch_size=int(os.environ["BATCH"]),
+        max_wait_time=int(os.environ["WAIT_MS"]),
+        timeout=60,
+    )
+    server.run()

@@ -1,0 +1,107 @@
+"""Against its peers: the same checkpoint and texts, each server with the batching that suits it best here."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import agreement, load, models, tried, venvs
+from benchmarks.findings import Findings, Plot
+from benchmarks.inprocess import CORES, Processes
+from benchmarks.peer import NAIVE, PEERS, SAMPLE, Peer, Setting
+from benchmarks.rounds import in_turn, ratio
+from benchmarks.server import Server, StartError, frozen
+
+if TYPE_CHECKING:
+    from benchmarks.bench import Bench
+
+TITLE = "Against its peers"
+CLIENTS = 64
+GOALS = {"embeddings": (2.0, 4.0), "classification": (1.5, None)}  # against the best peer, and the naive one
+TRY_S = 2.5
+
+
+def measure(bench: "Bench") -> Findings:
+    """Each peer's best setting first (tried once on a machine), then all of them and Roster in turn."""
+    findings = Findings("peers", TITLE)
+    shares: dict[str, list[tuple[float | str, float]]] = {}
+    for kind in GOALS:
+        yardstick = Processes(models.checkpoint(kind), SAMPLE, 1, CORES)
+        expected = yardstick.answers(SAMPLE)
+        yardstick.close()
+        chosen = _choose(kind, expected, findings)
+        shares[kind] = _compare(bench, kind, chosen, expected, findings)
+    findings.plot = Plot(
+        f"{CLIENTS} clients, mixed short texts", "", "items per second, relative to the best", shares
+    )
+    return findings
+
+
+def _choose(kind: str, expected: Sequence[Any], findings: Findings) -> dict[Peer, Setting]:
+    """The best setting of each peer that runs here; what does not is noted."""
+    chosen = {}
+    for place, peer in enumerate(PEERS):
+        once = partial(_try, peer, kind, place, expected)
+        try:
+            found = tried.rates(f"{peer.name}, {kind}", peer.settings, once)
+        except (venvs.InstallError, StartError, ConnectionError, agreement.Disagreement) as error:
+            findings.notes.append(f"{peer.name}, {kind}: {type(error).__name__}: {error}")
+            continue
+        chosen[peer] = next(iter(found))
+        findings.beside.append((f"{peer.name}, {kind}, tried alone", tried.line(found, "items/s")))
+    return chosen
+
+
+def _try(peer: Peer, kind: str, place: int, expected: Sequence[Any], setting: Setting) -> float:
+    running = peer.start(kind, setting, place)
+    try:
+        run = running.run(CLIENTS, TRY_S)
+        running.check(run, expected)
+    finally:
+        running.server.close()
+    return run.rate
+
+
+def _compare(
+    bench: "Bench", kind: str, chosen: dict[Peer, Setting], expected: Sequence[Any], findings: Findings
+) -> list[tuple[float | str, float]]:
+    with ExitStack() as stack:
+        running = {peer.name: peer.start(kind, chosen[peer], place) for place, peer in enumerate(chosen)}
+        for one in running.values():
+            stack.callback(one.server.close)
+        servers = {name: one.server for name, one in running.items()}
+        runs = {name: partial(one.run, CLIENTS, bench.seconds) for name, one in running.items()}
+        if not bench.alone:
+            door = stack.enter_context(bench.roster.model(kind))
+            servers["Roster"] = bench.roster
+            runs["Roster"] = partial(door.run, CLIENTS, bench.seconds)
+        found = in_turn(
+            bench.rounds, {name: partial(_apart, name, servers, run) for name, run in runs.items()}
+        )
+    rates = {name: [run.rate for run in told] for name, told in found.items()}
+    _tell(kind, rates, {peer.name: str(setting) for peer, setting in chosen.items()}, findings)
+    most = max(map(max, rates.values()))
+    return [(name, sum(each) / len(each) / most) for name, each in rates.items()]
+
+
+def _apart(name: str, servers: dict[str, Server], run: Callable[[], load.Run]) -> load.Run:
+    with frozen([server for other, server in servers.items() if other != name]):
+        return run()
+
+
+def _tell(kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: Findings) -> None:
+    own = rates.get("Roster")
+    peers = {name: each for name, each in rates.items() if name != "Roster"}
+    for name, each in rates.items():
+        told = ", ".join(f"{rate:.0f}" for rate in each)
+        findings.beside.append((f"{name}, {kind}, {CLIENTS} clients, {settings.get(name, '')}", f"{told} /s"))
+    if own is None or not peers:
+        return
+    against_best, against_naive = GOALS[kind]
+    best = max(peers, key=lambda name: sum(peers[name]))
+    findings.at_least(f"{kind}: Roster / best peer ({best})", ratio(own, peers[best]), against_best)
+    for name, each in peers.items():
+        if name == NAIVE.name:
+            findings.at_least(f"{kind}: Roster / pipeline behind FastAPI", ratio(own, each), against_naive)
+        elif name != best:
+            findings.at_least(f"{kind}: Roster / {name}", ratio(own, each), note=settings[name])

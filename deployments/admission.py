@@ -1,0 +1,100 @@
+"""Answers that wait for a place in the batch, oldest first, and how many may have one."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from deployments.errors import ModelNotReady
+from deployments.row import Row
+
+if TYPE_CHECKING:
+    from deployments.config import Batching
+
+READ_AT_ONCE = 8192  # tokens of one reading pass, where the limits do not say
+PASSES_KEPT = 16  # how many reading passes' tokens the caches of all running rows may hold together
+
+
+class Waiting:
+    """A queue between the event loops that put rows in and the thread that takes them out.
+
+    `limits` tells at any time how many rows may run (`max_batch_size`), and how many tokens one pass may read
+    (`max_batch_tokens`). A row that would be alone is always let in.
+    """
+
+    def __init__(self, limits: Callable[[], "Batching"]) -> None:
+        self.limits, self.closed = limits, False
+        self._rows: OrderedDict[Row, None] = OrderedDict()
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def at_once(self) -> int:
+        """The most tokens, padding counted, that one pass may read; a longer row is read alone."""
+        return self.limits().max_batch_tokens or READ_AT_ONCE
+
+    @property
+    def room(self) -> int:
+        """The most tokens that all running rows may come to, each counted as long as the longest."""
+        return PASSES_KEPT * self.at_once
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Let rows wait. Raises `ModelNotReady` after `close`."""
+        with self._changed:
+            if self.closed:
+                raise ModelNotReady("the model is being replaced")
+            self._rows.update(dict.fromkeys(rows))
+            self._changed.notify()
+
+    def put_back(self, rows: Sequence[Row]) -> None:
+        """Let rows that were taken out wait before all others, unless they have ended."""
+        with self._changed:
+            for row in reversed(rows):
+                if not row.ended:
+                    self._rows[row] = None
+                    self._rows.move_to_end(row, last=False)
+
+    def drop(self, rows: Sequence[Row]) -> None:
+        """End rows, wherever they are."""
+        with self._changed:
+            for row in rows:
+                row.ended = True
+                self._rows.pop(row, None)
+
+    def take_all(self) -> list[Row]:
+        """All that wait."""
+        with self._changed:
+            rows, self._rows = [*self._rows], OrderedDict()
+        return rows
+
+    def close(self) -> None:
+        """Take no more rows in."""
+        with self._changed:
+            self.closed = True
+            self._changed.notify()
+
+    def wait(self) -> None:
+        """Block until a row waits, or until `close`."""
+        with self._changed:
+            while not (self.closed or self._rows):
+                self._changed.wait()
+
+    def take(self, running: Sequence[Row], most: int | None) -> list[Row]:
+        """The oldest, as many as one pass may read beside those `running`; `most` rows together, if given."""
+        most = min(self.limits().max_batch_size, most or self.limits().max_batch_size)
+        at_once, room = self.at_once, self.room
+        taken: list[Row] = []
+        long, longest = 0, max((row.longest for row in running), default=0)
+        with self._changed:
+            for row in self._rows:
+                rows = len(running) + len(taken) + 1
+                long, longest = max(long, row.length), max(longest, row.longest)
+                full = rows > most or rows * longest > room
+                if (full and rows > 1) or (taken and long * (len(taken) + 1) > at_once):
+                    break
+                taken.append(row)
+            for row in taken:
+                del self._rows[row]
+        return taken

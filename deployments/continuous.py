@@ -1,0 +1,204 @@
+"""Continuous batching: one batch without an end, which answers join when they come and leave when done.
+
+A turn of the engine's own thread is at most one pass that reads the prompts of those that waited, then one
+step: a forward pass that gives every running answer its next token.
+"""
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from functools import partial
+
+from deployments.admission import Waiting
+from deployments.choosing import Choice, Chooser
+from deployments.completion import GeneratedChunk
+from deployments.errors import ModelNotReady
+from deployments.kv_cache import Apart, Joined
+from deployments.row import News, Row
+
+
+class Engine:
+    """Runs the answers of one model in one batch: those in `waiting` join it as there is room."""
+
+    def __init__(self, network: Joined | Apart, waiting: Waiting) -> None:
+        self.network, self.waiting = network, waiting
+        self._reading: list[Row] = []
+        self._rows: list[Row] = []
+        self._chooser: Chooser | None = None
+        self._room: int | None = None  # as many rows as were there when memory ran out
+        self._news: dict[asyncio.AbstractEventLoop, list[tuple[Row, News]]] = defaultdict(list)
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._steps = self._tokens = 0
+
+    async def finish(self, rows: Sequence[Row]) -> None:
+        """Run rows to their end. Raises what one of them fails with; cancelling ends them all."""
+        ends = [asyncio.get_running_loop().create_future() for _ in rows]
+        for row, end in zip(rows, ends, strict=True):
+            row.hear = partial(_settle, end)
+        try:
+            self._start(rows)
+            await asyncio.gather(*ends)
+        finally:
+            self.waiting.drop(rows)
+
+    async def stream(self, row: Row) -> AsyncGenerator[GeneratedChunk, None]:
+        """The chunks of one row as they come. Raises what it fails with; closing ends it."""
+        came: asyncio.Queue[News] = asyncio.Queue()
+        row.streams, row.hear = True, came.put_nowait
+        try:
+            self._start([row])
+            while (news := await came.get()) is not None:
+                if isinstance(news, Exception):
+                    raise news
+                for chunk in news:
+                    yield chunk
+        finally:
+            self.waiting.drop([row])
+
+    def counters(self) -> dict[str, int]:
+        """Tokens generated and steps made so far; rows that run now, and that wait."""
+        return {
+            "generated_tokens": self._tokens,
+            "steps": self._steps,
+            "running": len({*self._rows, *self._reading}),
+            "waiting": len(self.waiting),
+        }
+
+    def close(self) -> None:
+        """End the thread after its turn; answers that are not whole then fail with `ModelNotReady`."""
+        self.waiting.close()
+
+    def _start(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            row.loop = asyncio.get_running_loop()
+        self.waiting.put(rows)
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="generate", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        import torch
+
+        with torch.inference_mode():
+            while not self.waiting.closed:
+                self._turn()
+                if not self._rows:
+                    self.waiting.wait()
+        self._fail([*self._rows, *self.waiting.take_all()], ModelNotReady("the model is being replaced"))
+        self._rows, self._chooser = [], None
+        self.network.clear()
+        self._tell()
+
+    def _turn(self) -> None:
+        try:
+            self._let_go()
+            self._reading = self.waiting.take(self._rows, self._room or self.network.most)
+            self._read(self._reading)
+            self._reading = []
+            if self._rows:
+                self._step()
+        except BaseException as error:
+            self._fail({*self._rows, *self._reading}, error)
+            self._rows, self._reading, self._chooser, self._room = [], [], None, None
+            self.network.clear()
+        self._tell()
+
+    def _read(self, rows: list[Row]) -> None:
+        """Read what rows have so far, choose their next tokens, and let them join."""
+        try:
+            return self._read_together(rows)
+        except Exception as error:
+            from deployments.tuning import out_of_memory  # which imports the tasks, and they this module
+
+            again = self._read_fewer if out_of_memory(error) else self._read_each
+            failure = error.with_traceback(None) if out_of_memory(error) else error
+        # Out here the traceback is gone, and with it the tensors that it held.
+        return again([row for row in rows if not row.ended], failure)
+
+    def _read_together(self, rows: list[Row]) -> None:
+        if not rows:
+            return
+        logits, read = self.network.read([row.ids for row in rows])
+        self._push(rows, Chooser(rows, logits.shape[-1], logits.device)(logits))
+        self._tell()
+        if stay := [place for place, row in enumerate(rows) if not row.ended]:
+            self.network.join(read, stay)
+            self._rows, self._chooser = [*self._rows, *(rows[place] for place in stay)], None
+
+    def _read_each(self, rows: list[Row], error: Exception) -> None:
+        """One by one, so that a bad one fails alone."""
+        if len(rows) <= 1:
+            return self._fail(rows, error)
+        for row in rows:
+            self._read([row])
+
+    def _read_fewer(self, rows: list[Row], error: Exception) -> None:
+        """Half of them now; a single one when a row that runs has left, if any runs."""
+        half = len(rows) // 2
+        if not half and not self._rows:
+            return self._fail(rows, error)
+        if not half:
+            self._room = len(self._rows)
+        self.waiting.put_back(rows[half:])
+        return self._read(rows[:half])
+
+    def _step(self) -> None:
+        logits = self.network.step([row.generated[-1] for row in self._rows])
+        self._steps += 1
+        self._chooser = self._chooser or Chooser(self._rows, logits.shape[-1], logits.device)
+        self._push(self._rows, self._chooser(logits))
+        self._let_go()
+
+    def _push(self, rows: list[Row], choices: list[Choice]) -> None:
+        self._tokens += len(rows)
+        for row, choice in zip(rows, choices, strict=True):
+            try:
+                clear = row.push(choice)
+            except BaseException as error:  # a panic in a tokenizer is no Exception
+                self._fail([row], error)
+                continue
+            if clear:
+                self._news[row.loop].append((row, clear))
+            if row.ended:
+                self._news[row.loop].append((row, None))
+
+    def _fail(self, rows: Iterable[Row], error: BaseException) -> None:
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):  # no future takes these
+            error = RuntimeError(repr(error))
+        for row in rows:
+            row.ended = True
+            self._news[row.loop].append((row, error))
+
+    def _let_go(self) -> None:
+        """Leave out the rows that have ended, or that nobody waits for."""
+        stay = [place for place, row in enumerate(self._rows) if not row.ended]
+        if len(stay) < len(self._rows):
+            self.network.keep(stay)
+            self._rows, self._chooser = [self._rows[place] for place in stay], None
+            self._room = self._room if stay else None
+
+    def _tell(self) -> None:
+        """Hand the news over to the callers' event loops, in one call for each loop."""
+        told, self._news = self._news, defaultdict(list)
+        for loop, news in told.items():
+            try:
+                loop.call_soon_threadsafe(_hear, news)
+            except RuntimeError:  # the loop is closed, and nobody waits any more
+                self.waiting.drop([row for row, _ in news])
+
+
+def _hear(news: list[tuple[Row, News]]) -> None:
+    for row, one in news:
+        row.hear(one)
+
+
+def _settle(end: "asyncio.Future[None]", news: News) -> None:
+    if end.done():
+        return
+    if isinstance(news, Exception):
+        end.set_exception(news)
+    else:
+        end.set_result(None)

@@ -1,0 +1,157 @@
+"""The OpenAI dialect: what the `openai` client, and all that speaks like it, sends and reads.
+
+    OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none").chat.completions.create(
+        model="chat", messages=[{"role": "user", "content": "Hello!"}]
+    )
+
+Every route is there twice: under /v1 the body names the model, under /models/{model_id}/v1 the path does.
+What a model can be asked is read off its task. No route asks for a key; one that is sent is not looked at.
+"""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.card import Card
+from deployments.dialect import Dialect, Offer, Operation
+from deployments.errors import ModelNotFound, ModelNotReady
+from deployments.openai_chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, complete_chat
+from deployments.openai_completions import COMPLETION, Completion, CompletionRequest, complete
+from deployments.openai_conversation import CHAT
+from deployments.openai_data_model import DIALECT, respond_with
+from deployments.openai_embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
+from deployments.openai_failure import OpenAIFailure, say
+from deployments.openai_moderations import MODERATION, ModerationRequest, Moderations, moderate
+from deployments.openai_ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
+from deployments.openai_response_data_model import OpenAIResponse, ResponseEvent, ResponsesRequest
+from deployments.openai_responses import respond, show_response
+from deployments.ranking import compares
+from deployments.schema import words
+from deployments.task import Task
+
+if TYPE_CHECKING:
+    from deployments.router import Router
+
+ROOTS = ("/v1", "/models/{model_id}/v1")
+
+
+class OpenAIModel(BaseModel):
+    """A model. When its weights were made is not known: `created` is always 0."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str
+
+
+class OpenAIModels(BaseModel):
+    """Every model that answers, or will soon."""
+
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
+
+
+async def list_models(router: "Router", request: Request) -> Response:
+    """Those that can be asked here; under a model's own path it alone."""
+    own = request.path_params.get("model_id")
+    cards = router.cards.values() if own is None else [router.card(own)]
+    return respond_with(OpenAIModels(data=[_model(card) for card in cards if card.state != "unavailable"]))
+
+
+async def show_model(router: "Router", request: Request) -> Response:
+    """The model that is named; under a model's own path that, whatever name follows."""
+    model_id = request.path_params.get("model_id") or request.path_params["model"]
+    card = router.card(model_id)
+    if card.state == "unavailable":
+        raise ModelNotReady(card.reason or f"the model {card.id!r} is unavailable")
+    return respond_with(_model(card))
+
+
+async def show_no_model(router: "Router", request: Request) -> Response:
+    """A name with a slash, as models have it elsewhere, is none of ours; under a model's own path any is."""
+    if "model_id" in request.path_params:
+        return await show_model(router, request)
+    raise ModelNotFound("no model is named {organisation}/{model}".format_map(request.path_params))
+
+
+def operations() -> list[Operation]:
+    """The routes, under each root."""
+    return [
+        *(operation for root in ROOTS for operation in _routes(root)),
+        Operation("POST", "/v2/rerank", rerank, "Put texts in order", body=RankRequest, answer=Ranking),
+    ]
+
+
+def _routes(root: str) -> list[Operation]:
+    chat = {"body": ChatCompletionRequest, "answer": ChatCompletion, "event": ChatCompletionChunk}
+    completion = {"body": CompletionRequest, "answer": Completion, "event": Completion}
+    response = {"body": ResponsesRequest, "answer": OpenAIResponse, "event": ResponseEvent}
+    embeddings: dict[str, Any] = {"body": EmbeddingsRequest, "answer": Embeddings}
+    told: list[tuple[str, str, Any, str, dict[str, Any]]] = [
+        ("GET", "models", list_models, "List models", {"answer": OpenAIModels}),
+        ("GET", "models/{model}", show_model, "Show one model", {"answer": OpenAIModel}),
+        ("GET", "models/{organisation}/{model}", show_no_model, "Show one model", {"answer": OpenAIModel}),
+        ("POST", "chat/completions", complete_chat, "Go on with a conversation", chat),
+        ("POST", "completions", complete, "Go on with a text", completion),
+        ("POST", "responses", respond, "Answer a text or a conversation", response),
+        ("GET", "responses/{response_id}", show_response, "Show none: responses are not stored", {}),
+        ("POST", "embeddings", embed, "Turn texts into vectors", embeddings),
+        ("POST", "moderations", moderate, "Label texts", {"body": ModerationRequest, "answer": Moderations}),
+        ("POST", "rerank", rerank, "Put texts in order", {"body": RankRequest, "answer": Ranking}),
+        ("POST", "score", score, "Tell how near texts are", {"body": ScoreRequest, "answer": Scores}),
+    ]
+    return [
+        Operation(method, f"{root}/{path}", endpoint, summary, **types)
+        for method, path, endpoint, summary, types in told
+    ]
+
+
+def offers(task: Task, model_id: str) -> list[Offer]:
+    """What a model of the task can be asked, by the task's first example."""
+    example = task.examples()[0]
+    asked: list[tuple[str, str | None, str]] = [
+        ("chat/completions", CHAT.field(task), "messages"),
+        ("responses", CHAT.field(task), "input"),
+        ("completions", COMPLETION.field(task), "prompt"),
+        ("embeddings", EMBEDDING.field(task), "input"),
+        ("moderations", MODERATION.field(task), "input"),
+    ]
+    found = [
+        Offer("POST", f"/v1/{path}", {"model": model_id, param: example[field]})
+        for path, field, param in asked
+        if field is not None
+    ]
+    streamed = [
+        Offer("POST", offer.path, {**offer.body, "stream": True}, streams=True)
+        for offer in found
+        if task.chunk is not None
+    ]
+    return [*found, *streamed, *_comparisons(task, model_id, example)]
+
+
+def _comparisons(task: Task, model_id: str, example: dict[str, Any]) -> list[Offer]:
+    if not compares(task):
+        return []
+    by_word = {word: example[name] for name, word in words(task.input).items()}
+    query, texts = by_word["text"], by_word["texts"]
+    return [
+        Offer("POST", "/v1/rerank", {"model": model_id, "query": query, "documents": texts}),
+        Offer("POST", "/v1/score", {"model": model_id, "text_1": query, "text_2": texts}),
+    ]
+
+
+def _model(card: Card) -> OpenAIModel:
+    owner, slash, _ = (card.model or "").partition("/")
+    return OpenAIModel(id=card.id, owned_by=owner if slash else "roster")
+
+
+dialect = Dialect(
+    name=DIALECT,
+    say=say,
+    operations=operations,
+    offers=offers,
+    error=OpenAIFailure,
+    refusals={415: "a Content-Type that is no JSON"},
+)

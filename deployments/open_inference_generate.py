@@ -1,0 +1,92 @@
+"""Triton's way to ask for generated text, whole or streamed: no tensors, one text in and one out."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.dialect import json_response
+from deployments.errors import InferenceError, InvalidInput, TaskMismatch
+from deployments.huggingface_data_model import form
+from deployments.inflate import read_inflated
+from deployments.open_inference_bodies import parse
+from deployments.open_inference_data_model import Failure, GenerateRequest, GenerateResponse
+from deployments.open_inference_service import NAME, find_task
+from deployments.schema import Schema
+from deployments.sse import event_stream
+from deployments.task import Task
+
+if TYPE_CHECKING:
+    from deployments.router import Router
+
+ALIASES = {"max_tokens": "max_new_tokens"}
+"""What clients of this protocol call a parameter, where the task has none of that name."""
+
+
+def generates(task: Task) -> bool:
+    """Whether the task goes on from a text: that, or a conversation, is all it needs."""
+    return form(task.input).word in ("text", "conversation") and "generated_text" in task.output.model_fields
+
+
+def streams(task: Task) -> bool:
+    """Whether it can do so token by token."""
+    return generates(task) and task.chunk is not None and "token" in task.chunk.model_fields
+
+
+def example(task: Task) -> dict[str, Any]:
+    """A request that works, for a task that `generates`."""
+    value = task.examples()[0][form(task.input).lone or ""]
+    return {"text_input": value if isinstance(value, str) else value[-1]["content"]}
+
+
+async def generate(router: "Router", request: Request) -> Response:
+    """Tell the whole text."""
+    model_id, _, input, params = await _read(router, request)
+    (answer,) = await router.infer(model_id, [input], params)
+    if isinstance(answer, InferenceError):
+        raise answer
+    return json_response(_said(model_id, answer.generated_text))
+
+
+async def generate_stream(router: "Router", request: Request) -> Response:
+    """Tell each piece of the text as a server-sent event; together they are what `generate` tells."""
+    model_id, task, input, params = await _read(router, request)
+    if not streams(task):
+        raise InvalidInput(f"an answer of {task.name} cannot stream")
+
+    def say(chunk: Any) -> bytes:
+        text = "" if chunk.token.special else chunk.token.text
+        return GenerateResponse(model_name=model_id, text_output=text).model_dump_json().encode()
+
+    return await event_stream(request, router.stream(model_id, input, params), say, _say_error)
+
+
+async def _read(router: "Router", request: Request) -> tuple[str, Task, Schema, Schema]:
+    model_id = request.path_params["model_id"]
+    task = find_task(router, model_id, request.path_params.get("version", ""))
+    field = form(task.input).lone
+    if field is None or not generates(task):
+        raise TaskMismatch(f"the model {model_id!r} performs {task.name}, which goes on from no text")
+    asked = parse(GenerateRequest, await read_inflated(request))
+    params = _params(task, {**(asked.model_extra or {}), **(asked.parameters or {})})
+    (input,), chosen = await router.read(task, NAME, [{field: asked.text_input}], params)
+    return model_id, task, input, chosen
+
+
+def _params(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The task's own names; `stream` is said by the path."""
+    own = task.params.model_fields
+    return {
+        name if name in own else ALIASES.get(name, name): value
+        for name, value in given.items()
+        if value is not None and name != "stream"
+    }
+
+
+def _said(model_id: str, text: str) -> dict[str, Any]:
+    return GenerateResponse(model_name=model_id, text_output=text).model_dump()
+
+
+def _say_error(error: InferenceError) -> bytes:
+    return Failure(error=str(error)).model_dump_json().encode()

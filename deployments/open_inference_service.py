@@ -1,0 +1,164 @@
+"""What the Open Inference Protocol asks of the Router: the same over HTTP and gRPC."""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from deployments import tensor_inputs, tensor_outputs
+from deployments.card import Card
+from deployments.errors import InferenceError, InvalidInput, ModelNotFound
+from deployments.meter import Totals
+from deployments.open_inference_bodies import Inference
+from deployments.open_inference_data_model import (
+    VERSION,
+    Duration,
+    IndexedModel,
+    InferStatistics,
+    ModelMetadata,
+    ModelStatistics,
+    ServerMetadata,
+    TensorMetadata,
+)
+from deployments.schema import Schema
+from deployments.task import Task
+from deployments.tensors import Tensor
+
+if TYPE_CHECKING:
+    from deployments.router import Router
+
+NAME = "open_inference"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+
+
+def find(router: "Router", model_id: str, wanted: str = "") -> Card:
+    """The model's card. Raises `ModelNotFound`, also where another version than its one is `wanted`."""
+    card = router.card(model_id)
+    if wanted not in ("", VERSION):
+        raise ModelNotFound(f"the model {model_id!r} has no version {wanted!r}, only {VERSION!r}")
+    return card
+
+
+def find_task(router: "Router", model_id: str, wanted: str = "") -> Task:
+    """The task that a live model performs. Raises as `find` does, or `ModelNotReady`."""
+    find(router, model_id, wanted)
+    return router.task(model_id)
+
+
+async def infer(router: "Router", model_id: str, wanted: str, asked: Inference) -> list[Tensor]:
+    """The tensors that answer. Where one row fails, all do: the protocol has no errors for rows."""
+    task = find_task(router, model_id, wanted)
+    tensor_outputs.check_wanted(task.output, asked.wanted)
+    items, given = tensor_inputs.read_items(task, asked.inputs, asked.parameters)
+    inputs, params = await _read(router, task, items, given)
+    answers = await router.infer(model_id, inputs, params)
+    for row, answer in enumerate(answers):
+        if isinstance(answer, InferenceError):
+            raise _of_row(answer, row, len(answers))
+    return tensor_outputs.tell(task.output, answers, asked.wanted)
+
+
+@cache
+def server_metadata() -> ServerMetadata:
+    try:
+        installed = version("roster")
+    except PackageNotFoundError:  # run from a checkout
+        installed = ""
+    return ServerMetadata(name="roster", version=installed, extensions=list(EXTENSIONS))
+
+
+def model_metadata(router: "Router", model_id: str, wanted: str = "") -> ModelMetadata:
+    """The model's tensors, read off its task. Raises as `find_task` does."""
+    task = find_task(router, model_id, wanted)
+    return ModelMetadata(
+        name=model_id,
+        inputs=_tensors(tensor_inputs.metadata(task.input)),
+        outputs=_tensors(tensor_outputs.metadata(task.output)),
+        parameters={name: field.description or "" for name, field in task.params.model_fields.items()},
+    )
+
+
+def index(router: "Router", only_ready: bool = False) -> list[IndexedModel]:
+    """Every model, or those that answer."""
+    return [
+        IndexedModel(name=card.id, state=card.state.upper(), reason=card.reason)
+        for card in router.cards.values()
+        if card.state == "ready" or not only_ready
+    ]
+
+
+async def load(router: "Router", model_id: str, parameters: Mapping[str, Any]) -> None:
+    """Load a model as its folder says. Raises `InvalidInput` for another config, or what the Router does."""
+    if given := [name for name, value in parameters.items() if value is not None]:
+        raise InvalidInput(f"a model loads as its folder says; {given[0]!r} cannot change it")
+    await router.load(model_id)
+
+
+async def unload(router: "Router", model_id: str, parameters: Mapping[str, Any]) -> None:
+    """Unload a model; no other depends on it. Raises what the Router does."""
+    if given := [name for name in parameters if name != "unload_dependents"]:
+        raise InvalidInput(f"the parameter {given[0]!r} is not understood")
+    await router.unload(model_id)
+
+
+async def statistics(router: "Router", model_id: str = "", wanted: str = "") -> list[ModelStatistics]:
+    """The statistics of a model, or of all.
+
+    A request's time in the queue is that of the input that waited longest, its compute time that of every
+    batch that held one of its inputs: one that requests shared counts for each of them. Executions are
+    counted by the share of a batch. Answers that stream are not counted.
+    """
+    cards = [find(router, model_id, wanted)] if model_id else list(router.cards.values())
+    totals = {figures.id: figures.totals for figures in await router.figures()}
+    return [_statistics(card.id, totals.get(card.id, Totals())) for card in cards]
+
+
+async def _read(
+    router: "Router", task: Task, items: list[dict[str, Any]], params: Mapping[str, Any]
+) -> tuple[list[Schema], Schema]:
+    """As `Router.read`; what is wrong with one of several rows is told with its number."""
+    try:
+        return await router.read(task, NAME, items, params)
+    except InferenceError:
+        await router.read(task, NAME, [], params)
+        for row, item in enumerate(items):
+            try:
+                await router.read(task, NAME, [item], params)
+            except InferenceError as error:
+                raise _of_row(error, row, len(items)) from None
+        raise
+
+
+def _of_row(error: InferenceError, row: int, rows: int) -> InferenceError:
+    return error if rows == 1 else type(error)(f"row {row}: {error}", retry_after=error.retry_after)
+
+
+def _tensors(told: list[tuple[str, str, list[int]]]) -> list[TensorMetadata]:
+    return [TensorMetadata(name=name, datatype=datatype, shape=shape) for name, datatype, shape in told]
+
+
+def _statistics(model_id: str, totals: Totals) -> ModelStatistics:
+    return ModelStatistics(
+        name=model_id,
+        last_inference=int(1000 * (totals.last or 0)),
+        inference_count=totals.inputs,
+        execution_count=math.ceil(totals.batches),
+        inference_stats=InferStatistics(
+            success=_duration(totals.succeeded, totals.succeeded_s),
+            fail=_duration(totals.failed, totals.failed_s),
+            queue=_duration(totals.succeeded, totals.queued_s),
+            compute_infer=_duration(totals.succeeded, totals.computed_s),
+        ),
+    )
+
+
+def _duration(count: int, seconds: float) -> Duration:
+    return Duration(count=count, ns=round(seconds * 1e9))

@@ -1,0 +1,134 @@
+"""Texts of any lengths as one row through a network: on a processor, what is not padded is not computed."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+NAME = "packed"
+PACKED_PADDING = 1 / 32  # what a padded token costs then, beside a real one: it is written and read once
+PROBE = (9, 2, 5, 9)  # tokens of the texts to try with
+TOLERANCE = 1e-5  # of the largest number
+
+Groups = Sequence[tuple[int, int]]  # texts of one length that follow one another: how many, and the length
+
+
+def pack(model: Any) -> float:
+    """Let a text encoder run padded batches as if they had no padding; its outputs are padded as before.
+
+    Tells what a padded token costs from now on, beside a real one. As much, for nothing is changed, on a GPU,
+    where many small steps take longer than padding, and where answers would be others: where a token does not
+    simply see all of its text.
+    """
+    import torch
+
+    attention = model.config._attn_implementation
+    if model.device.type != "cpu" or model.dtype != torch.float32 or attention != "sdpa":
+        return 1.0
+    base, before = model.base_model, model.base_model.forward
+    with torch.inference_mode():
+        try:
+            batch = _probe(model.config)
+            expected = model(**batch)[0]
+            _register()
+            model.set_attn_implementation(NAME)
+            for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
+                base.forward = _packed(base, before, first)
+                if _close(model(**batch)[0], expected, batch["attention_mask"]):
+                    return PACKED_PADDING
+        except Exception:  # a network that was written otherwise
+            pass
+    base.forward = before
+    model.set_attn_implementation(attention)
+    return 1.0
+
+
+def _packed(base: Any, padded: Any, first: int) -> Any:
+    """The network's `forward`, with its texts in one row; `first` is the position of a text's first token."""
+    import torch
+
+    def forward(input_ids: "torch.Tensor", attention_mask: "torch.Tensor", **given: Any) -> Any:
+        lengths = attention_mask.sum(1)
+        order = lengths.argsort(stable=True)
+        mask = attention_mask[order]
+        texts, columns = mask.nonzero(as_tuple=True)
+        kept = order[texts] * input_ids.shape[1] + columns
+        rows = {
+            name: value.flatten()[kept].unsqueeze(0) if isinstance(value, torch.Tensor) else value
+            for name, value in {**given, "input_ids": input_ids}.items()
+        }
+        rows["position_ids"] = (mask.cumsum(1)[texts, columns] + first - 1).unsqueeze(0)
+        groups = [(len([*same]), length) for length, same in groupby(lengths[order].tolist())]
+        outputs = padded(**rows, cu_seq_lens_q=groups)
+        states = outputs.last_hidden_state[0]
+        flat = states.new_zeros(input_ids.numel(), states.shape[-1])
+        outputs.last_hidden_state = flat.index_copy_(0, kept, states).view(*input_ids.shape, -1)
+        if getattr(outputs, "pooler_output", None) is not None:
+            outputs.pooler_output = base.pooler(outputs.last_hidden_state)
+        return outputs
+
+    return forward
+
+
+def _register() -> None:
+    """Tell transformers of our attention, and of the mask that it needs: none."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import bidirectional_mask_function
+
+    def mask(*_: Any, mask_function: Any, **__: Any) -> None:
+        if mask_function is not bidirectional_mask_function:
+            raise NotImplementedError("tokens that do not see their whole text")
+
+    AttentionInterface.register(NAME, _attend)
+    AttentionMaskInterface.register(NAME, mask)
+
+
+def _attend(
+    module: Any,
+    query: "torch.Tensor",
+    key: "torch.Tensor",
+    value: "torch.Tensor",
+    attention_mask: "torch.Tensor | None",
+    *,
+    cu_seq_lens_q: Groups,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    position_ids: Any = None,
+    **others: Any,
+) -> tuple["torch.Tensor", None]:
+    """Each text's attention to itself: of (1, heads, tokens, size), a (1, tokens, heads, size)."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    if attention_mask is not None or module.is_causal or any(others.values()):
+        raise NotImplementedError("attention with more to it")
+    begin, seen = 0, []
+    for count, length in cu_seq_lens_q:
+        end = begin + count * length
+        q, k, v = (
+            part[0, :, begin:end].view(-1, count, length, part.shape[-1]).transpose(0, 1)
+            for part in (query, key, value)
+        )
+        states = scaled_dot_product_attention(q, k, v, scale=scaling)
+        seen.append(states.transpose(1, 2).flatten(0, 1))
+        begin = end
+    return torch.cat(seen).unsqueeze(0), None
+
+
+def _probe(config: Any) -> dict[str, "torch.Tensor"]:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    shape = len(PROBE), max(PROBE)
+    ids = torch.randint(config.vocab_size // 2, config.vocab_size, shape, generator=generator)
+    mask = torch.arange(max(PROBE)) < torch.tensor(PROBE).unsqueeze(1)
+    return {"input_ids": ids.where(mask, config.pad_token_id or 0), "attention_mask": mask.long()}
+
+
+def _close(found: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor") -> bool:
+    if found.dim() == 3:  # of every token: what padding has become does not matter
+        found, expected = found[mask.bool()], expected[mask.bool()]
+    difference = (found - expected).abs().max()
+    return bool(difference <= TOLERANCE * expected.abs().max())

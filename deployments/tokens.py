@@ -1,0 +1,61 @@
+"""Texts to token ids, and the ids of several texts to one padded batch."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from deployments.errors import InvalidInput
+
+if TYPE_CHECKING:
+    import torch
+
+
+def token_ids(
+    tokenizer: Any, texts: Sequence[str], limit: int, *, truncate: bool = True, side: str | None = None
+) -> list[list[int]]:
+    """Each text's token ids, without padding; `side` is where too long a text loses its rest.
+
+    Raises `InvalidInput` where a text has no tokens, or more than `limit` and is not to be cut.
+    """
+    ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    if not all(ids):
+        raise InvalidInput("the text has no tokens for this model")
+    longest = max(map(len, ids))
+    if longest <= limit:
+        return ids
+    if not truncate:
+        raise InvalidInput(f"the text has {longest:,} tokens; this model reads at most {limit:,}")
+    return _cut(tokenizer, ids, limit, side or tokenizer.truncation_side)
+
+
+def _cut(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> list[list[int]]:
+    """As the tokenizer would, which keeps the limit as a state of its own, for all threads that use it."""
+    signs = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    first, last = signs.index(0), signs[::-1].index(0)
+    room = limit - first - last
+    cut = []
+    for one in ids:
+        text = one[first : len(one) - last]
+        kept = text[:room] if side == "right" else text[max(len(text) - room, 0) :]
+        cut.append([*one[:first], *kept, *one[len(one) - last :]])
+    return cut
+
+
+class Collator:
+    """Pads several texts' token ids to one batch, as their tokenizer would, in less time."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        given = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        self.id: int = next(id for id in given if id is not None)
+        self.left = tokenizer.padding_side == "left"
+
+    def __call__(self, ids: Sequence[Sequence[int]], device: Any) -> dict[str, "torch.Tensor"]:
+        """`input_ids` and `attention_mask`, (texts, longest) each, on the device."""
+        import torch
+
+        lengths = torch.tensor([len(one) for one in ids]).unsqueeze(1)
+        longest = int(lengths.max())
+        gaps = ([self.id] * (longest - len(one)) for one in ids)
+        rows = [[*gap, *one] if self.left else [*one, *gap] for one, gap in zip(ids, gaps, strict=True)]
+        places = torch.arange(longest)
+        mask = places >= longest - lengths if self.left else places < lengths
+        return {"input_ids": torch.tensor(rows, device=device), "attention_mask": mask.long().to(device)}

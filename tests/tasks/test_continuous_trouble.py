@@ -1,0 +1,199 @@
+"""What one batch for all answers does with errors, with too much at once, and with loops that come and go."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from deployments.config import Batching
+from deployments.errors import InvalidInput, ModelNotReady
+from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
+from tests.tasks.writing import PROMPTS, Passes, begun, endless, generating, idle, ids, stream, until, write
+
+
+@pytest.fixture
+def module() -> Iterator[TextGeneration]:
+    fresh = endless()
+    yield fresh
+    fresh.close()
+
+
+class TestFailures:
+    async def test_a_bad_row_fails_alone(self, module: TextGeneration) -> None:
+        alone = {prompt: ids(await write(module, prompt)) for prompt in PROMPTS}
+        [*_, bad] = module.tokenizer("0")["input_ids"]
+        passes = Passes(module)
+        passes.fail = lambda read: ValueError("bad") if read[:, -1].eq(bad).any() else None
+        told = await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS), return_exceptions=True)
+        for prompt, answer in zip(PROMPTS, told, strict=True):
+            assert isinstance(answer, ValueError) if prompt == "0" else ids(answer) == alone[prompt]
+
+    async def test_a_step_that_fails_takes_its_rows_and_no_more(self, module: TextGeneration) -> None:
+        alone = ids(await write(module, "Hello! How"))
+        passes = Passes(module)
+        count = iter(range(99))
+        passes.fail = lambda read: RuntimeError("broken") if read.shape[1] == 1 and next(count) == 3 else None
+        told = await asyncio.gather(*(write(module, p) for p in PROMPTS[2:5]), return_exceptions=True)
+        assert [str(answer) for answer in told] == ["broken"] * 3
+        assert await idle(module)
+        assert ids(await write(module, "Hello! How")) == alone
+
+    async def test_an_error_ends_a_stream(self, module: TextGeneration) -> None:
+        passes = Passes(module)
+        passes.fail = lambda read: RuntimeError("broken") if len(passes.shapes) > 3 else None
+        chunks, _ = await begun(module, "I")
+        assert [(await anext(chunks)).index for _ in range(2)] == [2, 3]
+        with pytest.raises(RuntimeError, match="broken"):
+            await anext(chunks)
+
+    @pytest.mark.parametrize("error", [StopIteration("odd"), SystemExit("panic")])
+    async def test_no_error_stops_the_thread(self, module: TextGeneration, error: BaseException) -> None:
+        passes = Passes(module)
+        passes.fail = lambda read: error if len(passes.shapes) == 4 else None
+        with pytest.raises(RuntimeError, match=r"odd|panic"):
+            await write(module, "I")
+        assert (await write(module, "I")).details.generated_tokens == 12
+
+    async def test_a_tokenizer_s_panic_fails_alone(self, module: TextGeneration) -> None:
+        alone = ids(await write(module, "Hello! How"))
+        module.tokenizer.decode = lambda *args, **kwargs: {}["panic"]
+        with pytest.raises(KeyError):
+            await write(module, "Where is the sun?")
+        del module.tokenizer.decode
+        assert ids(await write(module, "Hello! How")) == alone
+
+    async def test_when_memory_is_short_fewer_are_read_at_once(self, module: TextGeneration) -> None:
+        alone = [ids(await write(module, prompt)) for prompt in PROMPTS]
+        passes = Passes(module)
+        no_memory = torch.cuda.OutOfMemoryError("CUDA out of memory")
+        passes.fail = lambda read: no_memory if len(read) > 2 and read.shape[1] > 1 else None
+        told = await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS))
+        assert [ids(answer) for answer in told] == alone
+
+    async def test_and_in_the_order_in_which_they_came(self, module: TextGeneration) -> None:
+        passes, read = Passes(module), []
+
+        def short(ids: torch.Tensor) -> Exception | None:
+            if ids.shape[1] > 1 and len(ids) <= 2:
+                read.extend(ids[:, -1].tolist())
+            return torch.cuda.OutOfMemoryError("CUDA out of memory") if len(ids) > 2 else None
+
+        passes.fail = short
+        inputs = [TextGenerationInput(text=text) for text in "ABCDEFG"]
+        await module.run(inputs, TextGenerationParams(max_new_tokens=1))
+        assert read == [module.tokenizer(text)["input_ids"][-1] for text in "ABCDEFG"]
+
+    async def test_when_there_is_none_for_one_more_it_waits(self, module: TextGeneration) -> None:
+        alone = ids(await write(module, "Hello! How"))
+        chunks, _ = await begun(module, "I", max_new_tokens=50)
+        passes = Passes(module, seconds=0.002)
+        no_memory = torch.cuda.OutOfMemoryError("CUDA out of memory")
+        passes.fail = lambda read: (
+            no_memory if read.shape[1] > 1 and module.counters()["running"] > 1 else None
+        )
+        waits = asyncio.ensure_future(write(module, "Hello! How"))
+        assert len([chunk async for chunk in chunks]) == 49
+        assert ids(await waits) == alone
+        assert sum(columns > 1 for _, columns in passes.shapes) == 2, "once in vain"
+
+    async def test_one_too_large_for_the_whole_memory_fails(self, module: TextGeneration) -> None:
+        passes = Passes(module)
+        passes.fail = lambda read: torch.cuda.OutOfMemoryError("CUDA out of memory")
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            await write(module, "Hello! How")
+        assert len(passes.shapes) == 1
+
+
+class TestLimits:
+    async def test_no_more_rows_than_allowed(self, module: TextGeneration) -> None:
+        passes = Passes(module)
+        module.generator.limits = Batching(max_batch_size=2)
+        await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS))
+        assert max(rows for rows, _ in passes.shapes) == 2
+        module.generator.limits = Batching(max_batch_size=5)
+        await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS))
+        assert max(rows for rows, _ in passes.shapes) == 5
+
+    async def test_no_more_tokens_in_a_pass_than_allowed(self, module: TextGeneration) -> None:
+        passes = Passes(module, seconds=0.005)
+        module.generator.limits = Batching(max_batch_tokens=12)
+        await asyncio.gather(*(write(module, "a" * size) for size in (2, 3, 3, 3, 3, 5, 6, 30)))
+        read = [shape for shape in passes.shapes if shape[1] > 1]
+        assert all(rows * columns <= 12 or rows == 1 for rows, columns in read)
+        assert max(columns for _, columns in read) > 12, "a long one is read alone"
+        assert max(rows for rows, _ in read) > 1, read
+
+    async def test_the_rows_together_keep_no_more_than_allowed(self, module: TextGeneration) -> None:
+        module.generator.limits = Batching(max_batch_tokens=8)
+        passes = Passes(module)
+        await asyncio.gather(*(write(module, "a" * 10, max_new_tokens=20) for _ in range(12)))
+        length = len(module.tokenizer("a" * 10)["input_ids"]) + 20
+        assert max(rows for rows, _ in passes.shapes) == 16 * 8 // length
+
+    async def test_the_oldest_goes_first(self, module: TextGeneration) -> None:
+        Passes(module, seconds=0.02)
+        module.generator.limits = Batching(max_batch_size=1)
+        order: list[int] = []
+
+        async def one(place: int) -> None:
+            await write(module, PROMPTS[place], max_new_tokens=3)
+            order.append(place)
+
+        tasks = []
+        for place in range(6):
+            tasks.append(asyncio.ensure_future(one(place)))
+            await until(module, waiting=place)
+        await asyncio.gather(*tasks)
+        assert order == [*range(6)]
+
+    async def test_a_text_that_cannot_fit_is_refused_before_it_waits(self, module: TextGeneration) -> None:
+        module.generator.limits = Batching(max_batch_tokens=1)
+        with pytest.raises(InvalidInput, match="has room for 15"):
+            await write(module, "It rains. " * 6, max_new_tokens=1)
+        answer = await write(module, "I", max_new_tokens=99)
+        assert answer.details.generated_tokens == 14
+        assert answer.details.finish_reason == "length"
+
+    async def test_a_token_that_the_model_does_not_know_is_refused(self, module: TextGeneration) -> None:
+        module.generator.vocabulary = 10
+        with pytest.raises(InvalidInput, match="does not know"):
+            await write(module, "Hello")
+
+
+class TestLoops:
+    def test_any_loop_will_do(self, module: TextGeneration) -> None:
+        first, second = (asyncio.run(write(module, "I")) for _ in range(2))
+        assert first == second
+
+    async def test_two_at_once(self, module: TextGeneration) -> None:
+        alone = [ids(await write(module, prompt)) for prompt in PROMPTS]
+        elsewhere = asyncio.to_thread(lambda: asyncio.run(write(module, PROMPTS[0])))
+        here = asyncio.gather(*(write(module, prompt) for prompt in PROMPTS[1:]))
+        assert [ids(answer) for answer in (await elsewhere, *await here)] == alone
+
+    async def test_a_loop_that_ends_takes_its_rows_along(self, module: TextGeneration) -> None:
+        Passes(module, seconds=0.005)
+        loop = asyncio.new_event_loop()
+        chunks = stream(module, "I", max_new_tokens=60)
+        loop_thread = asyncio.to_thread(loop.run_until_complete, anext(chunks))
+        await loop_thread
+        loop.close()
+        assert (await idle(module))["generated_tokens"] < 20
+
+    async def test_closing_ends_the_thread_and_what_is_not_whole(self, module: TextGeneration) -> None:
+        Passes(module, seconds=0.005)
+        module.generator.limits = Batching(max_batch_size=1)
+        threads = generating()
+        told = asyncio.gather(
+            *(write(module, prompt, max_new_tokens=60) for prompt in PROMPTS), return_exceptions=True
+        )
+        await until(module, running=1, waiting=5)
+        [thread] = generating() - threads
+        module.close()
+        assert {type(answer) for answer in await told} == {ModelNotReady}
+        await asyncio.to_thread(thread.join, 5)
+        assert not thread.is_alive()
+        assert await idle(module)
+        with pytest.raises(ModelNotReady):
+            await write(module, "I")

@@ -1,0 +1,62 @@
+"""Conversation: by the model's own template, or as DialoGPT was trained."""
+
+from typing import Any
+
+import pytest
+
+from deployments.completion import Generated
+from deployments.errors import InvalidInput
+from deployments.tasks.conversational import Conversational, ConversationalInput
+from tests.tasks import tiny
+from tests.tasks.conftest import loaded
+from tests.tasks.samples import user
+
+
+async def talk(module: Conversational, *messages: dict[str, str], **params: Any) -> Generated:
+    params = module.task.params(**{"max_new_tokens": 8, "do_sample": False, "details": True, **params})
+    [answer] = await module.run([ConversationalInput(messages=list(messages))], params)
+    return answer
+
+
+async def test_the_chat_template_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = loaded(Conversational.module_id, tiny.chatty())
+    seen = heard_by(module, monkeypatch)
+    await talk(module, *user("Hello!", "Hi.", "How are you?"))
+    assert seen == ["<user>Hello!</s><assistant>Hi.</s><user>How are you?</s><assistant>"]
+
+
+async def test_without_a_template_turns_end_as_dialogpt_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = loaded(Conversational.module_id, tiny.gpt2())
+    seen = heard_by(module, monkeypatch)
+    await talk(module, *user("Hello!", "Hi.", "How are you?"))
+    assert seen == ["Hello!</s>Hi.</s>How are you?</s>"]
+
+
+def heard_by(module: Conversational, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    seen: list[str] = []
+    run = module.generator.run
+
+    async def spy(prompts: list[list[int]], params: Any) -> Any:
+        seen.extend(module.tokenizer.decode(prompt) for prompt in prompts)
+        return await run(prompts, params)
+
+    monkeypatch.setattr(module.generator, "run", spy)
+    return seen
+
+
+async def test_what_the_template_refuses_is_the_caller_s_fault() -> None:
+    module = loaded(Conversational.module_id, tiny.chatty())
+    with pytest.raises(InvalidInput, match="system comes first"):
+        await talk(module, *user("Hello!"), {"role": "system", "content": "Be kind."})
+
+
+async def test_dialogpt_s_own_length_counts_the_prompt() -> None:
+    folder = tiny.causal(task_specific_params={"conversational": {"max_length": 50}})
+    module = loaded(Conversational.module_id, folder)
+    params = module.task.params(do_sample=False, details=True)
+    [answer] = await module.run([ConversationalInput(messages=user("Hello!"))], params)
+    assert answer.details.finish_reason == "eos_token" or answer.details.generated_tokens > 32
+
+
+def test_a_lone_string_is_a_user_s_turn() -> None:
+    assert ConversationalInput(messages="Hello!").messages[0].role == "user"

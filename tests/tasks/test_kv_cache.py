@@ -1,0 +1,151 @@
+"""Rows that join and leave a running batch read as they would alone."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+
+from deployments.kv_cache import Apart, Joined, network
+from tests.tasks import tiny
+
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 8,
+    "long_factor": [3.0] * 8,
+    "original_max_position_embeddings": 9,
+}
+WINDOW = {"sliding_window": 5, "num_key_value_heads": 2}
+MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
+LFM = {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
+
+MODELS: dict[str, tuple[Callable[[], Path], type, int | None]] = {
+    "gpt2": (tiny.gpt2, Joined, None),
+    "llama": (tiny.chatty, Joined, None),
+    "sliding window": (lambda: tiny.causal(hf.MistralForCausalLM, **WINDOW), Joined, None),
+    "every other window": (lambda: tiny.causal(hf.Gemma3ForCausalLM, **WINDOW, **MIXED), Joined, None),
+    "states": (lambda: tiny.causal(hf.MambaForCausalLM), Apart, None),
+    "states and keys": (lambda: tiny.causal(hf.Lfm2ForCausalLM, **LFM), Apart, None),
+    "no positions": (lambda: tiny.causal(hf.BloomForCausalLM), Apart, None),
+    "long": (lambda: tiny.causal(hf.LlamaForCausalLM, rope_parameters=LONG), Apart, None),
+    "dynamic": (lambda: tiny.causal(hf.LlamaForCausalLM, rope_parameters=DYNAMIC), Apart, 1),
+}
+every_model = pytest.mark.parametrize("name", MODELS)
+PROMPTS = [[40, 41, 42], [50] * 3 + list(range(60, 70)), [33, 44], [70, 71, 72, 73, 74, 75], [90]]
+
+
+@cache
+def model(name: str) -> Any:
+    return hf.AutoModelForCausalLM.from_pretrained(MODELS[name][0]()).eval()
+
+
+def alone(model: Any, prompt: list[int], count: int) -> list[int]:
+    """What `generate` writes after a prompt."""
+    ids = torch.tensor([prompt])
+    plain = hf.GenerationConfig(max_new_tokens=count, do_sample=False, pad_token_id=0)
+    model.generation_config.eos_token_id = None
+    [told] = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=plain)
+    return told[len(prompt) :].tolist()
+
+
+class Batch:
+    """Rows of a network that always take the best token."""
+
+    def __init__(self, rows: Joined | Apart) -> None:
+        self.network, self.told, self.running = rows, {}, []
+
+    def take(self, *places: int) -> None:
+        logits, read = self.network.read([PROMPTS[place] for place in places])
+        self.network.join(read, list(range(len(places))))
+        self.told |= {place: [id] for place, id in zip(places, logits.argmax(-1).tolist(), strict=True)}
+        self.running += places
+
+    def step(self, times: int = 1) -> None:
+        for _ in range(times):
+            logits = self.network.step([self.told[place][-1] for place in self.running])
+            for place, id in zip(self.running, logits.argmax(-1).tolist(), strict=True):
+                self.told[place].append(id)
+
+    def drop(self, *places: int) -> None:
+        self.network.keep([at for at, place in enumerate(self.running) if place not in places])
+        self.running = [place for place in self.running if place not in places]
+
+
+@every_model
+@torch.inference_mode()
+def test_rows_that_come_and_go_read_as_alone(name: str) -> None:
+    batch = Batch(network(model(name), 0))
+    batch.take(0, 1)
+    batch.step(3)
+    batch.take(2)
+    batch.step(2)
+    batch.drop(1)
+    batch.take(3, 4)
+    batch.step(7)
+    batch.drop(0, 3)
+    batch.step(4)
+    assert [len(batch.told[place]) for place in range(5)] == [13, 6, 14, 8, 12]
+    for place, told in batch.told.items():
+        assert told == alone(model(name), PROMPTS[place], len(told))
+    assert len({tuple(told) for told in batch.told.values()}) == len(PROMPTS)
+    batch.drop(2, 4)
+    batch.take(3)
+    batch.step(2)
+    assert batch.told[3] == alone(model(name), PROMPTS[3], 3)
+
+
+@every_model
+def test_a_model_s_cache_tells_how_its_rows_run(name: str) -> None:
+    _, kind, most = MODELS[name]
+    made = network(model(name), 0)
+    assert (type(made), made.most) == (kind, most)
+
+
+@torch.inference_mode()
+def test_padding_goes_with_the_row_that_needed_it() -> None:
+    batch = Batch(Joined(model("gpt2"), 0))
+    batch.take(0, 1)
+    batch.step(2)
+    assert batch.network.cache.get_seq_length() == len(PROMPTS[1]) + 2
+    batch.drop(1)
+    assert batch.network.cache.get_seq_length() == len(PROMPTS[0]) + 2
+
+
+@torch.inference_mode()
+def test_a_row_may_fill_every_position_beside_a_longer_one() -> None:
+    """GPT-2 has an embedding for each of 64 positions; padding must not count as one."""
+    batch = Batch(Joined(model("gpt2"), 0))
+    batch.take(1)
+    batch.step(10)
+    batch.take(4)
+    batch.step(64 - len(PROMPTS[1]) - 10)
+    batch.drop(1)
+    batch.step(21)
+    assert batch.told[4] == alone(model("gpt2"), PROMPTS[4], 63)
+
+
+@torch.inference_mode()
+def test_a_join_that_fails_leaves_the_others_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(Joined(model("llama"), 0))
+    batch.take(0, 1)
+    batch.step(2)
+    made = torch.Tensor.new_zeros
+    calls = iter(range(99))
+
+    def scarce(like: torch.Tensor, *size: Any, **options: Any) -> torch.Tensor:
+        if next(calls) == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return made(like, *size, **options)
+
+    monkeypatch.setattr(torch.Tensor, "new_zeros", scarce)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        batch.take(2)
+    monkeypatch.undo()
+    batch.step(5)
+    for place in (0, 1):
+        assert batch.told[place] == alone(model("llama"), PROMPTS[place], 8)

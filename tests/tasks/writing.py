@@ -1,0 +1,83 @@
+"""Calls of a model that writes, and a look at what its network does meanwhile."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from deployments.checkpoint import Checkpoint
+from deployments.completion import Generated, GeneratedChunk
+from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
+from tests.tasks.conftest import MODELS
+
+PROMPTS = ["Once upon a time", "I", "The quick brown fox jumps over", "Hello! How", "My name is", "0"]
+
+
+def endless() -> TextGeneration:
+    """A model of a test's own, whose answers never end by themselves."""
+    fresh = TextGeneration()
+    fresh.load(Checkpoint(str(MODELS / "text_generation")))
+    fresh.generator.ends.clear()
+    return fresh
+
+
+class Passes:
+    """Stands in a network's place: notes the shape of what each pass reads, and may be slow or fail."""
+
+    def __init__(self, module: TextGeneration, seconds: float = 0.0) -> None:
+        self.forward, self.seconds = module.model.forward, seconds
+        self.shapes: list[tuple[int, int]] = []
+        self.fail: Callable[[torch.Tensor], Exception | None] = lambda read: None
+        module.model.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        ids = kwargs["input_ids"]
+        self.shapes.append(tuple(ids.shape))
+        time.sleep(self.seconds)
+        if error := self.fail(ids):
+            raise error
+        return self.forward(*args, **kwargs)
+
+
+async def write(module: TextGeneration, text: str, **params: Any) -> Generated:
+    params = {"max_new_tokens": 12, "do_sample": False, "details": True} | params
+    [answer] = await module.run([TextGenerationInput(text=text)], TextGenerationParams(**params))
+    return answer
+
+
+def stream(module: TextGeneration, text: str, **params: Any) -> Any:
+    params = {"max_new_tokens": 40, "do_sample": False} | params
+    return module.stream(TextGenerationInput(text=text), TextGenerationParams(**params))
+
+
+async def until(module: TextGeneration, **wanted: int) -> dict[str, int]:
+    """Wait until the counters are these, or more where that is more than none; all of them then."""
+    async with asyncio.timeout(5):
+        while True:
+            counters = module.counters()
+            if all(
+                counters[name] >= value and (value or not counters[name]) for name, value in wanted.items()
+            ):
+                return counters
+            await asyncio.sleep(0.001)
+
+
+async def idle(module: TextGeneration) -> dict[str, int]:
+    return await until(module, running=0, waiting=0)
+
+
+def generating() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "generate"}
+
+
+def ids(answer: Generated) -> list[int]:
+    return [token.id for token in answer.details.tokens]
+
+
+async def begun(module: TextGeneration, text: str, **params: Any) -> tuple[Any, GeneratedChunk]:
+    """A stream that has given its first chunk, and that chunk."""
+    chunks = stream(module, text, **params)
+    return chunks, await anext(chunks)

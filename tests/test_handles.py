@@ -1,0 +1,255 @@
+"""Calls that share their way while the replicas are busy."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from deployments import handles
+from deployments.answers import Answers, Usage
+from deployments.card import Card
+from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Overloaded
+from deployments.handles import MAX_MERGED, MAX_MERGED_SIZE, ModelHandle
+from deployments.schema import Schema
+
+
+class Word(Schema):
+    text: str
+
+
+class Params(Schema):
+    top_k: int = 1
+
+
+class Replicas:
+    """Stands for a DeploymentHandle: keeps each call until it is told to answer it."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], Params]] = []
+        self.open: list[asyncio.Future[Any]] = []
+        self.failures: list[Exception] = []
+
+    @property
+    def infer(self) -> "Replicas":
+        return self
+
+    def remote(self, inputs: list[Word], params: Params) -> "asyncio.Task[Any]":
+        self.calls.append(([word.text for word in inputs], params))
+        future = asyncio.get_running_loop().create_future()
+        if not self.failures:
+            self.open.append(future)
+        return asyncio.get_running_loop().create_task(self._answer(future, inputs))
+
+    async def _answer(self, future: "asyncio.Future[Any]", inputs: list[Word]) -> Answers:
+        if self.failures:
+            raise self.failures.pop(0)
+        try:
+            await future
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
+        usage = Usage(costs=[len(word.text) for word in inputs], batches=[len(inputs)])
+        return Answers([word.text.upper() for word in inputs], usage)
+
+    async def answer(self, count: int = 1) -> None:
+        for _ in range(count):
+            next(future for future in self.open if not future.done()).set_result(None)
+        await settle()
+
+
+async def settle() -> None:
+    for _ in range(12):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def replicas(monkeypatch: pytest.MonkeyPatch) -> Replicas:
+    found = Replicas()
+
+    async def reach(self: ModelHandle) -> Replicas:
+        return found
+
+    monkeypatch.setattr(ModelHandle, "_reach", reach)
+    return found
+
+
+def handle(max_calls: int = 2, timeout_s: float = 5, **facts: Any) -> ModelHandle:
+    card = Card(id="m", state="ready", task="sentiment", max_calls=max_calls, **facts)
+    return ModelHandle("m", lambda: card, timeout_s)
+
+
+async def ask(handle: ModelHandle, *texts: str, params: Params = Params()) -> "asyncio.Task[Answers]":
+    task = asyncio.create_task(handle.infer([Word(text=text) for text in texts], params))
+    await settle()
+    return task
+
+
+async def test_an_idle_model_is_asked_at_once(replicas: Replicas) -> None:
+    way = handle()
+    first, second = await ask(way, "a"), await ask(way, "b", "c")
+    assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]]
+    await replicas.answer(2)
+    assert (await first, await second) == (["A"], ["B", "C"])
+
+
+async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    tasks = [await ask(way, "a"), await ask(way, "bb", "ccc"), await ask(way, "d")]
+    assert len(replicas.calls) == 1
+    await replicas.answer()
+    assert [texts for texts, _ in replicas.calls] == [["a"], ["bb", "ccc", "d"]]
+    await replicas.answer()
+    answers = await asyncio.gather(*tasks)
+    assert answers == [["A"], ["BB", "CCC"], ["D"]]
+    assert [one.usage.costs for one in answers] == [[1], [2, 3], [1]]
+
+
+async def test_each_free_place_gets_an_even_share(replicas: Replicas) -> None:
+    way = handle(max_calls=2)
+    tasks = [await ask(way, str(number)) for number in range(8)]
+    await replicas.answer(2)
+    assert [texts for texts, _ in replicas.calls[2:]] == [["2", "3", "4"], ["5", "6"]]
+    await replicas.answer(2)
+    assert replicas.calls[4][0] == ["7"]
+    await replicas.answer()
+    assert [one[0] for one in await asyncio.gather(*tasks)] == list("01234567")
+
+
+async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    tasks = [await ask(way, "a")]
+    tasks += [await ask(way, text, params=Params(top_k=k)) for text, k in (("b", 1), ("c", 2), ("d", 1))]
+    for _ in range(3):
+        await replicas.answer()
+    await asyncio.gather(*tasks)
+    assert [(texts, params.top_k) for texts, params in replicas.calls] == [
+        (["a"], 1),
+        (["b", "d"], 1),
+        (["c"], 2),
+    ]
+
+
+async def test_a_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    tasks = [await ask(way, "a"), await ask(way, *["b"] * (MAX_MERGED - 1)), await ask(way, "c", "d")]
+    tasks += [await ask(way, "e" * MAX_MERGED_SIZE), await ask(way, "f")]
+    for _ in range(4):
+        await replicas.answer()
+    await asyncio.gather(*tasks)
+    assert [len(texts) for texts, _ in replicas.calls] == [1, MAX_MERGED, 2, 1]
+    assert replicas.calls[1][0][-1] == "f", "what still fits goes before what does not"
+
+
+async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    first, *others = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
+    replicas.failures = [InvalidInput("no")]
+    await replicas.answer()
+    assert await first == ["A"]
+    for other in others:
+        with pytest.raises(InvalidInput):
+            await other
+
+
+async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    tasks = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
+    replicas.failures = [ActorDiedError(), ActorDiedError()]
+    await replicas.answer()
+    await replicas.answer()
+    assert await asyncio.gather(*tasks) == [["A"], ["B"], ["C"]]
+
+
+async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    first, second, third = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
+    await replicas.answer()
+    second.cancel()
+    await settle()
+    await replicas.answer()
+    assert (await first, await third) == (["A"], ["C"])
+
+
+async def test_a_call_that_all_have_left_is_cancelled_and_its_place_is_free(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    first, second = await ask(way, "a"), await ask(way, "b")
+    await replicas.answer()
+    await first
+    second.cancel()
+    await settle()
+    assert replicas.open[1].cancelled()
+    third = await ask(way, "c")
+    await replicas.answer()
+    assert await third == ["C"]
+
+
+async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> None:
+    way = handle(max_calls=1)
+    first, second = await ask(way, "a"), await ask(way, "b")
+    second.cancel()
+    await settle()
+    await replicas.answer()
+    await first
+    assert len(replicas.calls) == 1
+
+
+async def test_only_so_many_may_wait(replicas: Replicas) -> None:
+    way = handle(max_calls=1, max_queued_requests=1)
+    first, second = await ask(way, "a"), await ask(way, "b")
+    with pytest.raises(Overloaded) as refused:
+        await (await ask(way, "c"))
+    assert refused.value.retry_after == 1.0
+    await replicas.answer()
+    await replicas.answer()
+    assert await asyncio.gather(first, second) == [["A"], ["B"]]
+
+
+@pytest.mark.parametrize(
+    ("raises", "error"),
+    [(ModelNotFound("gone"), ModelNotFound), (None, ModelNotReady)],
+)
+async def test_what_waits_ends_early_when_the_model_goes(
+    replicas: Replicas,
+    raises: Exception | None,
+    error: type[InferenceError],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handles, "FAREWELL_S", 0.02)
+    cards: list[Card] = [Card(id="m", state="ready", task="sentiment")]
+
+    def card() -> Card:
+        if raises and not cards:
+            raise raises
+        return cards[0] if cards else Card(id="m", state="unavailable", reason="it was removed")
+
+    way = ModelHandle("m", card, 5)
+    tasks = [await ask(way, "a"), await ask(way, "b")]
+    cards.clear()
+    way.hurry()
+    for task in tasks:
+        with pytest.raises(error):
+            await asyncio.wait_for(task, 1)
+
+
+async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replicas) -> None:
+    import random
+
+    chance = random.Random(3)
+    way = handle(max_calls=3)
+    tasks: list[asyncio.Task[Any]] = []
+    for number in range(300):
+        tasks.append(await ask(way, str(number), params=Params(top_k=1 + number % 2)))
+        waiting = [future for future in replicas.open if not future.done()]
+        if waiting and chance.random() < 0.5:
+            chance.choice(waiting).set_result(None)
+        if chance.random() < 0.3:
+            chance.choice(tasks).cancel()
+        await settle()
+    while waiting := [future for future in replicas.open if not future.done()]:
+        waiting[0].set_result(None)
+        await settle()
+    for number, task in enumerate(tasks):
+        assert task.done()
+        assert task.cancelled() or task.result() == [str(number)]
+    assert (way._under_way, len(way._waiting), way._sending) == (0, 0, set())
