@@ -18,7 +18,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -m "not cluster and not model and not browser and not slow" --durations=0 --durations-min=2
+	$(BIN)/python -m pytest -q -n auto -m "not cluster and not model and not browser and not slow" --durations=0 --durations-min=2
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .

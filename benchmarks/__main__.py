@@ -8,7 +8,7 @@ import sys
 import time
 from types import ModuleType
 
-from benchmarks import findings, models, report
+from benchmarks import findings, models, report, tried
 from benchmarks.bench import Bench
 
 QUESTIONS = ("overhead", "efficiency", "peers", "generation", "images", "control", "memory")
@@ -18,6 +18,8 @@ ALONE = ("peers", "generation")
 def main() -> int:
     """Returns 1 when a question could not be answered; unmet goals are findings, not failures."""
     arguments = _arguments()
+    if arguments.again:
+        tried.forget()
     seconds, rounds = (1.5, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
     bench = Bench(seconds, rounds, arguments.alone)
     asked = arguments.questions or (ALONE if arguments.alone else QUESTIONS)

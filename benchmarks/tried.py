@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from benchmarks.inprocess import CORES
@@ -12,7 +13,7 @@ S = TypeVar("S")
 
 def rates(key: str, settings: Iterable[S], rate: Callable[[S], float]) -> dict[S, float]:
     """What `rate` told of each setting, by the setting; fastest first. Remembered under `key`."""
-    path = home() / "tried.json"
+    path = _path()
     known = json.loads(path.read_text()) if path.exists() else {}
     told = known.setdefault(f"{key}, {CORES} cores", {})
     found = {}
@@ -27,3 +28,12 @@ def rates(key: str, settings: Iterable[S], rate: Callable[[S], float]) -> dict[S
 def line(found: dict[S, float], unit: str) -> str:
     """The rates in one line."""
     return "; ".join(f"{setting}: {rate:g} {unit}" for setting, rate in found.items())
+
+
+def forget() -> None:
+    """Try all anew."""
+    _path().unlink(missing_ok=True)
+
+
+def _path() -> Path:
+    return home() / "tried.json"

@@ -9,7 +9,7 @@ from deployments.errors import ModelNotReady
 from deployments.row import Row
 
 if TYPE_CHECKING:
-    from deployments.config import Batching
+    from deployments.limits import Batching
 
 READ_AT_ONCE = 8192  # tokens of one reading pass, where the limits do not say
 PASSES_KEPT = 16  # how many reading passes' tokens the caches of all running rows may hold together

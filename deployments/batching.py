@@ -15,8 +15,8 @@ from typing import Any
 
 from deployments.answers import Answers
 from deployments.backlog import Backlog, Call, Item
-from deployments.config import Batching
 from deployments.errors import InferenceError
+from deployments.limits import Batching
 from deployments.task import Encoded, Module
 from deployments.tuning import Capacity, measure, out_of_memory
 

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 import deployments.tasks  # noqa: F401  (registers the modules that a config may name)
 from deployments.checkpoint import Checkpoint
+from deployments.limits import Batching
 from deployments.task import MODULES, Module
 
 CONFIG = "config.yml"
@@ -29,19 +30,6 @@ class _PlainLoader(yaml.SafeLoader):
 
 class ConfigError(ValueError):
     """A sentence that names the file, the field and what is wrong with it."""
-
-
-class Batching(BaseModel):
-    """How much one forward pass may hold: inputs, and tokens (inputs times the longest one) or pixels.
-
-    What is not given is found when the model has loaded. Reconfigured while it serves.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_batch_size: int = Field(256, ge=1, le=4096)
-    max_batch_tokens: int | None = Field(None, ge=1)
-    max_batch_pixels: int | None = Field(None, ge=1)
 
 
 class Engine(BaseModel):

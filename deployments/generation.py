@@ -11,6 +11,7 @@ from deployments.completion import Answer, GeneratedChunk
 from deployments.continuous import Engine
 from deployments.errors import InvalidInput
 from deployments.kv_cache import network
+from deployments.limits import Batching
 from deployments.row import Row
 from deployments.sampling import SamplingParams, fresh_seed, resolve
 
@@ -44,8 +45,6 @@ class TextGenerator:
     """
 
     def __init__(self, tokenizer: Any, model: Any, max_length: int, task: str) -> None:
-        from deployments.config import Batching  # which imports the tasks, and they this module
-
         self.tokenizer, self.model = tokenizer, model
         self.max_length = max_length
         self.limits = Batching()

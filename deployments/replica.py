@@ -18,8 +18,9 @@ import ray
 from deployments.answers import Answers, Usage
 from deployments.batching import Batcher
 from deployments.card import Description
-from deployments.config import Batching, ModelConfig
+from deployments.config import ModelConfig
 from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady
+from deployments.limits import Batching
 from deployments.schema import Schema, TextToken
 from deployments.task import Module
 
@@ -125,6 +126,15 @@ class Unbatched:
         self._module = module
         self.limits = limits
         self.failures = 0
+
+    @property
+    def limits(self) -> Batching:
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Batching) -> None:
+        self._limits = limits
+        self._module.limit(limits)
 
     async def submit(self, inputs: list[Any], params: Any) -> Answers:
         """One output, or the exception it failed with, per input. Cancelling ends the work."""

@@ -13,6 +13,7 @@ from deployments.schema import Schema
 
 if TYPE_CHECKING:
     from deployments.checkpoint import Checkpoint
+    from deployments.limits import Batching
 
 TASKS: dict[str, "Task"] = {}
 MODULES: dict[str, type["Module"]] = {}
@@ -72,7 +73,8 @@ class Module:
     order. Where either raises, the caller tries the items in smaller batches, so that a bad one fails alone.
     A `run` that is `async` batches by itself: it is called at any time, with one input a call.
     `stream` yields the chunks of one answer; it is closed when the caller has gone.
-    `counters` tells running totals of the work done; `close` ends it.
+    Then `limit` gives it its limits, at the start and when they change, and `counters` tells running totals
+    of its work.
     """
 
     task: ClassVar[Task]
@@ -103,7 +105,7 @@ class Module:
     def counters(self) -> dict[str, int]:
         return {}
 
-    def close(self) -> None:
+    def limit(self, limits: "Batching") -> None:
         pass
 
 

@@ -31,7 +31,7 @@ def _cut(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> list[li
     """As the tokenizer would, which keeps the limit as a state of its own, for all threads that use it."""
     signs = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
     first, last = signs.index(0), signs[::-1].index(0)
-    room = limit - first - last
+    room = max(limit - first - last, 0)
     cut = []
     for one in ids:
         text = one[first : len(one) - last]

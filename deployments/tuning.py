@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from deployments.backlog import Room
-from deployments.config import Batching
+from deployments.limits import Batching
 from deployments.schema import words
 from deployments.task import Module
 

@@ -11,8 +11,8 @@ import pytest
 
 from deployments.answers import Answers
 from deployments.batching import AHEAD, Batcher
-from deployments.config import Batching
 from deployments.errors import InvalidInput
+from deployments.limits import Batching
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployments import tuning
-from deployments.config import Batching
+from deployments.limits import Batching
 from deployments.schema import Schema, Text, Texts
 from deployments.task import Encoded, Module, Task
 

@@ -10,6 +10,7 @@ from deployments.checkpoint import Checkpoint, max_length
 from deployments.completion import Generated, GeneratedChunk, whole
 from deployments.errors import InvalidInput
 from deployments.generation import GenerationParams, TextGenerator
+from deployments.limits import Batching
 from deployments.schema import Messages, Schema
 from deployments.task import Module, task
 
@@ -60,8 +61,8 @@ class Conversational(Module):
     def counters(self) -> dict[str, int]:
         return self.generator.counters()
 
-    def close(self) -> None:
-        self.generator.close()
+    def limit(self, limits: Batching) -> None:
+        self.generator.limits = limits
 
     def _prompt(self, item: ConversationalInput) -> list[int]:
         """By the tokenizer's chat template, or as DialoGPT was trained: each turn, then the end token."""

@@ -9,6 +9,7 @@ from pydantic import Field
 from deployments.checkpoint import Checkpoint, max_length
 from deployments.completion import Generated, GeneratedChunk, whole
 from deployments.generation import GenerationParams, TextGenerator
+from deployments.limits import Batching
 from deployments.schema import Schema, Text
 from deployments.task import Module, task
 
@@ -63,8 +64,8 @@ class TextGeneration(Module):
     def counters(self) -> dict[str, int]:
         return self.generator.counters()
 
-    def close(self) -> None:
-        self.generator.close()
+    def limit(self, limits: Batching) -> None:
+        self.generator.limits = limits
 
     def _prompt(self, item: TextGenerationInput) -> list[int]:
         ids: list[int] = self.tokenizer(item.text, verbose=False)["input_ids"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import transformers as hf
 
-from deployments.config import Batching
+from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks import tiny
 from tests.tasks.conftest import loaded
@@ -42,7 +42,7 @@ def writer(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
 def module() -> Iterator[TextGeneration]:
     fresh = endless()
     yield fresh
-    fresh.close()
+    fresh.generator.close()
 
 
 async def test_answers_together_are_those_alone(writer: TextGeneration) -> None:
@@ -72,20 +72,20 @@ async def test_one_that_joins_midway_changes_nothing(writer: TextGeneration) -> 
 
 
 async def test_all_that_run_share_a_pass(module: TextGeneration) -> None:
-    passes = Passes(module)
+    passes = Passes(module, seconds=0.002)
     await asyncio.gather(*(write(module, prompt, max_new_tokens=30) for prompt in PROMPTS * 2))
     counters = module.counters()
     assert counters["generated_tokens"] == 30 * 12
     assert counters["steps"] == sum(columns == 1 for _, columns in passes.shapes[1:])
-    assert counters["steps"] < 45, "each takes 29 alone"
+    assert counters["steps"] < 29 * 12 / 4, "each takes 29 alone"
     assert (12, 1) in passes.shapes
 
 
 async def test_those_that_are_done_leave(module: TextGeneration) -> None:
     passes = Passes(module)
-    await asyncio.gather(*(write(module, "I", max_new_tokens=count) for count in (3, 30, 9)))
+    await asyncio.gather(*(write(module, "I", max_new_tokens=count) for count in (3, 60, 9)))
     assert [rows for rows, columns in passes.shapes if columns == 1][-20:] == [1] * 20
-    assert (await idle(module))["generated_tokens"] == 42
+    assert (await idle(module))["generated_tokens"] == 72
 
 
 async def test_stop_strings_across_tokens_end_their_row_alone(writer: TextGeneration) -> None:
@@ -104,7 +104,7 @@ async def test_stop_strings_across_tokens_end_their_row_alone(writer: TextGenera
 
 class TestWhoeverGoes:
     async def test_closing_a_stream_ends_its_work(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.01)
+        Passes(module, seconds=0.03)
         chunks, _ = await begun(module, "I", max_new_tokens=60)
         await anext(chunks)
         before = module.counters()["generated_tokens"]
@@ -113,7 +113,7 @@ class TestWhoeverGoes:
         assert after - before <= 2
 
     async def test_so_does_cancelling_in_the_middle_of_a_step(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.02)
+        Passes(module, seconds=0.05)
 
         async def read() -> None:
             async for _ in stream(module, "I", max_new_tokens=60):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from deployments.config import Batching
 from deployments.errors import InvalidInput, ModelNotReady
+from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.writing import PROMPTS, Passes, begun, endless, generating, idle, ids, stream, until, write
 
@@ -16,7 +16,7 @@ from tests.tasks.writing import PROMPTS, Passes, begun, endless, generating, idl
 def module() -> Iterator[TextGeneration]:
     fresh = endless()
     yield fresh
-    fresh.close()
+    fresh.generator.close()
 
 
 class TestFailures:
@@ -190,7 +190,7 @@ class TestLoops:
         )
         await until(module, running=1, waiting=5)
         [thread] = generating() - threads
-        module.close()
+        module.generator.close()
         assert {type(answer) for answer in await told} == {ModelNotReady}
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()
