@@ -136,6 +136,15 @@ class Unbatched:
         self._limits = limits
         self._module.limit(limits)
 
+    def tune(self, examples: list[Any]) -> None:
+        """Answer the examples. Raises what the module raises."""
+        with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
+            answering = self.submit(examples, self._module.task.params())
+            answers = thread.submit(asyncio.run, answering).result()
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+
     async def submit(self, inputs: list[Any], params: Any) -> Answers:
         """One output, or the exception it failed with, per input. Cancelling ends the work."""
         start = time.perf_counter()
@@ -162,12 +171,7 @@ def schedule(module: Module, limits: Batching) -> Batcher | Unbatched:
     Raises what the module raises on them.
     """
     scheduler = (Unbatched if module.batches_itself() else Batcher)(module, limits)
-    examples = [module.task.input.model_validate(example) for example in module.task.examples()]
-    with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
-        answers = thread.submit(asyncio.run, scheduler.submit(examples, module.task.params())).result()
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
+    scheduler.tune([module.task.input.model_validate(example) for example in module.task.examples()])
     return scheduler
 
 

@@ -86,6 +86,8 @@ class Module:
     model: Any
     tokenizer: Any = None
     max_length: int | None = None
+    padding_cost: float = 1.0
+    """What a unit of padding costs beside a real one; 0 where the network sees none."""
 
     def load(self, checkpoint: "Checkpoint") -> None:
         raise NotImplementedError

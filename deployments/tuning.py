@@ -52,7 +52,7 @@ class Capacity:
     def untried(cls, module: Module) -> "Capacity":
         """A module without `encode` counts nothing but its inputs."""
         range = RANGES["items" if type(module).encode is Module.encode else module.unit]
-        return cls(range, range.untried, range.untried * LEAST_OVERHEAD, getattr(module, "padding_cost", 1.0))
+        return cls(range, range.untried, range.untried * LEAST_OVERHEAD, module.padding_cost)
 
     def budget(self, limits: Batching) -> int:
         """The most that a pass may cost: as configured, or else as found, and no more than memory holds."""

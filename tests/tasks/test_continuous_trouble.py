@@ -137,13 +137,13 @@ class TestLimits:
         order: list[int] = []
 
         async def one(place: int) -> None:
-            await write(module, PROMPTS[place], max_new_tokens=3)
+            await write(module, PROMPTS[place], max_new_tokens=3 if place else 50)
             order.append(place)
 
         tasks = []
         for place in range(6):
             tasks.append(asyncio.ensure_future(one(place)))
-            await until(module, waiting=place)
+            await until(module, running=1, waiting=place)
         await asyncio.gather(*tasks)
         assert order == [*range(6)]
 
