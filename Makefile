@@ -26,7 +26,7 @@ format: $(VENV)/test.stamp
 
 docs: $(VENV)/test.stamp
 	$(BIN)/python -m deployments.openapi
-	$(BIN)/python -m deployments.proto_text
+	$(BIN)/python -m deployments.wire.proto_text
 	$(BIN)/python -m deployments.dialect_table
 	$(BIN)/python -m deployments.readme
 

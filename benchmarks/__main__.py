@@ -76,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="per point; 4 if not given")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison; 3 if not given")
     parser.add_argument("--quick", action="store_true", help="1.5 seconds, one round; nothing is written")
+    parser.add_argument("--again", action="store_true", help="try the peers' settings anew")
     parser.add_argument(
         "--alone", action="store_true", help="peers and yardsticks without Roster; prints only"
     )

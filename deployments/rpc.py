@@ -15,10 +15,10 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 import deployments.tasks  # noqa: F401  (registers what the dialects speak of)
-from deployments import protobuf
 from deployments.dialect import GRPC_STATUS, MAX_BODY, Rpc, tell
 from deployments.dialects import DIALECTS
 from deployments.errors import ModelNotFound, TooLarge
+from deployments.wire import protobuf
 
 if TYPE_CHECKING:
     from deployments.router import Router

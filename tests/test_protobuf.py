@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
 from deployments.errors import Internal
-from deployments.proto_text import documents
-from deployments.protobuf import Number, bare, message, read, service, without_none, write
 from deployments.schema import Label, Messages, Schema, Text, Texts
+from deployments.wire.proto_text import documents
+from deployments.wire.protobuf import Number, bare, message, read, service, without_none, write
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

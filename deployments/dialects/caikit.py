@@ -20,14 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from deployments import caikit_data_model, protobuf
-from deployments.caikit_data_model import (
-    ModelInfo,
-    ModelInfoRequest,
-    ModelInfoResponse,
-    RuntimeInfoRequest,
-    RuntimeInfoResponse,
-)
 from deployments.card import Card
 from deployments.dialect import (
     HTTP_STATUS,
@@ -40,9 +32,17 @@ from deployments.dialect import (
     read_body,
 )
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, TaskMismatch
-from deployments.multipart import UnknownKey, read_form
 from deployments.schema import Schema, words
 from deployments.task import TASKS, Task
+from deployments.wire import caikit_data_model, protobuf
+from deployments.wire.caikit_data_model import (
+    ModelInfo,
+    ModelInfoRequest,
+    ModelInfoResponse,
+    RuntimeInfoRequest,
+    RuntimeInfoResponse,
+)
+from deployments.wire.multipart import UnknownKey, read_form
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -15,7 +15,6 @@ from pydantic import BaseModel, RootModel, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments import model_info
 from deployments.dialect import (
     HTTP_STATUS,
     Dialect,
@@ -26,7 +25,10 @@ from deployments.dialect import (
     read_body,
 )
 from deployments.errors import InferenceError, InvalidInput, ModelNotReady, TaskMismatch
-from deployments.huggingface_data_model import (
+from deployments.schema import Schema
+from deployments.task import TASKS, Task
+from deployments.wire import model_info
+from deployments.wire.huggingface_data_model import (
     Asked,
     HubFailure,
     answer_type,
@@ -36,10 +38,8 @@ from deployments.huggingface_data_model import (
     request_type,
     said,
 )
-from deployments.model_info import Loading, loading
-from deployments.schema import Schema
-from deployments.sse import event_stream
-from deployments.task import TASKS, Task
+from deployments.wire.model_info import Loading, loading
+from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments import open_inference_generate, open_inference_rpcs, tensor_inputs
-from deployments import open_inference_service as service
 from deployments.card import Card
 from deployments.dialect import (
     HTTP_STATUS,
@@ -23,9 +21,12 @@ from deployments.dialect import (
     json_response,
 )
 from deployments.errors import InferenceError, ModelNotReady
-from deployments.inflate import read_inflated
-from deployments.open_inference_bodies import HEADER, parse, read_inference, write_inference
-from deployments.open_inference_data_model import (
+from deployments.task import Task
+from deployments.wire import open_inference_generate, open_inference_rpcs, tensor_inputs
+from deployments.wire import open_inference_service as service
+from deployments.wire.inflate import read_inflated
+from deployments.wire.open_inference_bodies import HEADER, parse, read_inference, write_inference
+from deployments.wire.open_inference_data_model import (
     Failure,
     GenerateRequest,
     GenerateResponse,
@@ -43,9 +44,8 @@ from deployments.open_inference_data_model import (
     ServerMetadata,
     Statistics,
 )
-from deployments.open_inference_messages import SERVICE
-from deployments.task import Task
-from deployments.tensors import to_json
+from deployments.wire.open_inference_messages import SERVICE
+from deployments.wire.tensors import to_json
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -17,19 +17,24 @@ from starlette.responses import Response
 from deployments.card import Card
 from deployments.dialect import Dialect, Offer, Operation
 from deployments.errors import ModelNotFound, ModelNotReady
-from deployments.openai_chat import ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, complete_chat
-from deployments.openai_completions import COMPLETION, Completion, CompletionRequest, complete
-from deployments.openai_conversation import CHAT
-from deployments.openai_data_model import DIALECT, respond_with
-from deployments.openai_embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
-from deployments.openai_failure import OpenAIFailure, say
-from deployments.openai_moderations import MODERATION, ModerationRequest, Moderations, moderate
-from deployments.openai_ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
-from deployments.openai_response_data_model import OpenAIResponse, ResponseEvent, ResponsesRequest
-from deployments.openai_responses import respond, show_response
-from deployments.ranking import compares
 from deployments.schema import words
 from deployments.task import Task
+from deployments.wire.openai_chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    complete_chat,
+)
+from deployments.wire.openai_completions import COMPLETION, Completion, CompletionRequest, complete
+from deployments.wire.openai_conversation import CHAT
+from deployments.wire.openai_data_model import DIALECT, respond_with
+from deployments.wire.openai_embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
+from deployments.wire.openai_failure import OpenAIFailure, say
+from deployments.wire.openai_moderations import MODERATION, ModerationRequest, Moderations, moderate
+from deployments.wire.openai_ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
+from deployments.wire.openai_response_data_model import OpenAIResponse, ResponseEvent, ResponsesRequest
+from deployments.wire.openai_responses import respond, show_response
+from deployments.wire.ranking import compares
 
 if TYPE_CHECKING:
     from deployments.router import Router

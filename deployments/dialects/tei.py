@@ -13,8 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from deployments import openai_ranking
-from deployments import tei_data_model as wire
 from deployments.dialect import (
     HTTP_STATUS,
     Dialect,
@@ -27,10 +25,12 @@ from deployments.dialect import (
     read_json,
 )
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TaskMismatch
-from deployments.model_info import Health, Info, healthy, info
 from deployments.schema import words
 from deployments.task import Task
-from deployments.tei_call import DIALECT, Call, Untokenizable
+from deployments.wire import openai_ranking
+from deployments.wire import tei_data_model as wire
+from deployments.wire.model_info import Health, Info, healthy, info
+from deployments.wire.tei_call import DIALECT, Call, Untokenizable
 
 if TYPE_CHECKING:
     from deployments.router import Router

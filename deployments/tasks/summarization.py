@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from deployments.checkpoint import Checkpoint, max_length
 from deployments.errors import InvalidInput
-from deployments.generation import take_settings
-from deployments.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
+from deployments.generating.generation import take_settings
+from deployments.generating.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module, task
 from deployments.tokens import Collator, token_ids

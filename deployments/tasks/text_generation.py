@@ -7,8 +7,8 @@ from contextlib import aclosing
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint, max_length
-from deployments.completion import Generated, GeneratedChunk, whole
-from deployments.generation import GenerationParams, TextGenerator
+from deployments.generating.completion import Generated, GeneratedChunk, whole
+from deployments.generating.generation import GenerationParams, TextGenerator
 from deployments.limits import Batching
 from deployments.schema import Schema, Text
 from deployments.task import Module, task

@@ -11,8 +11,8 @@ import jsonschema
 import uvicorn
 
 from deployments import web
-from deployments.completion import Details, Generated, GeneratedChunk, StreamDetails, Token
 from deployments.dialects.openai import dialect
+from deployments.generating.completion import Details, Generated, GeneratedChunk, StreamDetails, Token
 from deployments.openapi import document
 from tests.fake_router import FakeRouter
 

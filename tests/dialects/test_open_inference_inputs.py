@@ -12,8 +12,8 @@ from deployments import web
 from deployments.dialects.open_inference import dialect
 from deployments.errors import TooLarge
 from deployments.task import TASKS
-from deployments.tensor_inputs import read_items
-from deployments.tensors import Tensor
+from deployments.wire.tensor_inputs import read_items
+from deployments.wire.tensors import Tensor
 from tests.fake_router import PICTURE, FakeRouter
 
 INFER = "/v2/models/sentiment/infer"

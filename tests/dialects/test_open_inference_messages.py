@@ -9,9 +9,9 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
 
-from deployments.open_inference_messages import METHODS, PACKAGE, SERVICE, describe
-from deployments.proto_reading import read_proto
-from deployments.proto_text import documents
+from deployments.wire.open_inference_messages import METHODS, PACKAGE, SERVICE, describe
+from deployments.wire.proto_reading import read_proto
+from deployments.wire.proto_text import documents
 from tests.dialects.open_inference_door import triton
 
 _, THEIRS = triton()

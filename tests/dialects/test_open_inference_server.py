@@ -10,9 +10,9 @@ import pytest
 from starlette.applications import Starlette
 
 from deployments import web
-from deployments.completion import GeneratedChunk, Token
 from deployments.dialects.open_inference import dialect
 from deployments.errors import InvalidInput, Overloaded
+from deployments.generating.completion import GeneratedChunk, Token
 from deployments.meter import Figures, Totals
 from deployments.task import TASKS
 from tests.fake_router import FakeRouter

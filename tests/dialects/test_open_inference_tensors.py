@@ -19,8 +19,8 @@ from tritonclient.utils import (
 
 from deployments.dialect import MAX_BODY
 from deployments.errors import InvalidInput, TooLarge
-from deployments.inflate import inflate
-from deployments.tensors import (
+from deployments.wire.inflate import inflate
+from deployments.wire.tensors import (
     DATATYPES,
     FORMATS,
     MAX_ELEMENTS,

@@ -17,10 +17,10 @@ from deployments import errors, web
 from deployments.dialects import DIALECTS
 from deployments.dialects.openai import dialect, offers
 from deployments.errors import InferenceError, ModelNotFound, Overloaded
-from deployments.openai_completions import COMPLETION
-from deployments.openai_conversation import CHAT
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Task
+from deployments.wire.openai_completions import COMPLETION
+from deployments.wire.openai_conversation import CHAT
 from tests.dialects.openai_door import always, conforms, open_door
 from tests.fake_router import FakeRouter
 

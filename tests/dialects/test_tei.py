@@ -17,7 +17,7 @@ from deployments.dialects.tei import dialect
 from deployments.errors import Forbidden, InvalidInput, ModelNotFound, Overloaded, TimedOut
 from deployments.schema import MAX_ITEMS
 from deployments.task import TASKS
-from deployments.tei_data_model import kind
+from deployments.wire.tei_data_model import kind
 from tests.dialects.test_huggingface import listening
 from tests.fake_router import FakeRouter
 

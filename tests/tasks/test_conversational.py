@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from deployments.completion import Generated
 from deployments.errors import InvalidInput
+from deployments.generating.completion import Generated
 from deployments.tasks.conversational import Conversational, ConversationalInput
 from tests.tasks import tiny
 from tests.tasks.conftest import loaded

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.kv_cache import Apart, Joined, network
+from deployments.generating.kv_cache import Apart, Joined, network
 from tests.tasks import tiny
 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from deployments.checkpoint import Checkpoint
-from deployments.completion import Generated, GeneratedChunk
+from deployments.generating.completion import Generated, GeneratedChunk
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.conftest import MODELS
 

@@ -15,8 +15,8 @@ from PIL import Image, ImageDraw
 
 from deployments import web
 from deployments.card import Card, Replicas
-from deployments.completion import GeneratedChunk, Token
 from deployments.dialects import DIALECTS
+from deployments.generating.completion import GeneratedChunk, Token
 from deployments.meter import Figures
 from deployments.schema import Box, DetectedObject, Label, Segment, Vector
 from deployments.task import TASKS

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InferenceError
-from deployments.openai_conversation import CHAT
-from deployments.openai_data_model import model_of, read, respond_with
-from deployments.openai_failure import NotStored
-from deployments.openai_generation import Choices, choices, finish_reason, visible
-from deployments.openai_response_data_model import (
+from deployments.wire.openai_conversation import CHAT
+from deployments.wire.openai_data_model import model_of, read, respond_with
+from deployments.wire.openai_failure import NotStored
+from deployments.wire.openai_generation import Choices, choices, finish_reason, visible
+from deployments.wire.openai_response_data_model import (
     IncompleteDetails,
     OpenAIResponse,
     OutputMessage,
@@ -25,7 +25,7 @@ from deployments.openai_response_data_model import (
     ResponseUsage,
     Status,
 )
-from deployments.sse import event_stream
+from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deployments.errors import ModelNotReady
-from deployments.row import Row
+from deployments.generating.row import Row
 
 if TYPE_CHECKING:
     from deployments.limits import Batching

@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
 
-from deployments.admission import Waiting
-from deployments.choosing import Choice, Chooser
-from deployments.completion import GeneratedChunk
 from deployments.errors import ModelNotReady
-from deployments.kv_cache import Apart, Joined
-from deployments.row import News, Row
+from deployments.generating.admission import Waiting
+from deployments.generating.choosing import Choice, Chooser
+from deployments.generating.completion import GeneratedChunk
+from deployments.generating.kv_cache import Apart, Joined
+from deployments.generating.row import News, Row
 
 
 class Engine:

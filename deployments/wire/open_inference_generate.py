@@ -8,14 +8,14 @@ from starlette.responses import Response
 
 from deployments.dialect import json_response
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
-from deployments.huggingface_data_model import form
-from deployments.inflate import read_inflated
-from deployments.open_inference_bodies import parse
-from deployments.open_inference_data_model import Failure, GenerateRequest, GenerateResponse
-from deployments.open_inference_service import NAME, find_task
 from deployments.schema import Schema
-from deployments.sse import event_stream
 from deployments.task import Task
+from deployments.wire.huggingface_data_model import form
+from deployments.wire.inflate import read_inflated
+from deployments.wire.open_inference_bodies import parse
+from deployments.wire.open_inference_data_model import Failure, GenerateRequest, GenerateResponse
+from deployments.wire.open_inference_service import NAME, find_task
+from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -10,8 +10,8 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from google.protobuf.message import Message
 
-from deployments import protobuf
-from deployments.proto_reading import read_proto
+from deployments.wire import protobuf
+from deployments.wire.proto_reading import read_proto
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, RootModel, ValidationError, WrapValidator
 
-from deployments import openai_ranking
 from deployments.errors import InvalidInput, TooLarge
-from deployments.ranking import compares
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, TextToken, words
 from deployments.task import Task
+from deployments.wire import openai_ranking
+from deployments.wire.ranking import compares
 
 Kind = Literal["embedding", "classifier", "reranker"]
 S = TypeVar("S", bound=Schema)

@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from deployments.admission import Waiting
-from deployments.choosing import Wishes, rules
-from deployments.completion import Answer, GeneratedChunk
-from deployments.continuous import Engine
 from deployments.errors import InvalidInput
-from deployments.kv_cache import network
+from deployments.generating.admission import Waiting
+from deployments.generating.choosing import Wishes, rules
+from deployments.generating.completion import Answer, GeneratedChunk
+from deployments.generating.continuous import Engine
+from deployments.generating.kv_cache import network
+from deployments.generating.row import Row
+from deployments.generating.sampling import SamplingParams, fresh_seed, resolve
 from deployments.limits import Batching
-from deployments.row import Row
-from deployments.sampling import SamplingParams, fresh_seed, resolve
 
 DEFAULT_NEW_TOKENS = 100  # where neither the request nor the checkpoint says
 LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may say more

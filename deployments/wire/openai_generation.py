@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.openai_data_model import (
+from deployments.schema import MAX_ITEMS, Schema
+from deployments.task import Task
+from deployments.wire.openai_data_model import (
     Ability,
     Asked,
     OpenAIRequest,
@@ -24,8 +26,6 @@ from deployments.openai_data_model import (
     outputs_of,
     read_items,
 )
-from deployments.schema import MAX_ITEMS, Schema
-from deployments.task import Task
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InvalidInput
-from deployments.openai_data_model import (
+from deployments.schema import MAX_ITEMS
+from deployments.wire.openai_data_model import (
     DIALECT,
     Asked,
     Line,
@@ -20,10 +21,9 @@ from deployments.openai_data_model import (
     read,
     respond_with,
 )
-from deployments.openai_embeddings import InputUsage
-from deployments.openai_generation import together
-from deployments.ranking import scores
-from deployments.schema import MAX_ITEMS
+from deployments.wire.openai_embeddings import InputUsage
+from deployments.wire.openai_generation import together
+from deployments.wire.ranking import scores
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -13,7 +13,7 @@ from deployments.dialect import Operation, json_response
 from deployments.errors import ModelNotReady
 from deployments.schema import MAX_ITEMS
 from deployments.task import TASKS
-from deployments.tei_data_model import Kind, kind
+from deployments.wire.tei_data_model import Kind, kind
 
 if TYPE_CHECKING:
     from deployments.router import Router

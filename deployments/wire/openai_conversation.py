@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from deployments.openai_data_model import Asked, Line, Unsupported, one_or_several
-from deployments.openai_generation import Writes
 from deployments.schema import MAX_ITEMS
+from deployments.wire.openai_data_model import Asked, Line, Unsupported, one_or_several
+from deployments.wire.openai_generation import Writes
 
 CHAT = Writes("hold a conversation", "conversation", "generated_text")
 

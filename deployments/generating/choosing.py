@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deployments.sampling import Draw, noise_key
+from deployments.generating.sampling import Draw, noise_key
 
 if TYPE_CHECKING:
     import torch
 
-    from deployments.row import Row
+    from deployments.generating.row import Row
 
 NO_PENALTIES = (1.0, 0.0, 0.0)
 LEAST_LOGPROB = -9999.0  # JSON knows no infinity; OpenAI's own number for a token that cannot come

@@ -1,4 +1,4 @@
-"""The .proto text of what was made at run time; `python -m deployments.proto_text` writes docs/protos.
+"""The .proto text of what was made at run time; `python -m deployments.wire.proto_text` writes docs/protos.
 
 One file per package. They are for readers and for clients that compile their stubs; a server with reflection
 needs none of them, and no file here is read when serving.
@@ -13,8 +13,8 @@ from typing import Any
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 
-FOLDER = Path(__file__).parent.parent / "docs" / "protos"
-HEADER = "// Made by `python -m deployments.proto_text`; a test compares it with what is served."
+FOLDER = Path(__file__).parents[2] / "docs" / "protos"
+HEADER = "// Made by `python -m deployments.wire.proto_text`; a test compares it with what is served."
 INDENT = "  "
 Lines = Iterator[str]
 

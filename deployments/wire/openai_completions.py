@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InvalidInput
-from deployments.openai_chat import LEAST_LOGPROB, MAX_TOP_LOGPROBS, chunk_json
-from deployments.openai_data_model import (
+from deployments.wire.openai_chat import LEAST_LOGPROB, MAX_TOP_LOGPROBS, chunk_json
+from deployments.wire.openai_data_model import (
     TextsOrTokens,
     Unsupported,
     model_of,
@@ -18,8 +18,8 @@ from deployments.openai_data_model import (
     respond_with,
     texts_of,
 )
-from deployments.openai_failure import event_of
-from deployments.openai_generation import (
+from deployments.wire.openai_failure import event_of
+from deployments.wire.openai_generation import (
     DONE,
     Choices,
     Choosing,
@@ -31,7 +31,7 @@ from deployments.openai_generation import (
     head,
     visible,
 )
-from deployments.sse import event_stream
+from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
 
-from deployments import open_inference_service as service
 from deployments.dialect import Rpc
 from deployments.errors import Internal, InvalidInput, ModelNotFound
-from deployments.open_inference_bodies import Inference
-from deployments.open_inference_data_model import MAX_TENSORS, VERSION
-from deployments.open_inference_messages import SERVICE, describe
-from deployments.tensor_outputs import Wanted
-from deployments.tensors import Tensor, count, from_bytes, from_json, to_bytes
+from deployments.wire import open_inference_service as service
+from deployments.wire.open_inference_bodies import Inference
+from deployments.wire.open_inference_data_model import MAX_TENSORS, VERSION
+from deployments.wire.open_inference_messages import SERVICE, describe
+from deployments.wire.tensor_outputs import Wanted
+from deployments.wire.tensors import Tensor, count, from_bytes, from_json, to_bytes
 
 if TYPE_CHECKING:
     from deployments.router import Router

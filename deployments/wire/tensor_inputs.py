@@ -19,10 +19,10 @@ import orjson
 
 from deployments.dialect import check_json
 from deployments.errors import InvalidInput, TooLarge
-from deployments.huggingface_data_model import form
 from deployments.schema import MAX_ITEMS, Schema, words
 from deployments.task import Task
-from deployments.tensors import Tensor
+from deployments.wire.huggingface_data_model import form
+from deployments.wire.tensors import Tensor
 
 meanings = lru_cache(words)
 

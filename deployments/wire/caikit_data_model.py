@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, create_model
 
 from deployments.errors import InvalidInput
-from deployments.protobuf import Number, bare, without_none
 from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, words
+from deployments.wire.protobuf import Number, bare, without_none
 
 ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_bytes_or_url"}
 """What a string that means this is called in a request; anything else keeps its field's name."""

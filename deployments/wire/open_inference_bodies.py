@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from deployments.dialect import json_response, read_json
 from deployments.errors import InvalidInput
-from deployments.open_inference_data_model import VERSION, InferInput, InferRequest
-from deployments.tensor_outputs import Wanted
-from deployments.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
+from deployments.wire.open_inference_data_model import VERSION, InferInput, InferRequest
+from deployments.wire.tensor_outputs import Wanted
+from deployments.wire.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
 
 HEADER = "inference-header-content-length"
 

@@ -17,10 +17,10 @@ from typing import Any, Literal, get_args, get_origin
 import orjson
 
 from deployments.errors import InvalidInput
-from deployments.huggingface_data_model import said
-from deployments.protobuf import bare, without_none
 from deployments.schema import Label, Schema
-from deployments.tensors import Tensor
+from deployments.wire.huggingface_data_model import said
+from deployments.wire.protobuf import bare, without_none
+from deployments.wire.tensors import Tensor
 
 OUTPUT = "output"
 DATATYPES = {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP32"}

@@ -6,12 +6,14 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from deployments import tensor_inputs, tensor_outputs
 from deployments.card import Card
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound
 from deployments.meter import Totals
-from deployments.open_inference_bodies import Inference
-from deployments.open_inference_data_model import (
+from deployments.schema import Schema
+from deployments.task import Task
+from deployments.wire import tensor_inputs, tensor_outputs
+from deployments.wire.open_inference_bodies import Inference
+from deployments.wire.open_inference_data_model import (
     VERSION,
     Duration,
     IndexedModel,
@@ -21,9 +23,7 @@ from deployments.open_inference_data_model import (
     ServerMetadata,
     TensorMetadata,
 )
-from deployments.schema import Schema
-from deployments.task import Task
-from deployments.tensors import Tensor
+from deployments.wire.tensors import Tensor
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput
-from deployments.openai_conversation import CHAT, Conversation, ResponseFormat
-from deployments.openai_data_model import Unsupported, model_of, read, respond_with
-from deployments.openai_failure import event_of
-from deployments.openai_generation import (
+from deployments.wire.openai_conversation import CHAT, Conversation, ResponseFormat
+from deployments.wire.openai_data_model import Unsupported, model_of, read, respond_with
+from deployments.wire.openai_failure import event_of
+from deployments.wire.openai_generation import (
     DONE,
     Choices,
     Choosing,
@@ -24,7 +24,7 @@ from deployments.openai_generation import (
     head,
     visible,
 )
-from deployments.sse import event_stream
+from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.openai_conversation import Input, ResponseFormat
-from deployments.openai_data_model import Asked, Line, Unsupported
-from deployments.openai_generation import Generating
+from deployments.wire.openai_conversation import Input, ResponseFormat
+from deployments.wire.openai_data_model import Asked, Line, Unsupported
+from deployments.wire.openai_generation import Generating
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 

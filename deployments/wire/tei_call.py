@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
 
-from deployments import ranking
-from deployments import tei_data_model as wire
 from deployments.answers import Answers, Usage
 from deployments.dialect import json_response
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
 from deployments.schema import TextToken, words
+from deployments.wire import ranking
+from deployments.wire import tei_data_model as wire
 
 if TYPE_CHECKING:
     from deployments.router import Router

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictInt
 
-from deployments.tensors import DATATYPES
+from deployments.wire.tensors import DATATYPES
 
 MAX_TENSORS = 100
 VERSION = "1"

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from deployments.choosing import Choice, Wishes
-from deployments.completion import Answer, GeneratedChunk, chunks
+from deployments.generating.choosing import Choice, Wishes
+from deployments.generating.completion import Answer, GeneratedChunk, chunks
 
 News = list[GeneratedChunk] | Exception | None
 """What a row's caller hears: chunks as they come (of a stream), None at the end, or why it failed."""

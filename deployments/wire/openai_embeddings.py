@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.openai_data_model import (
+from deployments.wire.openai_data_model import (
     Ability,
     OpenAIRequest,
     TextsOrTokens,

@@ -11,7 +11,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from deployments.errors import InvalidInput
-from deployments.protobuf import bare, without_none
+from deployments.wire.protobuf import bare, without_none
 
 
 class UnknownKey(InvalidInput):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.openai_data_model import (
+from deployments.wire.openai_data_model import (
     Ability,
     OneOrSeveral,
     OpenAIRequest,

@@ -1,0 +1,1 @@
+"""Text from language models: prompts in, tokens out, in one batch that sequences join and leave."""
