@@ -1,12 +1,13 @@
 # make serve   set up what serving needs, then serve models/ in the foreground
 # make test    set up what the tests need, then run them all
 # make check   format, lint, types and generated documents: under a minute
+# make bench   measure this project beside its peers, and write benchmarks/RESULTS.md: half an hour
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: serve test check format docs starter-models chromium clean
+.PHONY: serve test check bench format docs starter-models chromium clean
 
 serve: $(VENV)/serve.stamp
 	@$(BIN)/python -m deployments $(ARGS)
@@ -19,6 +20,10 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n auto -m "not cluster and not model and not browser and not slow" --durations=0 --durations-min=2
+
+bench: $(VENV)/test.stamp
+	$(PIP) --editable '.[bench]'
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(VENV)/test.stamp
 	$(BIN)/ruff format .

@@ -123,12 +123,12 @@ class Dialect:
 
 async def answer(dialect: Dialect, operation: Operation, router: "Router", request: Request) -> Response:
     """Serve one HTTP request; whatever is raised is said in the dialect's words."""
-    request_id = id_of(request)
     try:
         response = await operation.endpoint(router, request)
     except ClientDisconnect:
         return Response(status_code=499)
     except Exception as error:
+        request_id = id_of(request)
         told = tell(error, request_id)
         response = dialect.say(told, request_id)
         if told.retry_after is not None:

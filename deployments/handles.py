@@ -47,7 +47,7 @@ class ModelHandle:
         self.model_id = model_id
         self._card = card
         self._timeout_s = timeout_s
-        self._handle: DeploymentHandle | None = None
+        self._handles: dict[str, DeploymentHandle] = {}
         self._deadlines: set[asyncio.Timeout] = set()
         self._under_way = 0  # calls of `infer`
         self._waiting: deque[Waiting] = deque()
@@ -72,8 +72,8 @@ class ModelHandle:
 
     async def stream(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        handle = (await self._reach()).options(stream=True)
-        chunks = handle.stream.remote(input, params)
+        handle = await self._reach("stream")
+        chunks = handle.remote(input, params)
         started, tries = False, TRIES
         try:
             while True:
@@ -87,7 +87,7 @@ class ModelHandle:
                         tries -= 1
                         if started or not tries:
                             raise
-                        chunks = handle.stream.remote(input, params)
+                        chunks = handle.remote(input, params)
                         continue
                 started = True
                 yield chunk
@@ -109,7 +109,7 @@ class ModelHandle:
         return await self._try(method, *arguments)
 
     async def _try(self, method: str, *arguments: Any) -> Any:
-        response = getattr(await self._reach(), method).remote(*arguments)
+        response = (await self._reach(method)).remote(*arguments)
         try:
             return await response
         except asyncio.CancelledError:
@@ -117,13 +117,21 @@ class ModelHandle:
             response.cancel()
             raise
 
-    async def _reach(self) -> DeploymentHandle:
-        if self._handle is None:
+    async def _reach(self, method: str) -> DeploymentHandle:
+        """The handle of one of the replicas' methods, kept: to make one takes longer than to call it."""
+        if method not in self._handles:
             try:
-                self._handle = await asyncio.to_thread(serve.get_app_handle, self.model_id)
+                handle = await asyncio.to_thread(serve.get_app_handle, self.model_id)
             except RayServeException:
                 raise ModelNotReady(f"model {self.model_id!r} is loading") from None
-        return self._handle
+            self._handles[method] = handle.options(
+                method_name=method,
+                stream=method == "stream",
+                # Both sides know the classes by their names: cloudpickle has nothing to add but time.
+                request_serialization="pickle",
+                response_serialization="pickle",
+            )
+        return self._handles[method]
 
     def _queue(self, waiting: Waiting) -> None:
         limit = self._card().max_queued_requests

@@ -30,10 +30,6 @@ class Replicas:
         self.open: list[asyncio.Future[Any]] = []
         self.failures: list[Exception] = []
 
-    @property
-    def infer(self) -> "Replicas":
-        return self
-
     def remote(self, inputs: list[Word], params: Params) -> "asyncio.Task[Any]":
         self.calls.append(([word.text for word in inputs], params))
         future = asyncio.get_running_loop().create_future()
@@ -67,7 +63,7 @@ async def settle() -> None:
 def replicas(monkeypatch: pytest.MonkeyPatch) -> Replicas:
     found = Replicas()
 
-    async def reach(self: ModelHandle) -> Replicas:
+    async def reach(self: ModelHandle, method: str) -> Replicas:
         return found
 
     monkeypatch.setattr(ModelHandle, "_reach", reach)

@@ -42,6 +42,9 @@ class Handle:
     def __getattr__(self, name: str) -> "Handle":
         return self
 
+    def options(self, **_: Any) -> "Handle":
+        return self
+
     def remote(self, *_: Any) -> "asyncio.Task[Any]":
         self.calls += 1
         return asyncio.get_running_loop().create_task(self._answer())
