@@ -4,9 +4,12 @@ import argparse
 import fcntl
 import importlib
 import os
+import signal
 import sys
 import time
+import traceback
 from types import ModuleType
+from typing import IO
 
 from benchmarks import findings, models, report, tried
 from benchmarks.bench import Bench
@@ -18,15 +21,16 @@ ALONE = ("peers", "generation")
 def main() -> int:
     """Returns 1 when a question could not be answered; unmet goals are findings, not failures."""
     arguments = _arguments()
-    if arguments.again:
-        tried.forget()
     seconds, rounds = (1.5, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
     bench = Bench(seconds, rounds, arguments.alone)
     asked = arguments.questions or (ALONE if arguments.alone else QUESTIONS)
     broken = 0
     lock = (models.home() / "lock").open("w")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # two at once would measure each other
+        _claim(lock)
+        if arguments.again:
+            tried.forget()
         for question in asked:
             found = ask(importlib.import_module(f"benchmarks.{question}"), question, bench)
             broken += not found.figures and not arguments.alone
@@ -42,6 +46,14 @@ def main() -> int:
     return 1 if broken else 0
 
 
+def _claim(lock: IO[str]) -> None:
+    """Two at once would measure each other."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit("another `python -m benchmarks` runs in this checkout") from None
+
+
 def ask(module: ModuleType, question: str, bench: Bench) -> findings.Findings:
     """One question's findings, or why there are none: the next question is asked all the same."""
     print(f"\n## {module.TITLE}", flush=True)
@@ -50,10 +62,11 @@ def ask(module: ModuleType, question: str, bench: Bench) -> findings.Findings:
     try:
         found: findings.Findings = module.measure(bench)
     except Exception as error:
+        traceback.print_exc()
         found = findings.failed(question, module.TITLE, error)
         bench.end()
     found.when = time.strftime("%Y-%m-%d %H:%M")
-    settings = f"{bench.rounds} rounds of {bench.seconds:g} s"
+    settings = f"{bench.rounds} times {bench.seconds:g} s a point"
     found.took = f"{settings}, {time.monotonic() - begin:.0f} s in all, load average {load:.1f} before"
     return found
 

@@ -100,7 +100,7 @@ def measure(bench: "Bench") -> Findings:
             servers["transformers serve"] = (_start_serve(setting), serve)
             stack.callback(servers["transformers serve"][0].close)
         if not bench.alone:
-            door = stack.enter_context(bench.roster.model("generation", deployment={"num_replicas": 1}))
+            door = stack.enter_context(bench.roster.model("generation"))
             servers["Roster"] = (bench.roster, through_the_door(door.url))
         found = _in_turn(bench, servers, solo)
     _tell(findings, found, servers, setting or "")

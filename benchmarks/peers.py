@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TITLE = "Against its peers"
 CLIENTS = 64
 GOALS = {"embeddings": (2.0, 4.0), "classification": (1.5, None)}  # against the best peer, and the naive one
-TRY_S = 2.5
+TRY_S = 4.0
 
 
 def measure(bench: "Bench") -> Findings:

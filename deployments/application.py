@@ -34,7 +34,8 @@ NUM_CPUS = 0.05
 # In the fast lane each replica of a routed application listens on ports of its own and drains them for half a
 # minute when it stops. Only the Router is routed; a model's replica answers handles alone.
 NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
-RUNTIME_ENV = {"env_vars": {**NO_INGRESS, **warm.ENVIRONMENT}}
+RUNTIME_ENV = {"env_vars": {**NO_INGRESS, **warm.ENVIRONMENT, "OMP_NUM_THREADS": "1"}}
+"""Of a replica that shares a processor, and of the spare workers."""
 
 
 def bind(
@@ -92,7 +93,9 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _actor_options(given: dict[str, Any]) -> dict[str, Any]:
     runtime_env = given.get("runtime_env") or {}
-    env_vars = {**RUNTIME_ENV["env_vars"], **runtime_env.get("env_vars", {})}
+    # Said before torch is imported, which a spare worker has done before Ray could say it.
+    threads = {"OMP_NUM_THREADS": str(max(1, int(given.get("num_cpus", NUM_CPUS))))}
+    env_vars = {**RUNTIME_ENV["env_vars"], **threads, **runtime_env.get("env_vars", {})}
     return {"num_cpus": NUM_CPUS, **given, "runtime_env": {**runtime_env, "env_vars": env_vars}}
 
 

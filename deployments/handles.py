@@ -73,26 +73,27 @@ class ModelHandle:
     async def stream(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
         handle = await self._reach("stream")
-        chunks = handle.remote(input, params)
+        bunches = handle.remote(input, params)
         started, tries = False, TRIES
         try:
             while True:
                 # One deadline a chunk: chunks may be asked for from different asyncio tasks.
                 async with self._deadline():
                     try:
-                        chunk = await anext(chunks)
+                        bunch = await anext(bunches)
                     except StopAsyncIteration:
                         return
                     except (ActorDiedError, ActorUnavailableError):
                         tries -= 1
                         if started or not tries:
                             raise
-                        chunks = handle.remote(input, params)
+                        bunches = handle.remote(input, params)
                         continue
                 started = True
-                yield chunk
+                for chunk in bunch:
+                    yield chunk
         finally:
-            chunks.cancel()
+            bunches.cancel()
 
     def hurry(self) -> None:
         """The model has gone: what is in flight gets five seconds."""

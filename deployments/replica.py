@@ -5,7 +5,7 @@ import copy
 import logging
 import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
@@ -27,6 +27,9 @@ from deployments.task import Module
 log = logging.getLogger(__name__)
 
 FAILURES_TO_DOUBT = 3
+MESSAGES_PER_S = (
+    200  # of all streams together: each message to a Router takes more time than a small model's token
+)
 
 
 class Replica:
@@ -40,6 +43,7 @@ class Replica:
         self.config = ModelConfig.model_validate(config)
         self.module = load(self.config, Path(folder) if folder else None)
         self.scheduler = schedule(self.module, self.config.batching)
+        self._streams = 0
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new batching limits without loading again (Serve calls this when `user_config` changes)."""
@@ -52,17 +56,23 @@ class Replica:
         answers[:] = [_told(answer) if isinstance(answer, Exception) else answer for answer in answers]
         return answers
 
-    async def stream(self, input: Schema, params: Schema) -> AsyncIterator[Any]:
-        """The chunks of one answer, each as soon as it is made; the work stops when this is closed."""
+    async def stream(self, input: Schema, params: Schema) -> AsyncIterator[list[Any]]:
+        """The chunks of one answer, those that are there together; the work stops when this is closed."""
         self._check(input)
         if self.module.stream is None:
             raise InferenceError(f"answers of task {self.module.task.name!r} do not stream")
-        async with aclosing(self.module.stream(input, params)) as chunks:
-            try:
-                async for chunk in chunks:
-                    yield chunk
-            except Exception as error:
-                raise _told(error) from None
+        self._streams += 1
+        try:
+            async with aclosing(_bunches(self.module.stream(input, params), self._pause)) as bunches:
+                async for bunch in bunches:
+                    yield bunch
+        except Exception as error:
+            raise _told(error) from None
+        finally:
+            self._streams -= 1
+
+    def _pause(self) -> float:
+        return self._streams / MESSAGES_PER_S
 
     async def tokenize(self, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Each text's tokens, with the signs that the model puts around a text where `special` says so."""
@@ -189,6 +199,37 @@ def pick_device(wanted: str) -> str:
     if wanted != "auto":
         return wanted
     return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+
+
+async def _bunches(
+    chunks: AsyncGenerator[Any, None], pause: Callable[[], float]
+) -> AsyncGenerator[list[Any], None]:
+    """The first chunk at once, then after each `pause`, in seconds, all that have come; the end at once."""
+    came: list[Any] = []
+    news = asyncio.Event()
+
+    async def pull() -> None:
+        try:
+            async for chunk in chunks:
+                came.append(chunk)
+                news.set()
+        finally:
+            await chunks.aclose()
+            news.set()
+
+    pulling = asyncio.get_running_loop().create_task(pull())
+    try:
+        while not pulling.done() or came:
+            await news.wait()
+            news.clear()
+            if came:
+                bunch = came[:]
+                came.clear()
+                yield bunch
+            await asyncio.wait({pulling}, timeout=pause())
+        await pulling
+    finally:
+        pulling.cancel()
 
 
 def _tokens(tokenizer: Any, texts: list[str], special: bool) -> list[list[TextToken]]:

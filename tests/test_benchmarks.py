@@ -88,7 +88,7 @@ def test_every_client_asks_in_turn_and_answers_are_kept_by_place() -> None:
     assert max(each) - min(each) <= 1
     assert 0 < len(run.latencies) < len(got), "what came in the warm-up is not counted"
     assert len(run.firsts) == len(got)
-    assert run.rate == len(run.latencies) / 0.3
+    assert len(run.done) == len(run.latencies)
     assert not run.failures
     assert not run.owed
     assert 0 < run.p(50) <= run.p(99)
@@ -143,6 +143,14 @@ def test_a_connection_that_the_server_closes_is_opened_again() -> None:
         run = load.run(url, posts(url, 1), clients=2, seconds=0.3, warm_up=0.0)
     assert len(got) > 2
     assert not run.failures
+
+
+def test_the_rate_of_a_server_that_answers_in_bursts_is_that_of_whole_bursts() -> None:
+    bursts = [place + number / 1000 for place in (0.4, 1.4, 2.4) for number in range(32)]
+    assert load.Run(64, 3.0, done=bursts).rate == pytest.approx(32)
+    assert load.Run(64, 3.0, done=[place / 100 for place in range(300)]).rate == pytest.approx(100)
+    assert load.Run(64, 3.0, done=bursts[:32]).rate == pytest.approx(32 / 3)
+    assert load.Run(64, 3.0).rate == 0
 
 
 @pytest.mark.parametrize(("percent", "value"), [(0, 1), (50, 3), (99, 5), (100, 5)])

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from deployments.checkpoint import Checkpoint
 from deployments.config import MODULES
-from deployments.errors import InvalidInput
+from deployments.errors import InferenceError, InvalidInput
 from deployments.replica import Replica
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Module, task
@@ -67,6 +67,8 @@ def echo() -> Iterator[type[Module]]:
             try:
                 for number in range(1000):
                     await asyncio.sleep(0.001)
+                    if input.text == "fails" and number == 5:
+                        raise ValueError("secret")
                     yield EchoChunk(number=number)
             finally:
                 self.closed = True
@@ -112,11 +114,35 @@ async def test_it_describes_itself(replica: Replica) -> None:
 
 async def test_a_stream_stops_when_nobody_listens(replica: Replica) -> None:
     stream = replica.stream(EchoInput(text="a"), EchoParams())
-    numbers = [(await anext(stream)).number for _ in range(3)]
-    assert numbers == [0, 1, 2]
+    bunches = [await anext(stream) for _ in range(3)]
+    numbers = [chunk.number for bunch in bunches for chunk in bunch]
+    assert len(bunches[0]) == 1, "the first at once"
+    assert numbers == [*range(len(numbers))]
     await stream.aclose()
     await asyncio.sleep(0.05)
     assert replica.module.closed  # type: ignore[attr-defined]
+
+
+async def test_many_streams_send_fewer_messages_each(replica: Replica) -> None:
+    async def read() -> tuple[int, list[int]]:
+        bunches = [bunch async for bunch in replica.stream(EchoInput(text="a"), EchoParams())]
+        return len(bunches), [chunk.number for bunch in bunches for chunk in bunch]
+
+    told = await asyncio.gather(*(read() for _ in range(20)))
+    assert all(numbers == [*range(1000)] for _, numbers in told)
+    assert max(count for count, _ in told) < 100
+
+
+async def test_a_stream_that_fails_tells_what_came_before(replica: Replica) -> None:
+    chunks: list[EchoChunk] = []
+
+    async def read() -> None:
+        async for bunch in replica.stream(EchoInput(text="fails"), EchoParams()):
+            chunks.extend(bunch)
+
+    with pytest.raises(InferenceError, match="failed on this input"):
+        await read()
+    assert [chunk.number for chunk in chunks] == [0, 1, 2, 3, 4]
 
 
 async def test_it_is_ill_only_when_its_own_example_fails_too(replica: Replica) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import bentoml
 from encoder import KIND, Encoder
 
+BATCH = int(os.environ["BATCH"])
 Answers = list[list[float]] if KIND == "embeddings" else list[list[dict[str, Any]]]
 
 
@@ -14,6 +15,6 @@ class Model:
     def __init__(self) -> None:
         self.encoder = Encoder()
 
-    @bentoml.api(batchable=True, max_batch_size=int(os.environ["BATCH"]), max_latency_ms=60_000)
+    @bentoml.api(batchable=BATCH > 1, max_batch_size=max(BATCH, 2), max_latency_ms=60_000)
     def predict(self, texts: list[str]) -> Answers:
         return self.encoder(texts)

@@ -11,7 +11,9 @@ class Model(Worker):
     def __init__(self) -> None:
         self.encoder = Encoder()
 
-    def forward(self, data: list[dict]) -> list:
+    def forward(self, data: list[dict] | dict) -> list:
+        if isinstance(data, dict):  # a largest batch of 1 is no list
+            return self.encoder([data["inputs"]])[0]
         return self.encoder([one["inputs"] for one in data])
 
     def serialize(self, data: list) -> bytes:

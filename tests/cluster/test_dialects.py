@@ -138,8 +138,30 @@ def test_triton_clients(cluster: Cluster, door: str, request: pytest.FixtureRequ
     client.get_inference_statistics("sentiment")
     names = client.get_model_repository_index()
     assert len(names.models if door == "grpc" else names) >= 9
-    with pytest.raises(Exception, match="operator"):
-        client.unload_model("sentiment")
+
+
+@pytest.mark.parametrize("door", ["http", "grpc"])
+def test_models_are_unloaded_where_the_operator_allows_it(
+    cluster: Cluster, door: str, request: pytest.FixtureRequest
+) -> None:
+    client = request.getfixturevalue(f"over_{door}")
+    if cluster.lane == "fast":
+        with pytest.raises(Exception, match="operator"):
+            client.unload_model("sentiment")
+        return
+    client.unload_model("sentiment")
+    assert not client.is_model_ready("sentiment")
+    assert "UNLOADED" in cluster.card("sentiment")["reason"]
+    wait_for(lambda: not cluster.pids("sentiment:model"), 20, "its processes' end")
+    client.load_model("sentiment")
+    assert client.is_model_ready("sentiment")
+    assert cluster.http.post("/models/sentiment", json={"inputs": GOOD}).json()[0][0]["label"] == "POSITIVE"
+
+
+def test_the_default_model_answers_at_the_root(cluster: Cluster) -> None:
+    (vector,) = cluster.http.post("/embed", json={"inputs": ASKED}).json()
+    assert [vector] == cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
+    assert cluster.http.get("/info").json()["served_model_name"] == "embeddings"
 
 
 def test_every_dialect_gives_the_same_vector(
