@@ -109,7 +109,7 @@ def in_lanes(*lanes: str) -> pytest.MarkDecorator:
     """Run a module's tests on a cluster in each of these lanes.
 
     "fast" and "slow" are with and without HAProxy; "gpus" is fast, on a Ray that `ray start` made with
-    logical GPUs; "tenth" is fast, with a tenth task in a copy of the house. In "slow", models can be unloaded.
+    logical GPUs; "tenth" is fast, with a tenth task in a copy of the house. In "slow" models can be unloaded.
     """
     return pytest.mark.parametrize("cluster", lanes, indirect=True, scope="session")
 
