@@ -157,14 +157,24 @@ def test_chats_keep_their_histories_and_to_themselves(
     assert other.wrong == []
 
 
+def newcomers_requests(cluster: Cluster) -> int:
+    told = {one["id"]: one["totals"] for one in cluster.http.get("/status").json()}
+    return int(told["newcomer"]["succeeded"])
+
+
 def test_a_model_comes_and_goes_and_what_was_typed_stays(cluster: Cluster, visit: Visit) -> None:
     visit.open("Sentiment").panel.get_by_role("textbox").first.fill("half a sent")
     cluster.add("newcomer", like="sentiment")
     cluster.wait_for_state("newcomer", "ready", 60)
     expect(visit.panel, "newcomer", seconds=5)
+    visit.panel.get_by_label("Model").click()
+    visit.page.get_by_role("option", name="newcomer").click()
+    visit.press("Run")
+    wait_for(lambda: newcomers_requests(cluster) > 0, 10, "a request to the newcomer")
+    expect(visit.panel, "%")
     cluster.remove("newcomer")
     wait_for(lambda: cluster.card("newcomer")["state"] == "gone", 15, "404")
-    wait_for(lambda: "newcomer" not in visit.panel.inner_text(), 5, "its end on the page")
+    expect(visit.panel, "The model newcomer is no longer ready", seconds=5)
     assert visit.panel.get_by_role("textbox").first.input_value() == "half a sent"
 
 
