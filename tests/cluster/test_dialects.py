@@ -14,9 +14,10 @@ import pytest
 import tritonclient.http as triton_http
 from huggingface_hub import InferenceClient
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
 
 from tests.cluster.conftest import ROOT, Cluster, in_lanes, wait_for
-from tests.cluster.test_doors import ASKED, BAD, GOOD, NEWS, PROMPT, QUESTION, UNLIKE, Caikit, picture
+from tests.cluster.test_doors import ALIKE, ASKED, BAD, GOOD, NEWS, PROMPT, QUESTION, UNLIKE, Caikit, picture
 from tests.dialects.open_inference_door import triton
 
 triton_grpc, _ = triton()
@@ -102,6 +103,19 @@ def test_langchain(cluster: Cluster) -> None:
     embedder = OpenAIEmbeddings(model="embeddings", check_embedding_ctx_length=False, **facts)
     alike, unlike = embedder.embed_documents([ASKED, UNLIKE])
     assert len(alike) == len(unlike) == 72
+
+
+def test_llama_index(cluster: Cluster) -> None:
+    url, facts = f"{cluster.url}/models/embeddings", {"text_instruction": " ", "query_instruction": " "}
+    client = TextEmbeddingsInference(model_name="embeddings", base_url=url, auth_token="none", **facts)
+    (vector,) = cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
+    assert np.allclose(client.get_text_embedding(ASKED), vector, atol=1e-6)
+    assert len(client.get_text_embedding_batch([ASKED, UNLIKE, QUESTION])) == 3
+    similar = cluster.http.post(
+        "/models/sentence_similarity/rerank",
+        json={"query": ASKED, "texts": [UNLIKE, ALIKE], "return_text": True},
+    ).json()
+    assert [one["text"] for one in similar] == [ALIKE, UNLIKE]
 
 
 def test_hub_chat(cluster: Cluster) -> None:
