@@ -40,8 +40,8 @@ def rounded(value: Any) -> Any:
     return {name: rounded(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
-def test_there_are_three_calls(cluster: Cluster) -> None:
-    assert [language for language, _, _ in CALLS] == ["bash", "python", "python"]
+def test_there_are_four_calls(cluster: Cluster) -> None:
+    assert [language for language, _, _ in CALLS] == ["bash", "python", "python", "python"]
 
 
 @pytest.mark.parametrize(
