@@ -31,6 +31,7 @@ ZERO = {
     "downscale_delay_s": 1,
     "downscale_to_zero_delay_s": 1,
     "look_back_period_s": 1,
+    "metrics_interval_s": 0.5,
 }
 IDLE = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 1}}
 
@@ -73,8 +74,10 @@ def _first_answers(bench: "Bench", roster: Roster, findings: Findings) -> None:
     def bare() -> float:
         roster.calm()
         begin = time.perf_counter()
-        Processes(SMALL, 1, 1, 1).close()
-        return time.perf_counter() - begin
+        process = Processes(SMALL, 1, 1, 1)
+        took = time.perf_counter() - begin
+        process.close()
+        return took
 
     runs: dict[str, Callable[[], float]] = {"hot": hot, "zero": from_zero, "bare": bare}
     found = in_turn(bench.rounds, runs)

@@ -128,45 +128,33 @@ class _Load:
         self.requests, self.keep, self.warm_up = requests, keep, warm_up
         self.result = Run(clients, seconds)
         self.turn = count()
-        self.busy: set[_Connection] = set()
+        self.open: set[_Connection] = set()
         self.begin = self.end = 0.0
 
     async def run(self) -> Run:
-        loop = asyncio.get_running_loop()
-        self.done = loop.create_future()
         self.begin = time.perf_counter() + self.warm_up
         self.end = self.begin + self.result.seconds
-        for _ in range(self.result.clients):
-            await self.connect()
+        clients = [asyncio.create_task(self.client()) for _ in range(self.result.clients)]
         await asyncio.sleep(self.begin - time.perf_counter())
         cpu = time.process_time()
         await asyncio.sleep(self.end - time.perf_counter())
         self.result.cpu_s = time.process_time() - cpu
-        if self.busy:
-            await asyncio.wait([self.done], timeout=DRAIN_S)
-        for connection in list(self.busy):
+        await asyncio.wait(clients, timeout=DRAIN_S)
+        for connection in list(self.open):
             connection.give_up()
+        await asyncio.gather(*clients)
         return self.result
 
-    async def connect(self) -> None:
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self), self.host, self.port
-            )
-        except OSError as error:
-            self.result.failures[type(error).__name__] += 1
-            self.again()
-
-    def again(self) -> None:
-        """Replace a connection that went, a little later."""
+    async def client(self) -> None:
+        """One connection, and another one whenever it goes before the time is up."""
         loop = asyncio.get_running_loop()
-        if time.perf_counter() < self.end:
-            loop.call_later(RECONNECT_S, lambda: loop.create_task(self.connect()))
-
-    def leave(self, connection: "_Connection") -> None:
-        self.busy.discard(connection)
-        if not self.busy and not self.done.done() and time.perf_counter() >= self.end:
-            self.done.set_result(None)
+        while time.perf_counter() < self.end:
+            try:
+                _, connection = await loop.create_connection(lambda: _Connection(self), self.host, self.port)
+                await connection.closed
+            except OSError as error:
+                self.result.failures[type(error).__name__] += 1
+            await asyncio.sleep(RECONNECT_S)
 
 
 class _Connection(asyncio.Protocol):
@@ -174,6 +162,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, load: _Load) -> None:
         self.load = load
+        self.closed = asyncio.get_running_loop().create_future()
         self.sent = 0.0
         self.begun = False
         self.place = 0
@@ -182,7 +171,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.parser = httptools.HttpResponseParser(self)
-        self.load.busy.add(self)
+        self.load.open.add(self)
         self.send()
 
     def send(self) -> None:
@@ -220,20 +209,17 @@ class _Connection(asyncio.Protocol):
             load.result.done.append(now)
         if self.body is not None and status == OK:
             load.result.answers.setdefault(self.place, b"".join(self.body))
-        if now >= load.end:
-            self.sent = 0.0
-            self.transport.close()
-        elif self.parser.should_keep_alive():
+        if now < load.end and self.parser.should_keep_alive():
             self.send()
         else:
             self.sent = 0.0
             self.transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self.sent and time.perf_counter() < self.load.end:
+        if self.sent:
             self.load.result.failures["connection lost"] += 1
-        self.load.again()
-        self.load.leave(self)
+        self.load.open.discard(self)
+        self.closed.set_result(None)
 
     def give_up(self) -> None:
         self.load.result.owed += 1

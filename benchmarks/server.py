@@ -19,7 +19,7 @@ CLIENT = httpx.Client(timeout=60, trust_env=False, verify=False)
 
 
 class StartError(Exception):
-    """A server did not come up; the last line of what it said."""
+    """A server did not come up; the last line of what it said, if it can be, one that tells an error."""
 
 
 class Server:
@@ -51,7 +51,8 @@ class Server:
                     return
             time.sleep(POLL_S)
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        raise StartError((lines or ["it said nothing"])[-1].strip()[:300])
+        errors = [line for line in lines if "Error" in line]
+        raise StartError((errors or lines or ["it said nothing"])[-1].strip()[:300])
 
     def processes(self) -> list[psutil.Process]:
         """The process and all below it."""

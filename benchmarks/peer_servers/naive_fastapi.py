@@ -29,5 +29,5 @@ else:
     pipe = pipeline("text-classification", model=FOLDER, device="cpu", top_k=None)
 
     @app.post("/predict")
-    def classify(question: Question) -> list[dict]:
+    def classify(question: Question) -> list:
         return pipe(question.inputs, truncation=True)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ def _process(
 ) -> "Iterator[subprocess.Popen[bytes]]":
     env = {**os.environ, **more, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env)
+        # Where the tests run in a shell's background, SIGINT is ignored, and children inherit that.
+        heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output, env=env, preexec_fn=heard)
         try:
             yield process
         finally:
