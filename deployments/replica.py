@@ -215,9 +215,9 @@ async def _bunches(
                 news.set()
         finally:
             await chunks.aclose()
-            news.set()
 
     pulling = asyncio.get_running_loop().create_task(pull())
+    pulling.add_done_callback(lambda _: news.set())
     try:
         while not pulling.done() or came:
             await news.wait()

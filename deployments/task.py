@@ -7,7 +7,7 @@ and rpc, the UI's form, the README's row, the warm-up request and the generic te
 import inspect
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from deployments.schema import Schema
 
@@ -134,6 +134,9 @@ def _read(cls: type[Module], name: str, facts: dict[str, Any]) -> Task:
     hints = get_type_hints(cls.run)
     asked = hints if cls.encode is Module.encode else get_type_hints(cls.encode)
     (input_,), params, (output,) = get_args(asked["inputs"]), hints["params"], get_args(hints["return"])
-    chunk = get_args(get_type_hints(cls.stream)["return"])[0] if cls.stream else None
+    streamed = get_type_hints(cls.stream)["return"] if cls.stream else None
+    if streamed and get_origin(streamed) is not AsyncGenerator:
+        raise TypeError(f"`{cls.__name__}.stream` is to return an AsyncGenerator, not {streamed}")
+    chunk = get_args(streamed)[0] if streamed else None
     summary = (cls.__doc__ or "").strip().splitlines()[0]
     return Task(name, summary, input_, params, output, chunk, **{"pipeline_tag": name, **facts})

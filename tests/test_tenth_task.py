@@ -43,3 +43,13 @@ def test_a_tenth_task_is_one_file(tmp_path: Path) -> None:
     (house / "tasks" / "language.py").write_text(LANGUAGE)
     run = subprocess.run([sys.executable, "-c", FACES], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_a_stream_that_would_block_its_replica_is_refused(tmp_path: Path) -> None:
+    house = tmp_path / "deployments"
+    shutil.copytree(ROOT / "deployments", house, ignore=shutil.ignore_patterns("__pycache__"))
+    counting = (ROOT / "tests" / "cluster" / "counting.py").read_text()
+    (house / "tasks" / "counting.py").write_text(counting.replace("AsyncGenerator", "Generator"))
+    command = [sys.executable, "-c", "import deployments.tasks"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "`Counting.stream` is to return an AsyncGenerator" in run.stderr

@@ -1,7 +1,7 @@
 """Counting: a tenth task, in one file, for the tests to drop into a copy of the house. Slow on purpose."""
 
-import time
-from collections.abc import Generator
+import asyncio
+from collections.abc import AsyncGenerator
 
 from pydantic import Field
 
@@ -41,11 +41,13 @@ class Counting(Module):
     def run(self, inputs: list[CountingInput], params: CountingParams) -> list[CountingOutput]:
         return [CountingOutput(numbers=list(range(params.up_to))) for _ in inputs]
 
-    def stream(self, input: CountingInput, params: CountingParams) -> Generator[CountingChunk]:
+    async def stream(
+        self, input: CountingInput, params: CountingParams
+    ) -> AsyncGenerator[CountingChunk, None]:
         number = 0
         try:
             for number in range(params.up_to):
-                time.sleep(0.01)
+                await asyncio.sleep(0.01)
                 yield CountingChunk(number=number)
         finally:
             with open(input.text, "w") as file:
