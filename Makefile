@@ -12,7 +12,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --constraint 
 serve: $(VENV)/serve.stamp
 	@$(BIN)/python -m deployments $(ARGS)
 
-test: $(VENV)/test.stamp
+test: $(VENV)/test.stamp $(VENV)/clients/kserve.stamp $(VENV)/clients/mlserver.stamp
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/test.stamp
@@ -60,4 +60,10 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 $(VENV)/test.stamp: $(VENV)/serve.stamp
 	$(PIP) --editable '.[test,check]'
 	@command -v chromium > /dev/null || $(MAKE) --no-print-directory chromium
+	@touch $@
+
+# Clients that want other versions than Roster does, each in an environment of its own.
+$(VENV)/clients/%.stamp: tests/clients/%.txt $(VENV)/test.stamp
+	$(PYTHON) -m venv $(VENV)/clients/$*
+	$(VENV)/clients/$*/bin/python -m pip --disable-pip-version-check install -q -r $<
 	@touch $@

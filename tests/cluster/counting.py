@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from pydantic import Field
 
@@ -50,5 +51,8 @@ class Counting(Module):
                 await asyncio.sleep(0.01)
                 yield CountingChunk(number=number)
         finally:
-            with open(input.text, "w") as file:
-                file.write(str(number))
+            _write(input.text, number)
+
+
+def _write(path: str, number: int) -> None:
+    Path(path).write_text(str(number))
