@@ -1,7 +1,6 @@
 """Generation: tokens per second and time to the first token, against `transformers serve` and one by one."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,11 +24,6 @@ MANY = 16
 PROMPTS = 64
 SAMPLE = 8
 PORT = 8580
-# One replica that has both processors: two would each read all the weights for half of the streams.
-ONE_BATCH = {
-    "num_replicas": 1,
-    "ray_actor_options": {"runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}}},
-}
 REQUIREMENTS = ("transformers[serving]", "accelerate", "openai")
 OVER_SERVE, OVER_SOLO = 1.2, 4.0
 BLOCKS = ("--cb-block-size", "32", "--cb-num-blocks", "256", "--cb-max-batch-tokens", "512")
@@ -106,7 +100,7 @@ def measure(bench: "Bench") -> Findings:
             servers["transformers serve"] = (_start_serve(setting), serve)
             stack.callback(servers["transformers serve"][0].close)
         if not bench.alone:
-            door = stack.enter_context(bench.roster.model("generation", deployment=ONE_BATCH))
+            door = stack.enter_context(bench.roster.model("generation"))
             servers["Roster"] = (bench.roster, through_the_door(door.url))
         found = _in_turn(bench, servers, solo)
     _tell(findings, found, servers, setting or "")

@@ -110,7 +110,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         max_ongoing_requests=1000,
         max_surge_percent=100,
         health_check_period_s=1,
-        logging_config={"enable_access_log": False},
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},  # or each request makes a record
     )
     models = str((ROOT / gateway.models).resolve())
     pages = ui.bind() if gateway.ui else None

@@ -25,7 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "max_constructor_retry_count": 1,
     "health_check_period_s": 1,
     "graceful_shutdown_wait_loop_s": 0.5,
-    "logging_config": {"enable_access_log": False},  # a line per call costs more than a small model's answer
+    # A line per call costs more than a small model's answer, and so does one that is made and not written.
+    "logging_config": {"enable_access_log": False, "log_level": "WARNING"},
     # Serve's own backoff lets a full replica idle for half a second between two requests.
     "request_router_config": {"initial_backoff_s": 0.005, "backoff_multiplier": 2, "max_backoff_s": 0.02},
 }

@@ -39,8 +39,8 @@ class Card(Schema):
     `state` is "ready" while requests are answered (or held until a replica has scaled up from zero),
     "loading" while the first replica starts, "unavailable" when neither; `reason` says why, in a sentence.
     `num_gpus` is each replica's share of a GPU, or how many it has.
-    `max_calls` is how many calls a Router has under way to the replicas before requests wait to share one,
-    and `max_queued_requests` how many may wait; -1 for any number.
+    `max_ongoing_requests` is how many requests a replica holds at once, and `max_queued_requests` how many
+    may wait for it at a Router; -1 for any number.
     `task`, `module_id` and `model` are None where the folder is too broken to tell.
     """
 
@@ -54,6 +54,6 @@ class Card(Schema):
     folder: str | None = None
     replicas: Replicas = Replicas()
     num_gpus: float = 0.0
-    max_calls: int = 1
+    max_ongoing_requests: int = 100
     max_queued_requests: int = -1
     description: Description | None = None

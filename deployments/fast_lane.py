@@ -25,6 +25,9 @@ FAST_LANE = {
 BOTH_LANES = {
     # Pictures travel from Router to model in one message; the default is 4 MiB.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(512 * 1024 * 1024),
+    # What every process does while nobody asks anything: ten times a second is more than two processors like.
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
     # Routers hold a handle per model and would lose some at random above 100.
     "RAY_SERVE_MAX_CACHED_HANDLES": "10000",
     # Said outright, because Ray would otherwise decide it by whether a token lies in the home folder.

@@ -3,6 +3,7 @@ dies, and shares its way with others while the replicas are busy. Ray's errors a
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,9 @@ from deployments.schema import Schema
 
 TRIES = 3
 FAREWELL_S = 5.0  # what a call in flight is given when its model goes
+MAX_WAIT_S = 0.01  # for others to share a call with
+WAIT_SHARE = 1 / 8  # of the time that calls take: longer is not noticed
+LEAST_SHARE = 4  # calls of fewer inputs are not made of more that wait
 MAX_MERGED = 64  # inputs
 MAX_MERGED_SIZE = 1024 * 1024  # characters and bytes
 
@@ -38,9 +42,11 @@ class Waiting:
 class ModelHandle:
     """The way to one model's replicas.
 
-    `card` tells how the model stands now; it raises `ModelNotFound` once there is no such model. While the
-    card's `max_calls` are under way, further inputs wait, and then go together in one call: first come, first
-    served, those of equal parameters, an even share of all that wait.
+    `card` tells how the model stands now; it raises `ModelNotFound` once there is no such model. While as
+    many calls are under way as there are replicas, further inputs wait, until a call returns or for a short
+    time, and then go together: first come, first served, those of equal parameters, an even share to each
+    replica. Batches are made there, of all that has come: nothing is held back from them, up to the
+    `max_ongoing_requests` that each replica holds.
     """
 
     def __init__(self, model_id: str, card: Callable[[], Card], timeout_s: float) -> None:
@@ -49,9 +55,12 @@ class ModelHandle:
         self._timeout_s = timeout_s
         self._handles: dict[str, DeploymentHandle] = {}
         self._deadlines: set[asyncio.Timeout] = set()
-        self._under_way = 0  # calls of `infer`
+        self._calls = 0  # of `infer`, under way
+        self._requests = 0  # in these calls
+        self._took_s = 0.0  # the last of them
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[Waiting] = deque()
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None] | None] = set()
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """What a replica's method returns. Raises an `InferenceError`."""
@@ -61,7 +70,7 @@ class ModelHandle:
     async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
         """One output, or one `InferenceError`, per input, in a call that others may share."""
         async with self._deadline():
-            if self._under_way < self._card().max_calls and not self._waiting:
+            if self._calls < self._card().replicas.running and not self._waiting:
                 return await self._send_now(inputs, params)
             waiting = Waiting(inputs, params, asyncio.get_running_loop().create_future())
             self._queue(waiting)
@@ -139,33 +148,58 @@ class ModelHandle:
         if 0 <= limit <= len(self._waiting):
             raise self._overloaded(1.0)
         self._waiting.append(waiting)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._patience(), self._send_waiting)
+
+    def _patience(self) -> float:
+        return min(self._took_s * WAIT_SHARE, MAX_WAIT_S)
 
     async def _send_now(self, inputs: list[Schema], params: Schema) -> Answers:
-        self._under_way += 1
+        done = self._under_way(1)
         try:
             answers: Answers = await self._tried("infer", inputs, params)
             return answers
         finally:
-            self._under_way -= 1
+            done()
+
+    def _under_way(self, requests: int) -> Callable[..., None]:
+        """Count a call with so many requests, until what is returned is called."""
+        began = time.perf_counter()
+
+        def done(task: "asyncio.Task[None] | None" = None) -> None:
+            self._took_s = time.perf_counter() - began
+            self._calls -= 1
+            self._requests -= requests
+            self._sending.discard(task)
             self._send_waiting()
 
+        self._calls += 1
+        self._requests += requests
+        return done
+
     def _send_waiting(self) -> None:
-        while self._under_way < self._max_calls() and (batch := self._next()):
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        replicas, most = self._room()
+        share = max(-(-len(self._waiting) // replicas), LEAST_SHARE)
+        while batch := self._next(min(share, most - self._requests)):
             task = asyncio.get_running_loop().create_task(self._send(batch))
-            self._under_way += 1
             self._sending.add(task)
-            task.add_done_callback(self._sent)
+            task.add_done_callback(self._under_way(len(batch)))
             for one in batch:
                 one.answers.add_done_callback(partial(_leave, batch, task))
 
-    def _max_calls(self) -> int:
+    def _room(self) -> tuple[int, int]:
+        """How many replicas there are, and how many requests they hold."""
         with contextlib.suppress(InferenceError):
-            return self._card().max_calls
-        return 1
+            card = self._card()
+            replicas = max(card.replicas.running, 1)
+            return replicas, replicas * card.max_ongoing_requests
+        return 1, 1
 
-    def _next(self) -> list[Waiting]:
-        """Those that go next: an even share of all that wait, beginning with the oldest."""
-        share = -(-len(self._waiting) // self._max_calls())
+    def _next(self, share: int) -> list[Waiting]:
+        """Those that go next: at most `share` of all that wait, beginning with the oldest."""
         batch: list[Waiting] = []
         others: list[Waiting] = []
         count = size = 0
@@ -191,11 +225,6 @@ class ModelHandle:
             for one in batch:
                 if not one.answers.done():
                     one.answers.set_exception(error)
-
-    def _sent(self, task: "asyncio.Task[None]") -> None:
-        self._sending.discard(task)
-        self._under_way -= 1
-        self._send_waiting()
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:

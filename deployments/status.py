@@ -1,6 +1,5 @@
 """What Ray Serve says of one application, read as a model's card."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +42,7 @@ def running_card(
         reason=without_paths(reason),
         replicas=replicas,
         num_gpus=deployment["required_resources"].get("GPU", 0.0),
-        max_calls=_max_calls(deployment["deployment_config"], max(1, replicas.running)),
+        max_ongoing_requests=deployment["deployment_config"]["max_ongoing_requests"],
         max_queued_requests=deployment["deployment_config"]["max_queued_requests"],
         description=description,
         **_facts(mark(app)),
@@ -76,15 +75,6 @@ def last_sentence(message: str) -> str:
             name = match[1].rpartition(".")[2]
             return match[2] if match[1].startswith("deployments.") else f"{name}: {match[2]}"
     return " ".join(lines)
-
-
-def _max_calls(config: dict[str, Any], replicas: int) -> int:
-    """Two a replica: one in the network, one ready. Where Serve scales by the calls under way, more than it
-    aims at, or it would never see that there is too much to do."""
-    autoscaling = config.get("autoscaling_config") or {}
-    wanted: int = max(2, math.ceil(1.5 * autoscaling.get("target_ongoing_requests", 0)))
-    allowed: int = config["max_ongoing_requests"]
-    return min(wanted, allowed) * replicas
 
 
 def _only(app: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ray.exceptions import ActorDiedError
 from deployments import handles
 from deployments.answers import Answers, Usage
 from deployments.card import Card
+from deployments.card import Replicas as Number
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Overloaded
 from deployments.handles import MAX_MERGED, MAX_MERGED_SIZE, ModelHandle
 from deployments.schema import Schema
@@ -70,8 +71,14 @@ def replicas(monkeypatch: pytest.MonkeyPatch) -> Replicas:
     return found
 
 
-def handle(max_calls: int = 2, timeout_s: float = 5, **facts: Any) -> ModelHandle:
-    card = Card(id="m", state="ready", task="sentiment", max_calls=max_calls, **facts)
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits goes when a call returns, however long that takes here."""
+    monkeypatch.setattr(ModelHandle, "_patience", lambda self: 60.0)
+
+
+def handle(running: int = 2, timeout_s: float = 5, **facts: Any) -> ModelHandle:
+    card = Card(id="m", state="ready", task="sentiment", replicas=Number(running=running), **facts)
     return ModelHandle("m", lambda: card, timeout_s)
 
 
@@ -90,7 +97,7 @@ async def test_an_idle_model_is_asked_at_once(replicas: Replicas) -> None:
 
 
 async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     tasks = [await ask(way, "a"), await ask(way, "bb", "ccc"), await ask(way, "d")]
     assert len(replicas.calls) == 1
     await replicas.answer()
@@ -101,19 +108,63 @@ async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas:
     assert [one.usage.costs for one in answers] == [[1], [2, 3], [1]]
 
 
-async def test_each_free_place_gets_an_even_share(replicas: Replicas) -> None:
-    way = handle(max_calls=2)
-    tasks = [await ask(way, str(number)) for number in range(8)]
-    await replicas.answer(2)
-    assert [texts for texts, _ in replicas.calls[2:]] == [["2", "3", "4"], ["5", "6"]]
-    await replicas.answer(2)
-    assert replicas.calls[4][0] == ["7"]
+async def test_each_replica_gets_an_even_share(replicas: Replicas) -> None:
+    way = handle(running=2)
+    tasks = [await ask(way, str(number)) for number in range(13)]
     await replicas.answer()
-    assert [one[0] for one in await asyncio.gather(*tasks)] == list("01234567")
+    assert [texts for texts, _ in replicas.calls[2:]] == [list("234567"), ["8", "9", "10", "11", "12"]]
+    await replicas.answer(3)
+    assert [one[0] for one in await asyncio.gather(*tasks)] == [str(number) for number in range(13)]
+
+
+async def test_a_few_are_not_shared_out(replicas: Replicas) -> None:
+    way = handle(running=2)
+    tasks = [await ask(way, text) for text in "abcdef"]
+    await replicas.answer()
+    assert [texts for texts, _ in replicas.calls[2:]] == [list("cdef")]
+    await replicas.answer(2)
+    await asyncio.gather(*tasks)
+
+
+async def test_nothing_waits_long_for_a_call_to_return(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelHandle, "_patience", lambda self: 0.02)
+    way = handle(running=1)
+    tasks = [await ask(way, text) for text in "abc"]
+    assert len(replicas.calls) == 1
+    await asyncio.sleep(0.1)
+    assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]]
+    await replicas.answer(2)
+    await asyncio.gather(*tasks)
+
+
+async def test_the_wait_is_a_part_of_what_calls_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    way = handle()
+    assert way._patience() == 0
+    way._took_s = 0.04
+    assert way._patience() == 0.04 * handles.WAIT_SHARE
+    way._took_s = 40.0
+    assert way._patience() == handles.MAX_WAIT_S
+
+
+async def test_replicas_hold_only_so_many_requests(replicas: Replicas) -> None:
+    way = handle(running=1, max_ongoing_requests=3)
+    tasks = [await ask(way, text) for text in "abcdef"]
+    for _ in range(3):
+        way._send_waiting()
+        await settle()
+    assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]], "three are there"
+    await replicas.answer()
+    assert [texts for texts, _ in replicas.calls[2:]] == [["d"]]
+    await replicas.answer(2)
+    await replicas.answer()
+    assert [one[0] for one in await asyncio.gather(*tasks)] == list("ABCDEF")
 
 
 async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     tasks = [await ask(way, "a")]
     tasks += [await ask(way, text, params=Params(top_k=k)) for text, k in (("b", 1), ("c", 2), ("d", 1))]
     for _ in range(3):
@@ -127,7 +178,7 @@ async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) ->
 
 
 async def test_a_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     tasks = [await ask(way, "a"), await ask(way, *["b"] * (MAX_MERGED - 1)), await ask(way, "c", "d")]
     tasks += [await ask(way, "e" * MAX_MERGED_SIZE), await ask(way, "f")]
     for _ in range(4):
@@ -138,7 +189,7 @@ async def test_a_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
 
 
 async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     first, *others = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
     replicas.failures = [InvalidInput("no")]
     await replicas.answer()
@@ -149,7 +200,7 @@ async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> Non
 
 
 async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     tasks = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
     replicas.failures = [ActorDiedError(), ActorDiedError()]
     await replicas.answer()
@@ -158,7 +209,7 @@ async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) ->
 
 
 async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     first, second, third = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
     await replicas.answer()
     second.cancel()
@@ -168,7 +219,7 @@ async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> N
 
 
 async def test_a_call_that_all_have_left_is_cancelled_and_its_place_is_free(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     first, second = await ask(way, "a"), await ask(way, "b")
     await replicas.answer()
     await first
@@ -181,7 +232,7 @@ async def test_a_call_that_all_have_left_is_cancelled_and_its_place_is_free(repl
 
 
 async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> None:
-    way = handle(max_calls=1)
+    way = handle(running=1)
     first, second = await ask(way, "a"), await ask(way, "b")
     second.cancel()
     await settle()
@@ -191,7 +242,7 @@ async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> N
 
 
 async def test_only_so_many_may_wait(replicas: Replicas) -> None:
-    way = handle(max_calls=1, max_queued_requests=1)
+    way = handle(running=1, max_queued_requests=1)
     first, second = await ask(way, "a"), await ask(way, "b")
     with pytest.raises(Overloaded) as refused:
         await (await ask(way, "c"))
@@ -232,7 +283,7 @@ async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replic
     import random
 
     chance = random.Random(3)
-    way = handle(max_calls=3)
+    way = handle(running=3)
     tasks: list[asyncio.Task[Any]] = []
     for number in range(300):
         tasks.append(await ask(way, str(number), params=Params(top_k=1 + number % 2)))
@@ -248,4 +299,4 @@ async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replic
     for number, task in enumerate(tasks):
         assert task.done()
         assert task.cancelled() or task.result() == [str(number)]
-    assert (way._under_way, len(way._waiting), way._sending) == (0, 0, set())
+    assert (way._calls, way._requests, len(way._waiting), way._sending) == (0, 0, 0, set())

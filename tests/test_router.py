@@ -11,7 +11,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from deployments import handles
 from deployments.answers import Answers
-from deployments.card import Card
+from deployments.card import Card, Replicas
 from deployments.catalog import Snapshot
 from deployments.errors import (
     Forbidden,
@@ -29,7 +29,7 @@ from deployments.router import Router
 from deployments.task import TASKS
 
 SENTIMENT = TASKS["sentiment"]
-READY = Card(id="m", state="ready", task="sentiment", max_calls=2)
+READY = Card(id="m", state="ready", task="sentiment", replicas=Replicas(running=2))
 
 
 class Handle:

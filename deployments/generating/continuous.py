@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
 
 from deployments.errors import ModelNotReady
-from deployments.generating.admission import Waiting
+from deployments.generating.admission import Waiting, of_like_length
 from deployments.generating.choosing import Choice, Chooser
 from deployments.generating.completion import GeneratedChunk
 from deployments.generating.kv_cache import Apart, Joined
@@ -96,7 +96,8 @@ class Engine:
         try:
             self._let_go()
             self._reading = self.waiting.take(self._rows, self._room or self.network.most)
-            self._read(self._reading)
+            for alike in of_like_length(self._reading):
+                self._read(alike)
             self._reading = []
             if self._rows:
                 self._step()

@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from deployments.generating.growing import growing_cache
+
 if TYPE_CHECKING:
     import torch
 
@@ -34,13 +36,12 @@ class Joined:
     def read(self, rows: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
         """Read token ids: the logits [rows, vocabulary] after each row, and what `join` takes."""
         import torch
-        from transformers import DynamicCache
 
         longest = max(map(len, rows))
         gaps = [longest - len(row) for row in rows]
         ids = [[self.pad] * gap + row for gap, row in zip(gaps, rows, strict=True)]
         mask = _mask(gaps, longest, self.device)
-        cache = DynamicCache()
+        cache = growing_cache()
         places = (mask.cumsum(-1) - 1).clamp_min_(0)
         logits = self._forward(torch.tensor(ids, device=self.device), mask, places, cache)
         return logits, (cache, [len(row) for row in rows])

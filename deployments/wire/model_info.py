@@ -83,7 +83,7 @@ def info(card: Card) -> Info:
         model_type={type_: FACTS[type_]} if type_ else None,
         max_concurrent_requests=None
         if card.max_queued_requests < 0
-        else card.max_calls + card.max_queued_requests,
+        else card.replicas.running * card.max_ongoing_requests + card.max_queued_requests,
         tokenization_workers=card.replicas.running,
         version=_version(),
         **_loaded(card.description),

@@ -473,7 +473,8 @@ async def test_info_has_their_servers_fields(http, router) -> None:
         assert [*(await http.get(f"/models/{model_id}/info")).json()["model_type"]] == [type_]
     assert (await http.get("/models/object-detection/info")).json()["model_type"] is None
     card: Card = router.cards["embeddings"]
-    router.cards["busy"] = card.model_copy(update={"id": "busy", "max_calls": 4, "max_queued_requests": 100})
+    most = {"max_ongoing_requests": 4, "max_queued_requests": 100}
+    router.cards["busy"] = card.model_copy(update={"id": "busy", **most})
     try:
         assert (await http.get("/models/busy/info")).json()["max_concurrent_requests"] == 104
     finally:

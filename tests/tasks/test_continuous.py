@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import transformers as hf
 
+from deployments.generating.admission import of_like_length
 from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks import tiny
@@ -167,3 +168,14 @@ class TestWhoeverGoes:
         await stream(module, "I").aclose()
         assert module.counters() == {"generated_tokens": 0, "steps": 0, "running": 0, "waiting": 0}
         assert not passes.shapes
+
+
+def test_prompts_of_like_length_are_read_together() -> None:
+    class Prompt:
+        def __init__(self, length: int) -> None:
+            self.length = length
+
+    rows: Any = [Prompt(length) for length in (200, 5, 9, 7, 190, 30)]
+    groups = [[row.length for row in group] for group in of_like_length(rows)]
+    assert groups == [[5, 7, 9], [30], [190, 200]]
+    assert of_like_length([]) == []
