@@ -4,9 +4,7 @@ import asyncio
 import copy
 import logging
 import resource
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
@@ -15,7 +13,7 @@ from typing import Any
 
 import ray
 
-from deployments.answers import Answers, Usage
+from deployments.answers import Answers
 from deployments.batching import Batcher
 from deployments.card import Description
 from deployments.config import ModelConfig
@@ -23,13 +21,13 @@ from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotR
 from deployments.limits import Batching
 from deployments.schema import Schema, TextToken
 from deployments.task import Module
+from deployments.unbatched import Unbatched
 
 log = logging.getLogger(__name__)
 
 FAILURES_TO_DOUBT = 3
-MESSAGES_PER_S = (
-    200  # of all streams together: each message to a Router takes more time than a small model's token
-)
+# Of all streams together: each message to a Router takes more time than a small model's token.
+MESSAGES_PER_S = 200
 
 
 class Replica:
@@ -124,48 +122,6 @@ class Replica:
         if self.module.tokenizer is None:
             raise InvalidInput(f"a model of {self.module.task.name} has no tokenizer")
         return copy.deepcopy(self.module.tokenizer)
-
-
-class Unbatched:
-    """Stands in the `Batcher`'s place for a module that batches by itself.
-
-    `failures` counts inputs that ended in an unforeseen error since the last success.
-    """
-
-    def __init__(self, module: Module, limits: Batching) -> None:
-        self._module = module
-        self.limits = limits
-        self.failures = 0
-
-    @property
-    def limits(self) -> Batching:
-        return self._limits
-
-    @limits.setter
-    def limits(self, limits: Batching) -> None:
-        self._limits = limits
-        self._module.limit(limits)
-
-    def tune(self, examples: list[Any]) -> None:
-        """Answer the examples. Raises what the module raises."""
-        with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
-            answering = self.submit(examples, self._module.task.params())
-            answers = thread.submit(asyncio.run, answering).result()
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-
-    async def submit(self, inputs: list[Any], params: Any) -> Answers:
-        """One output, or the exception it failed with, per input. Cancelling ends the work."""
-        start = time.perf_counter()
-        each = (self._module.run([input], params) for input in inputs)
-        told = await asyncio.gather(*each, return_exceptions=True)
-        answers = [one if isinstance(one, BaseException) else one[0] for one in told]
-        for answer in answers:
-            failed = isinstance(answer, Exception) and not isinstance(answer, InferenceError)
-            self.failures = self.failures + 1 if failed else 0
-        usage = Usage(computed_s=time.perf_counter() - start, batches=[len(inputs)])
-        return Answers(answers, usage)
 
 
 def load(config: ModelConfig, folder: Path | None) -> Module:

@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorDiedError
 
-from deployments import handles
+from deployments import handles, merging
 from deployments.answers import Answers, Usage
 from deployments.card import Card
 from deployments.card import Replicas as Number
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Overloaded
-from deployments.handles import MAX_MERGED, MAX_MERGED_SIZE, ModelHandle
+from deployments.handles import ModelHandle
+from deployments.merging import MAX_MERGED, MAX_MERGED_SIZE, Merger
 from deployments.schema import Schema
 
 
@@ -74,7 +75,7 @@ def replicas(monkeypatch: pytest.MonkeyPatch) -> Replicas:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits goes when a call returns, however long that takes here."""
-    monkeypatch.setattr(ModelHandle, "_patience", lambda self: 60.0)
+    monkeypatch.setattr(Merger, "_patience", lambda self: 60.0)
 
 
 def handle(running: int = 2, timeout_s: float = 5, **facts: Any) -> ModelHandle:
@@ -129,7 +130,7 @@ async def test_a_few_are_not_shared_out(replicas: Replicas) -> None:
 async def test_nothing_waits_long_for_a_call_to_return(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ModelHandle, "_patience", lambda self: 0.02)
+    monkeypatch.setattr(Merger, "_patience", lambda self: 0.02)
     way = handle(running=1)
     tasks = [await ask(way, text) for text in "abc"]
     assert len(replicas.calls) == 1
@@ -142,18 +143,18 @@ async def test_nothing_waits_long_for_a_call_to_return(
 async def test_the_wait_is_a_part_of_what_calls_take(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     way = handle()
-    assert way._patience() == 0
-    way._took_s = 0.04
-    assert way._patience() == 0.04 * handles.WAIT_SHARE
-    way._took_s = 40.0
-    assert way._patience() == handles.MAX_WAIT_S
+    assert way._merger._patience() == 0
+    way._merger._took_s = 0.04
+    assert way._merger._patience() == 0.04 * merging.WAIT_SHARE
+    way._merger._took_s = 40.0
+    assert way._merger._patience() == merging.MAX_WAIT_S
 
 
 async def test_replicas_hold_only_so_many_requests(replicas: Replicas) -> None:
     way = handle(running=1, max_ongoing_requests=3)
     tasks = [await ask(way, text) for text in "abcdef"]
     for _ in range(3):
-        way._send_waiting()
+        way._merger._send_waiting()
         await settle()
     assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]], "three are there"
     await replicas.answer()
@@ -299,4 +300,5 @@ async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replic
     for number, task in enumerate(tasks):
         assert task.done()
         assert task.cancelled() or task.result() == [str(number)]
-    assert (way._calls, way._requests, len(way._waiting), way._sending) == (0, 0, 0, set())
+    merger = way._merger
+    assert (merger._calls, merger._requests, len(merger._waiting), merger._sending) == (0, 0, 0, set())

@@ -9,10 +9,10 @@ from typing import Any
 
 from huggingface_hub import InferenceClient
 
-from deployments.dialects.caikit import REQUESTS
 from deployments.schema import words
 from deployments.task import Task
 from deployments.wire.caikit_data_model import arguments
+from deployments.wire.caikit_predict import REQUESTS
 from ui.client import body, path
 
 LANGUAGES: dict[str, Any] = {

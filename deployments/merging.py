@@ -1,0 +1,175 @@
+"""What waits for one model goes to its replicas together, while they are busy with what came before."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from deployments.answers import Answers
+from deployments.card import Card
+from deployments.errors import InferenceError, Overloaded
+from deployments.schema import Schema
+
+MAX_WAIT_S = 0.02  # for others to share a call with
+WAIT_SHARE = 1 / 8  # of the time that calls take: longer is not noticed
+LEAST_SHARE = 4  # calls of fewer inputs are not made of more that wait
+MAX_MERGED = 64  # inputs
+MAX_MERGED_SIZE = 1024 * 1024  # characters and bytes
+
+
+@dataclass
+class Waiting:
+    """One caller's inputs that wait to be sent, and where their answers will be."""
+
+    inputs: list[Schema]
+    params: Schema
+    answers: "asyncio.Future[Answers]"
+
+
+class Merger:
+    """Gathers the inputs for one model into calls; `call` takes one to a replica, and tells its answers.
+
+    While as many calls are under way as there are replicas, further inputs wait, for a short time or until
+    there are fewer, and then go together: first come, first served, those of equal parameters, an even share
+    to each replica. Batches are made there, of all that has come: nothing is held back from them, up to the
+    `max_ongoing_requests` that each replica holds.
+    """
+
+    def __init__(
+        self, call: Callable[[list[Schema], Schema], Awaitable[Answers]], card: Callable[[], Card]
+    ) -> None:
+        self._call, self._card = call, card
+        self._calls = 0  # under way
+        self._requests = 0  # in these calls
+        self._took_s = 0.0  # the last of them
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting: deque[Waiting] = deque()
+        self._sending: set[asyncio.Task[None] | None] = set()
+
+    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
+        """One output, or one `InferenceError`, per input. Raises `Overloaded`, and what the call raises."""
+        if self._calls < self._card().replicas.running and not self._waiting:
+            return await self._send_now(inputs, params)
+        waiting = Waiting(inputs, params, asyncio.get_running_loop().create_future())
+        self._queue(waiting)
+        try:
+            return await waiting.answers
+        finally:
+            waiting.answers.cancel()
+
+    def _queue(self, waiting: Waiting) -> None:
+        limit = self._card().max_queued_requests
+        if 0 <= limit <= len(self._waiting):
+            raise overloaded(self._card().id, 1.0)
+        self._waiting.append(waiting)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._patience(), self._send_waiting)
+
+    def _patience(self) -> float:
+        return min(self._took_s * WAIT_SHARE, MAX_WAIT_S)
+
+    async def _send_now(self, inputs: list[Schema], params: Schema) -> Answers:
+        done = self._under_way(1)
+        try:
+            answers: Answers = await self._call(inputs, params)
+            return answers
+        finally:
+            done()
+
+    def _under_way(self, requests: int) -> Callable[..., None]:
+        """Count a call with so many requests, until what is returned is called."""
+        began = time.perf_counter()
+
+        def done(task: "asyncio.Task[None] | None" = None) -> None:
+            self._took_s = time.perf_counter() - began
+            self._calls -= 1
+            self._requests -= requests
+            self._sending.discard(task)
+            if self._waiting and (self._calls < self._room()[0] or not self._timer):
+                self._send_waiting()
+
+        self._calls += 1
+        self._requests += requests
+        return done
+
+    def _send_waiting(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        replicas, most = self._room()
+        share = max(-(-len(self._waiting) // replicas), LEAST_SHARE)
+        while batch := self._next(min(share, most - self._requests)):
+            task = asyncio.get_running_loop().create_task(self._send(batch))
+            self._sending.add(task)
+            task.add_done_callback(self._under_way(len(batch)))
+            for one in batch:
+                one.answers.add_done_callback(partial(_leave, batch, task))
+
+    def _room(self) -> tuple[int, int]:
+        """How many replicas there are, and how many requests they hold."""
+        with contextlib.suppress(InferenceError):
+            card = self._card()
+            replicas = max(card.replicas.running, 1)
+            return replicas, replicas * card.max_ongoing_requests
+        return 1, 1
+
+    def _next(self, share: int) -> list[Waiting]:
+        """Those that go next: at most `share` of all that wait, beginning with the oldest."""
+        batch: list[Waiting] = []
+        others: list[Waiting] = []
+        count = size = 0
+        while self._waiting and len(batch) < share and len(others) < MAX_MERGED:
+            one = self._waiting.popleft()
+            if one.answers.done():
+                continue
+            many, large = count + len(one.inputs), size + sum(map(_size, one.inputs))
+            if batch and (one.params != batch[0].params or many > MAX_MERGED or large > MAX_MERGED_SIZE):
+                others.append(one)
+            else:
+                batch.append(one)
+                count, size = many, large
+        self._waiting.extendleft(reversed(others))
+        return batch
+
+    async def _send(self, batch: list[Waiting]) -> None:
+        try:
+            inputs = [input for one in batch for input in one.inputs]
+            answers: Answers = await self._call(inputs, batch[0].params)
+            _hand_out(answers, batch)
+        except Exception as error:
+            for one in batch:
+                if not one.answers.done():
+                    one.answers.set_exception(error)
+
+
+def overloaded(model_id: str, retry_after: float | None) -> Overloaded:
+    """What is said where a model cannot take one more; `retry_after` in seconds."""
+    return Overloaded(f"model {model_id!r} has all the requests it can hold", retry_after=retry_after)
+
+
+def _hand_out(answers: Answers, batch: list[Waiting]) -> None:
+    start = 0
+    for one in batch:
+        end = start + len(one.inputs)
+        usage = replace(answers.usage, costs=answers.usage.costs[start:end])
+        if not one.answers.done():
+            one.answers.set_result(Answers(answers[start:end], usage))
+        start = end
+
+
+def _leave(batch: list[Waiting], task: "asyncio.Task[None]", _: Any) -> None:
+    """What nobody waits for any more is not worked for."""
+    if all(one.answers.done() for one in batch):
+        task.cancel()
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, Schema):
+        return sum(_size(part) for _, part in value)
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 1
