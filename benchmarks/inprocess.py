@@ -142,7 +142,7 @@ class _Worker:
 
     def rate(self, seconds: float, budget: int, place: int, share: int) -> dict[str, float]:
         """Items per second over whole rounds of this process's share of the batches."""
-        batches = self._batches(budget)[place::share]
+        batches = self._batches(min(budget, len(self.sorted) // share))[place::share]
         self.answer(batches[-1])
         begin, done = time.perf_counter(), 0
         while (took := time.perf_counter() - begin) < seconds or not done:

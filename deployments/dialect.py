@@ -6,7 +6,7 @@ body within its limit, and turning whatever is raised into the dialect's words i
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,19 @@ class Rpc:
 
 
 @dataclass(frozen=True)
+class StreamRpc:
+    """One gRPC method with a stream of requests and one of answers.
+
+    `call` gets the requests' raw bytes as they come, and yields answers' bytes; it is closed when the caller
+    has gone.
+    """
+
+    service: str
+    name: str
+    call: Callable[["Router", AsyncIterator[bytes], Mapping[str, str]], AsyncGenerator[bytes, None]]
+
+
+@dataclass(frozen=True)
 class Offer:
     """One way to use a task in a dialect, as a request that works: an HTTP call with a JSON body, or an rpc
     with the bytes of its message (`method` is "RPC" then, and `path` is "package.Service/Method")."""
@@ -115,7 +128,7 @@ class Dialect:
     name: str
     say: Callable[[InferenceError, str], Response]
     operations: Callable[[], list[Operation]]
-    rpcs: Callable[[], list[Rpc]] = list
+    rpcs: Callable[[], Sequence[Rpc | StreamRpc]] = list
     offers: Callable[["Task", str], list[Offer]] = lambda task, model_id: []
     error: JsonSchema | None = None
     refusals: Mapping[int, str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -131,11 +131,12 @@ class Router:
             reading.add(answers)
             return answers
 
-    async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncIterator[Any]:
+    async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        async with aclosing(self._handle(model_id).stream(input, params)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        with self._meter.request(model_id):
+            async with aclosing(self._handle(model_id).stream(input, params)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Each text's tokens. Raises `InvalidInput` where the model has no tokenizer."""

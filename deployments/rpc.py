@@ -6,7 +6,8 @@ pickling on the way to the Router.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 import deployments.tasks  # noqa: F401  (registers what the dialects speak of)
-from deployments.dialect import GRPC_STATUS, MAX_BODY, Rpc, tell
+from deployments.dialect import GRPC_STATUS, MAX_BODY, Rpc, StreamRpc, tell
 from deployments.dialects import DIALECTS
 from deployments.errors import ModelNotFound, TooLarge
 from deployments.wire import protobuf
@@ -51,7 +52,7 @@ HEALTH = Rpc("grpc.health.v1.Health", "Check", check)
 """Without `Watch`: clients read UNIMPLEMENTED as healthy, and an open stream would hold a Router's slot."""
 
 
-def rpcs() -> list[Rpc]:
+def rpcs() -> list[Rpc | StreamRpc]:
     """Every rpc at this door."""
     return [HEALTH, *(rpc for dialect in DIALECTS for rpc in dialect.rpcs())]
 
@@ -60,13 +61,16 @@ def add_services_to_server(servicer: Any, server: grpc.Server) -> None:
     """Serve's `grpc_servicer_functions` name this. Without deserializers: requests pass as raw bytes."""
     for service, group in groupby(sorted(rpcs(), key=lambda rpc: rpc.service), lambda rpc: rpc.service):
         handlers = {
-            rpc.name: grpc.unary_unary_rpc_method_handler(
-                getattr(servicer, rpc.name), response_serializer=Answer.SerializeToString
-            )
+            rpc.name: _handler(rpc)(getattr(servicer, rpc.name), response_serializer=Answer.SerializeToString)
             for rpc in group
         }
         # One service at a time: Serve looks at the first handler only.
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+
+def _handler(rpc: Rpc | StreamRpc) -> Any:
+    streams = isinstance(rpc, StreamRpc)
+    return grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
 
 
 def speaks_grpc(router: R) -> R:
@@ -78,21 +82,43 @@ def speaks_grpc(router: R) -> R:
     for rpc in rpcs():
         if hasattr(router, rpc.name):
             raise TypeError(f"`{rpc.service}/{rpc.name}`: `{router.__name__}` has a `{rpc.name}` already")
-        setattr(router, rpc.name, _method(rpc))
+        setattr(router, rpc.name, _streaming(rpc) if isinstance(rpc, StreamRpc) else _method(rpc))
     return router
 
 
-def _method(rpc: Rpc) -> Callable[["Router", bytes, Any], Awaitable[Answer]]:
+def _method(rpc: Rpc) -> Callable[..., Any]:
     async def method(self: "Router", raw: bytes, grpc_context: Any) -> Answer:
         try:
-            if len(raw) > MAX_BODY:
-                raise TooLarge(f"Received message larger than max ({len(raw)} vs. {MAX_BODY})")
-            return Answer(await rpc.call(self, raw, dict(grpc_context.invocation_metadata())))
+            metadata = dict(grpc_context.invocation_metadata())
+            return Answer(await rpc.call(self, _within_limit(raw), metadata))
         except Exception as error:
             return _refuse(error, grpc_context)
 
     method.__name__ = rpc.name
     return method
+
+
+def _streaming(rpc: StreamRpc) -> Callable[..., Any]:
+    async def method(
+        self: "Router", requests: AsyncIterator[bytes], grpc_context: Any
+    ) -> AsyncGenerator[Answer, None]:
+        try:
+            metadata = dict(grpc_context.invocation_metadata())
+            limited = (_within_limit(raw) async for raw in requests)
+            async with aclosing(rpc.call(self, limited, metadata)) as answers:
+                async for raw in answers:
+                    yield Answer(raw)
+        except Exception as error:
+            _refuse(error, grpc_context)
+
+    method.__name__ = rpc.name
+    return method
+
+
+def _within_limit(raw: bytes) -> bytes:
+    if len(raw) > MAX_BODY:
+        raise TooLarge(f"Received message larger than max ({len(raw)} vs. {MAX_BODY})")
+    return raw
 
 
 def _refuse(error: Exception, grpc_context: Any) -> Answer:

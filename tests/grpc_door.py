@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,8 +13,8 @@ from ray.serve._private.grpc_util import (
     gRPCGenericServer,
     set_grpc_code_and_details,
 )
-from ray.serve._private.proxy_request_response import ResponseStatus
-from ray.serve.grpc_util import RayServegRPCContext
+from ray.serve._private.proxy_request_response import ResponseStatus, gRPCStreamingType
+from ray.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 
 from deployments.rpc import add_services_to_server, speaks_grpc
 
@@ -27,7 +27,11 @@ async def grpc_door(router: Any) -> AsyncIterator[str]:
     """The address of a server for `router`, whose class gets its rpcs here."""
     door = speaks_grpc(type("Door", (type(router),), {}))
     router.__class__ = door
-    server = gRPCGenericServer(lambda service_method, streaming_type: _handler(router, service_method))
+    server = gRPCGenericServer(
+        lambda service_method, streaming_type: (
+            _streaming if streaming_type is gRPCStreamingType.STREAM_STREAM else _unary
+        )(router, service_method)
+    )
     add_services_to_server(Mock(), server)
     enable_server_reflection(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -38,7 +42,7 @@ async def grpc_door(router: Any) -> AsyncIterator[str]:
         await server.stop(None)
 
 
-def _handler(router: Any, service_method: str) -> Call:
+def _unary(router: Any, service_method: str) -> Call:
     """As in Serve's proxy.py and replica.py: everything but our bytes and Serve's context is pickled away."""
     method = getattr(router, service_method.rpartition("/")[2], None)
 
@@ -53,6 +57,22 @@ def _handler(router: Any, service_method: str) -> Call:
         return result
 
     return unary
+
+
+def _streaming(router: Any, service_method: str) -> Any:
+    method = getattr(router, service_method.rpartition("/")[2])
+
+    async def stream(requests: Any, context: Any) -> AsyncIterator[bytes]:
+        seen = RayServegRPCContext(context)
+        seen.set_trailing_metadata([("request_id", REQUEST_ID)])
+        seen = pickle.loads(pickle.dumps(seen))
+        async with aclosing(method(gRPCInputStream(aiter(requests)), grpc_context=seen)) as answers:
+            async for answer in answers:
+                yield answer.SerializeToString()
+        seen._set_on_grpc_context(context)
+        set_grpc_code_and_details(context, ResponseStatus(code=grpc.StatusCode.OK))
+
+    return stream
 
 
 async def call(channel: grpc.aio.Channel, path: str, raw: bytes, *metadata: tuple[str, str]) -> bytes:

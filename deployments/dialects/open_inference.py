@@ -22,7 +22,12 @@ from deployments.dialect import (
 )
 from deployments.errors import InferenceError, ModelNotReady
 from deployments.task import Task
-from deployments.wire import open_inference_generate, open_inference_rpcs, tensor_inputs
+from deployments.wire import (
+    open_inference_generate,
+    open_inference_rpcs,
+    open_inference_stream,
+    tensor_inputs,
+)
 from deployments.wire import open_inference_service as service
 from deployments.wire.inflate import read_inflated
 from deployments.wire.open_inference_bodies import HEADER, parse, read_inference, write_inference
@@ -44,7 +49,7 @@ from deployments.wire.open_inference_data_model import (
     ServerMetadata,
     Statistics,
 )
-from deployments.wire.open_inference_messages import SERVICE
+from deployments.wire.open_inference_messages import SERVICE, STREAMING
 from deployments.wire.tensors import to_json
 
 if TYPE_CHECKING:
@@ -205,9 +210,11 @@ def offers(task: Task, model_id: str) -> list[Offer]:
         for one in tensors
     ]
     generate = open_inference_generate
+    message = open_inference_rpcs.example(model_id, tensors)
     offered = [
         Offer("POST", f"{path}/infer", {"inputs": inputs}),
-        Offer("RPC", f"{SERVICE}/ModelInfer", open_inference_rpcs.example(model_id, tensors)),
+        Offer("RPC", f"{SERVICE}/ModelInfer", message),
+        Offer("RPC", f"{SERVICE}/{STREAMING}", message, streams=generate.streams(task)),
     ]
     if generate.generates(task):
         offered.append(Offer("POST", f"{path}/generate", generate.example(task)))
@@ -220,7 +227,7 @@ dialect = Dialect(
     name=service.NAME,
     say=say,
     operations=operations,
-    rpcs=open_inference_rpcs.rpcs,
+    rpcs=lambda: [*open_inference_rpcs.rpcs(), open_inference_stream.rpc()],
     offers=offers,
     error=Failure,
     refusals={415: "a Content-Encoding that is neither gzip nor deflate"},

@@ -28,6 +28,7 @@ METHODS = (
     "RepositoryModelLoad",
     "RepositoryModelUnload",
 )
+STREAMING = "ModelStreamInfer"
 
 MESSAGES = """
 message ServerLiveRequest {
@@ -210,6 +211,10 @@ message RepositoryModelUnloadRequest {
 }
 message RepositoryModelUnloadResponse {
 }
+message ModelStreamInferResponse {
+  string error_message = 1;
+  ModelInferResponse infer_response = 2;
+}
 """
 
 
@@ -219,7 +224,8 @@ def describe(pool: DescriptorPool | None = None) -> dict[str, tuple[type[Message
     # Serialized alike each time, so that the pool takes it again without a word.
     pool.AddSerializedFile(_file())
     pairs = {name: (_class(pool, f"{name}Request"), _class(pool, f"{name}Response")) for name in METHODS}
-    protobuf.service(SERVICE, pairs, pool)
+    pairs[STREAMING] = pairs["ModelInfer"][0], _class(pool, f"{STREAMING}Response")
+    protobuf.service(SERVICE, pairs, pool, streaming=(STREAMING,))
     return pairs
 
 

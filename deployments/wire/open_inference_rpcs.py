@@ -64,17 +64,7 @@ async def model_metadata(router: "Router", asked: Any) -> dict[str, Any]:
 
 
 async def model_infer(router: "Router", asked: Any) -> dict[str, Any]:
-    outputs = [Wanted(one.name, _parameters(one.parameters)) for one in _few(asked.outputs)]
-    request = Inference(_inputs(asked), _parameters(asked.parameters), outputs)
-    tensors = await service.infer(router, asked.model_name, asked.model_version, request)
-    raw = len(asked.raw_input_contents) > 0
-    return {
-        "model_name": asked.model_name,
-        "model_version": VERSION,
-        "id": asked.id,
-        "outputs": [_output(tensor, typed=not raw) for tensor in tensors],
-        "raw_output_contents": [to_bytes(tensor) for tensor in tensors] if raw else [],
-    }
+    return answered(asked, await infer(router, asked, inference(asked)))
 
 
 async def model_statistics(router: "Router", asked: Any) -> dict[str, Any]:
@@ -111,8 +101,41 @@ HANDLES: dict[str, Handle] = {
 
 
 def rpcs(pool: DescriptorPool | None = None) -> list[Rpc]:
-    """Every rpc, its messages described in `pool` (the default one)."""
-    return [_rpc(name, HANDLES[name], *pair) for name, pair in describe(pool).items()]
+    """Every unary rpc, its messages described in `pool` (the default one)."""
+    described = describe(pool)
+    return [_rpc(name, handle, *described[name]) for name, handle in HANDLES.items()]
+
+
+def inference(asked: Any) -> Inference:
+    """What a message asks. Raises `InvalidInput`."""
+    outputs = [Wanted(one.name, _parameters(one.parameters)) for one in _few(asked.outputs)]
+    return Inference(_inputs(asked), _parameters(asked.parameters), outputs)
+
+
+async def infer(router: "Router", asked: Any, request: Inference) -> list[Tensor]:
+    """The tensors that answer the message's request."""
+    return await service.infer(router, asked.model_name, asked.model_version, request)
+
+
+def parse(kind: type[Message], raw: bytes) -> Any:
+    """The message, read in gRPC's own way. Raises `Internal`."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise Internal("Exception deserializing request!") from None
+
+
+def answered(asked: Any, tensors: Sequence[Tensor], **parameters: bool) -> dict[str, Any]:
+    """The answer to a message, its tensors as the message had its own."""
+    raw = len(asked.raw_input_contents) > 0
+    return {
+        "model_name": asked.model_name,
+        "model_version": VERSION,
+        "id": asked.id,
+        "parameters": {name: {"bool_param": value} for name, value in parameters.items()},
+        "outputs": [_output(tensor, typed=not raw) for tensor in tensors],
+        "raw_output_contents": [to_bytes(tensor) for tensor in tensors] if raw else [],
+    }
 
 
 def example(model_id: str, tensors: Sequence[Tensor]) -> bytes:
@@ -123,13 +146,9 @@ def example(model_id: str, tensors: Sequence[Tensor]) -> bytes:
     return serialized
 
 
-def _rpc(name: str, handle: Handle, asked: type[Message], answered: type[Message]) -> Rpc:
+def _rpc(name: str, handle: Handle, asked: type[Message], told: type[Message]) -> Rpc:
     async def call(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
-        try:
-            request = asked.FromString(raw)
-        except DecodeError:
-            raise Internal("Exception deserializing request!") from None
-        serialized: bytes = answered(**await handle(router, request)).SerializeToString()
+        serialized: bytes = told(**await handle(router, parse(asked, raw))).SerializeToString()
         return serialized
 
     return Rpc(SERVICE, name, call)

@@ -1,7 +1,8 @@
 """What the Open Inference Protocol asks of the Router: the same over HTTP and gRPC."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from deployments.router import Router
 
 NAME = "open_inference"
+GENERATED = "generated_text"
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
@@ -64,6 +66,22 @@ async def infer(router: "Router", model_id: str, wanted: str, asked: Inference) 
         if isinstance(answer, InferenceError):
             raise _of_row(answer, row, len(answers))
     return tensor_outputs.tell(task.output, answers, asked.wanted)
+
+
+async def stream(
+    router: "Router", model_id: str, wanted: str, asked: Inference
+) -> AsyncGenerator[tuple[str, bool], None]:
+    """The pieces of a generated text, each with whether it is the last. Raises `InvalidInput` for rows."""
+    task = find_task(router, model_id, wanted)
+    if odd := [one.name for one in asked.wanted if one.name != GENERATED]:
+        raise InvalidInput(f"what is streamed has the output {GENERATED!r} alone, not {odd[0]!r}")
+    items, given = tensor_inputs.read_items(task, asked.inputs, asked.parameters)
+    inputs, params = await _read(router, task, items, given)
+    if len(inputs) != 1:
+        raise InvalidInput(f"one row can be streamed, not {len(inputs)}; the parameter `stream` can be false")
+    async with aclosing(router.stream(model_id, inputs[0], params)) as chunks:
+        async for chunk in chunks:
+            yield "" if chunk.token.special else chunk.token.text, chunk.generated_text is not None
 
 
 @cache

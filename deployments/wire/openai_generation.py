@@ -135,7 +135,7 @@ class Choices:
         """Chunks of all answers as they come, each with its answer's place."""
         return merge(
             [
-                self.router.stream(self.model_id, input_, params)  # type: ignore[misc]
+                self.router.stream(self.model_id, input_, params)
                 for input_ in self.inputs
                 for params in self.params
             ]

@@ -66,7 +66,8 @@ def _proto(file: Any) -> Any:
 def _service(service: Any) -> Lines:
     yield f"service {service.name} {{"
     for method in service.method:
-        asked, answered = (kind.removeprefix(".") for kind in (method.input_type, method.output_type))
+        asked = "stream " * method.client_streaming + method.input_type.removeprefix(".")
+        answered = "stream " * method.server_streaming + method.output_type.removeprefix(".")
         yield f"{INDENT}rpc {method.name}({asked}) returns ({answered});"
     yield "}"
 

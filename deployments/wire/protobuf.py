@@ -11,7 +11,7 @@
 Numbers follow the order of the fields, where no `Number` says otherwise.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from types import NoneType, UnionType
@@ -93,8 +93,11 @@ def service(
     name: str,
     methods: Mapping[str, tuple[type[Message], type[Message]]],
     pool: DescriptorPool | None = None,
+    streaming: Collection[str] = (),
 ) -> None:
-    """Describe a service of unary methods (request and answer by name) in `pool`, for reflection to find.
+    """Describe a service's methods (request and answer by name) in `pool`, for reflection to find.
+
+    Those in `streaming` have a stream of each.
 
     A pool cannot forget: a service that it describes already, with other methods, stays as it is.
     """
@@ -104,7 +107,13 @@ def service(
     made = file.service.add(name=short)
     for method, pair in methods.items():
         asked, answered = (kind.DESCRIPTOR for kind in pair)
-        made.method.add(name=method, input_type=f".{asked.full_name}", output_type=f".{answered.full_name}")
+        made.method.add(
+            name=method,
+            input_type=f".{asked.full_name}",
+            output_type=f".{answered.full_name}",
+            client_streaming=method in streaming or None,
+            server_streaming=method in streaming or None,
+        )
         _depend(file, asked.file.name, answered.file.name)
     try:
         pool.FindServiceByName(name)

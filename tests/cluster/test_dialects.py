@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import queue
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -152,6 +153,32 @@ def test_triton_clients(cluster: Cluster, door: str, request: pytest.FixtureRequ
     client.get_inference_statistics("sentiment")
     names = client.get_model_repository_index()
     assert len(names.models if door == "grpc" else names) >= 9
+
+
+def test_triton_streams(cluster: Cluster, over_grpc: Any, ai: openai.OpenAI) -> None:
+    came: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    over_grpc.start_stream(lambda result, error: came.put((result, error)))
+    inputs = [tensors(triton_grpc, "text", [PROMPT.encode()])]
+    asked = {"max_new_tokens": 12, "seed": 5, "temperature": 0.8, "do_sample": True}
+    over_grpc.async_stream_infer("text_generation", inputs, request_id="written", parameters=asked)
+    inputs = [tensors(triton_grpc, "text", [GOOD.encode()])]
+    over_grpc.async_stream_infer("sentiment", inputs, request_id="judged")
+    told: dict[str, list[Any]] = {"written": [], "judged": []}
+    last = False
+    while not (last and told["judged"]):
+        result, error = came.get(timeout=20)
+        assert error is None
+        response = result.get_response()
+        told[response.id].append(result)
+        final = response.parameters["triton_final_response"].bool_param
+        last = last or (final and response.id == "written")
+    over_grpc.stop_stream()
+    text = "".join(one.as_numpy("generated_text")[0][0].decode() for one in told["written"])
+    assert 1 < len(told["written"]) <= 12
+    whole = ai.completions.create(
+        model="text_generation", prompt=PROMPT, seed=5, max_tokens=12, temperature=0.8
+    )
+    assert text == whole.choices[0].text
 
 
 @pytest.mark.parametrize("door", ["http", "grpc"])

@@ -3,7 +3,7 @@ task, it is refused in the dialect's own words."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from starlette.applications import Starlette
 
 from deployments import dialect_table, web
-from deployments.dialect import GRPC_STATUS, Dialect, Offer
+from deployments.dialect import GRPC_STATUS, Dialect, Offer, Rpc, StreamRpc
 from deployments.dialects import DIALECTS
 from deployments.errors import InferenceError
 from deployments.openapi import document
@@ -98,16 +98,26 @@ def answer_of(rpc: str) -> type[Message]:
     return message_factory.GetMessageClass(described.output_type)
 
 
-async def call(router: Any, offer: Offer) -> bytes:
-    answered: bytes = await RPCS[offer.path].call(router, offer.body, offer.headers)
-    return answered
+async def call(router: Any, offer: Offer) -> list[Any]:
+    """The messages that answer."""
+    rpc = RPCS[offer.path]
+    if isinstance(rpc, Rpc):
+        answered = [await rpc.call(router, offer.body, offer.headers)]
+    else:
+        answered = [raw async for raw in rpc.call(router, once(offer.body), offer.headers)]
+    return [answer_of(offer.path).FromString(raw) for raw in answered]
+
+
+async def once(raw: bytes) -> AsyncIterator[bytes]:
+    yield raw
 
 
 @EVERY_OFFER
 async def test_what_is_offered_is_answered_as_documented(http, router, dialect: Dialect, task: Task) -> None:
     for offer in dialect.offers(task, task.name):
         if offer.method == "RPC":
-            assert answer_of(offer.path).FromString(await call(router, offer)).ListFields()
+            told = await call(router, offer)
+            assert told and all(one.ListFields() and not getattr(one, "error_message", "") for one in told)
             continue
         answered = await send(http, offer)
         assert answered.status_code == 200, f"{offer.path}: {answered.text}"
@@ -141,6 +151,10 @@ async def test_a_model_of_another_task_refuses(http, router, dialect: Dialect, t
 @EVERY_OFFER
 async def test_an_unknown_model_is_not_found(http, router, dialect: Dialect, task: Task) -> None:
     for offer in dialect.offers(task, "nobody"):
+        if isinstance(RPCS.get(offer.path), StreamRpc):
+            (told,) = await call(router, offer)
+            assert "nobody" in told.error_message
+            continue
         if offer.method == "RPC":
             with pytest.raises(InferenceError) as refused:
                 await call(router, offer)
