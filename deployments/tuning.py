@@ -14,6 +14,7 @@ from deployments.task import Module
 LIMIT_S = 1.5  # for all tries, of which the first two are made in any case
 GAIN = 1.05  # a pass of twice the cost must do so much more per second to be worth the wait
 LEAST_OVERHEAD = 1 / 32  # of a pass's best cost
+QUICK_S = 0.002  # of a pass that takes less, the clock tells too little, and no caller waits for long
 TYPICAL_TOKENS = 64  # of the text to try with
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -124,7 +125,7 @@ def _grow(capacity: Capacity, cost: int, run: Callable[[int], Any], most: int) -
 
 
 def _enough(tries: list[Try], least: int) -> bool:
-    if len(tries) < 2 or tries[-1].cost < least:
+    if len(tries) < 2 or tries[-1].cost < least or tries[-1].seconds < QUICK_S:
         return False
     return tries[-1].rate < GAIN * max(one.rate for one in tries[:-1])
 
