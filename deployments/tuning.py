@@ -134,7 +134,7 @@ def _judged(capacity: Capacity, tries: list[Try], least: int) -> Capacity:
     if len(tries) < 2:
         return capacity
     best = max(tries, key=lambda one: one.rate)
-    found = max(best.cost, least)
+    found = max(best.cost, least, *(one.cost for one in tries if one.seconds < QUICK_S))
     # Whatever else the machine does makes times longer, so the least of the estimates is the nearest.
     overhead = min((_overhead(one, best) for one in tries if 4 * one.cost <= best.cost), default=0.0)
     return replace(capacity, found=found, overhead=min(max(overhead, found * LEAST_OVERHEAD), found))

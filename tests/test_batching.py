@@ -81,7 +81,7 @@ def ask(batcher: Batcher, *texts: str, params: Params | None = None) -> "asyncio
 
 async def settled() -> None:
     """Until the threads have done what they can."""
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.1)
 
 
 async def behind_a_busy_model(

@@ -132,6 +132,10 @@ def test_without_encode_inputs_are_counted(measured: Any) -> None:
     assert measured(Uncounted(0.01, 0.000001)).fill(Batching(max_batch_size=9)).max_batch_size == 9
 
 
+def test_a_pass_that_takes_no_time_is_no_reason_for_small_ones(measured: Any) -> None:
+    assert measured(Uncounted(base=0.0, slope=1e-7)).found == 256
+
+
 def test_a_model_that_fails_its_examples_is_told() -> None:
     with pytest.raises(RuntimeError, match="allocate"):
         tuning.measure(Network(0, 0, memory=3), Batching(), [In(text=text) for text in EXAMPLES])
