@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from deployments.limits import Batching
 
 READ_AT_ONCE = 8192  # tokens of one reading pass, where the limits do not say
-PASS_TOKENS = 32  # what a pass costs with nothing in it: more padding than that, and two passes are quicker
 PASSES_KEPT = 16  # how many reading passes' tokens the caches of all running rows may hold together
 
 
@@ -101,13 +100,13 @@ class Waiting:
         return taken
 
 
-def of_like_length(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows in groups to read together, the shortest first, none with more padding than a pass costs."""
+def of_like_length(rows: Sequence[Row], most_padding: float) -> list[list[Row]]:
+    """The rows in groups to read together, the shortest first, each with at most so much padding."""
     groups: list[list[Row]] = []
     padding = 0
     for row in sorted(rows, key=lambda row: row.length):
         padding += len(groups[-1]) * (row.length - groups[-1][-1].length) if groups else 0
-        if not groups or padding > PASS_TOKENS:
+        if not groups or padding > most_padding:
             groups.append([])
             padding = 0
         groups[-1].append(row)

@@ -64,7 +64,8 @@ async def model_metadata(router: "Router", asked: Any) -> dict[str, Any]:
 
 
 async def model_infer(router: "Router", asked: Any) -> dict[str, Any]:
-    return answered(asked, await infer(router, asked, inference(asked)))
+    tensors = await service.infer(router, asked.model_name, asked.model_version, inference(asked))
+    return answered(asked, tensors)
 
 
 async def model_statistics(router: "Router", asked: Any) -> dict[str, Any]:
@@ -110,11 +111,6 @@ def inference(asked: Any) -> Inference:
     """What a message asks. Raises `InvalidInput`."""
     outputs = [Wanted(one.name, _parameters(one.parameters)) for one in _few(asked.outputs)]
     return Inference(_inputs(asked), _parameters(asked.parameters), outputs)
-
-
-async def infer(router: "Router", asked: Any, request: Inference) -> list[Tensor]:
-    """The tensors that answer the message's request."""
-    return await service.infer(router, asked.model_name, asked.model_version, request)
 
 
 def parse(kind: type[Message], raw: bytes) -> Any:

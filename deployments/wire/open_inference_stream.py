@@ -14,7 +14,7 @@ from deployments.dialect import StreamRpc, tell
 from deployments.wire import open_inference_service as service
 from deployments.wire.open_inference_generate import streams
 from deployments.wire.open_inference_messages import SERVICE, STREAMING, describe
-from deployments.wire.open_inference_rpcs import answered, infer, inference, parse
+from deployments.wire.open_inference_rpcs import answered, inference, parse
 from deployments.wire.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -96,12 +96,13 @@ async def _answers(router: "Router", asked: Any) -> AsyncGenerator[dict[str, Any
     request = inference(asked)
     wants, empty = request.parameters.pop(STREAM, True), request.parameters.pop(EMPTY_FINAL, False)
     if wants and streams(task):
-        pieces = service.stream(router, asked.model_name, asked.model_version, request)
-        async with aclosing(pieces):
+        stream = service.stream(router, asked.model_name, asked.model_version, request)
+        async with aclosing(stream) as pieces:
             async for text, last in pieces:
                 tensor = Tensor(service.GENERATED, "BYTES", (1, 1), [text.encode()])
                 yield answered(asked, [tensor], **{FINAL: last and not empty})
     else:
-        yield answered(asked, await infer(router, asked, request), **{FINAL: not empty})
+        tensors = await service.infer(router, asked.model_name, asked.model_version, request)
+        yield answered(asked, tensors, **{FINAL: not empty})
     if empty:
         yield answered(asked, [], **{FINAL: True})

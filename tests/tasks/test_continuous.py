@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,7 @@ def test_prompts_of_like_length_are_read_together() -> None:
             self.length = length
 
     rows: Any = [Prompt(length) for length in (200, 5, 9, 7, 190, 30)]
-    groups = [[row.length for row in group] for group in of_like_length(rows)]
+    groups = [[row.length for row in group] for group in of_like_length(rows, 32)]
     assert groups == [[5, 7, 9], [30], [190, 200]]
-    assert of_like_length([]) == []
+    assert len(of_like_length(rows, inf)) == 1
+    assert of_like_length([], 32) == []
