@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.errors import InferenceError, ModelNotReady
+from deployments.prepacking import prepack
 
 NO_LIMIT = 1_000_000  # tokenizers say 1e30 when they were saved without a limit
 PICKLED = "has no safetensors weights; `allow_pickle: true` in config.yml lets pickled ones in"
@@ -78,7 +79,9 @@ class Checkpoint:
         self._refuse_random_weights(model, report["missing_keys"])
         if self.dtype == "auto" and self.device == "cpu" and str(model.dtype) == "torch.float16":
             model = model.float()  # processors are many times slower in half precision
-        return model.eval().to(self.device)
+        model = model.eval().to(self.device)
+        prepack(model)
+        return model
 
     def json(self, path: str) -> Any:
         """One of the checkpoint's JSON files, or None if it has no such file."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,7 +171,9 @@ def test_a_model_comes_and_goes_and_what_was_typed_stays(cluster: Cluster, visit
     visit.panel.get_by_label("Model").click()
     visit.page.get_by_role("option", name="newcomer").click()
     visit.press("Run")
-    wait_for(lambda: figures_of(cluster, "newcomer")["totals"]["succeeded"] > 0, 10, "a request to the newcomer")
+    wait_for(
+        lambda: figures_of(cluster, "newcomer")["totals"]["succeeded"] > 0, 10, "a request to the newcomer"
+    )
     expect(visit.panel, "%")
     cluster.remove("newcomer")
     wait_for(lambda: cluster.card("newcomer")["state"] == "gone", 15, "404")
