@@ -1,7 +1,7 @@
 """Continuous batching: one batch without an end, which answers join when they come and leave when done.
 
 A turn of the engine's own thread is at most one pass that reads the prompts of those that waited, then one
-step: a forward pass that gives every running answer its next token.
+step: a forward pass that gives every running answer its next token. Where the network can, both are one pass.
 """
 
 import asyncio
@@ -10,13 +10,18 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from deployments.errors import ModelNotReady
 from deployments.generating.admission import Waiting, of_like_length
 from deployments.generating.choosing import Choice, Chooser
 from deployments.generating.completion import GeneratedChunk
 from deployments.generating.kv_cache import Apart, Joined
+from deployments.generating.ragged import Ragged
 from deployments.generating.row import News, Row
+
+if TYPE_CHECKING:
+    import torch
 
 # What a pass costs with nothing in it, on a processor: with more padding than that, two passes are quicker.
 # On a GPU a pass more costs more than padding does.
@@ -26,9 +31,9 @@ PASS_TOKENS = 32
 class Engine:
     """Runs the answers of one model in one batch: those in `waiting` join it as there is room."""
 
-    def __init__(self, network: Joined | Apart, waiting: Waiting) -> None:
+    def __init__(self, network: Joined | Apart | Ragged, waiting: Waiting) -> None:
         self.network, self.waiting = network, waiting
-        self._pass_tokens = PASS_TOKENS if network.device.type == "cpu" else inf
+        self._most_padding = PASS_TOKENS if network.pads and network.device.type == "cpu" else inf
         self._reading: list[Row] = []
         self._rows: list[Row] = []
         self._chooser: Chooser | None = None
@@ -102,16 +107,33 @@ class Engine:
         try:
             self._let_go()
             self._reading = self.waiting.take(self._rows, self._room or self.network.most)
-            for alike in of_like_length(self._reading, self._pass_tokens):
-                self._read(alike)
-            self._reading = []
-            if self._rows:
-                self._step()
+            if not self._read_beside_step():
+                for alike in of_like_length(self._reading, self._most_padding):
+                    self._read(alike)
+                self._reading = []
+                if self._rows:
+                    self._step()
         except BaseException as error:
             self._fail({*self._rows, *self._reading}, error)
             self._rows, self._reading, self._chooser, self._room = [], [], None, None
             self.network.clear()
         self._tell()
+
+    def _read_beside_step(self) -> bool:
+        """Take a step, and read in the same pass; whether that went well."""
+        if not (self._reading and self._rows and isinstance(self.network, Ragged)):
+            return False
+        try:
+            logits, read = self.network.read(
+                [row.ids for row in self._reading], [row.generated[-1] for row in self._rows]
+            )
+        except Exception:  # apart, then, it turns out whose fault it was
+            return False
+        self._steps += 1
+        self.network.join(read, list(range(len(read))))
+        self._rows, self._reading, self._chooser = [*self._rows, *self._reading], [], None
+        self._choose(logits)
+        return True
 
     def _read(self, rows: list[Row]) -> None:
         """Read what rows have so far, choose their next tokens, and let them join."""
@@ -155,6 +177,10 @@ class Engine:
     def _step(self) -> None:
         logits = self.network.step([row.generated[-1] for row in self._rows])
         self._steps += 1
+        self._choose(logits)
+
+    def _choose(self, logits: "torch.Tensor") -> None:
+        """Give every running row the token that follows."""
         self._chooser = self._chooser or Chooser(self._rows, logits.shape[-1], logits.device)
         self._push(self._rows, self._chooser(logits))
         self._let_go()

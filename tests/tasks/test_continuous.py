@@ -16,7 +16,20 @@ from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks import tiny
 from tests.tasks.conftest import loaded
-from tests.tasks.writing import PROMPTS, Passes, begun, endless, generating, idle, ids, stream, until, write
+from tests.tasks.writing import (
+    NETWORKS,
+    PROMPTS,
+    Pass,
+    Passes,
+    begun,
+    endless,
+    generating,
+    idle,
+    ids,
+    stream,
+    until,
+    write,
+)
 
 MIXED: list[dict[str, Any]] = [
     {"do_sample": False},
@@ -40,9 +53,9 @@ def writer(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
     shared.model.__dict__.pop("forward", None)  # where a test has put `Passes`
 
 
-@pytest.fixture
-def module() -> Iterator[TextGeneration]:
-    fresh = endless()
+@pytest.fixture(params=NETWORKS)
+def module(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
+    fresh = endless(request.param)
     yield fresh
     fresh.generator.close()
 
@@ -78,15 +91,15 @@ async def test_all_that_run_share_a_pass(module: TextGeneration) -> None:
     await asyncio.gather(*(write(module, prompt, max_new_tokens=30) for prompt in PROMPTS * 2))
     counters = module.counters()
     assert counters["generated_tokens"] == 30 * 12
-    assert counters["steps"] == sum(columns == 1 for _, columns in passes.shapes[1:])
+    assert counters["steps"] == sum(one.rows > one.new for one in passes.made)
     assert counters["steps"] < 29 * 12 / 4, "each takes 29 alone"
-    assert (12, 1) in passes.shapes
+    assert Pass(12, 0, 1) in passes.made
 
 
 async def test_those_that_are_done_leave(module: TextGeneration) -> None:
     passes = Passes(module)
     await asyncio.gather(*(write(module, "I", max_new_tokens=count) for count in (3, 60, 9)))
-    assert [rows for rows, columns in passes.shapes if columns == 1][-20:] == [1] * 20
+    assert [one.rows for one in passes.made if not one.new][-20:] == [1] * 20
     assert (await idle(module))["generated_tokens"] == 72
 
 
@@ -148,7 +161,7 @@ class TestWhoeverGoes:
         assert module.counters()["waiting"] == 0
         assert len([chunk async for chunk in chunks]) == 49
         assert (await idle(module))["generated_tokens"] == 50
-        assert sum(columns > 1 for _, columns in passes.shapes) <= 1
+        assert sum(one.new for one in passes.made) <= 1
 
     async def test_many_leave_nothing_behind(self, module: TextGeneration) -> None:
         tasks, threads = asyncio.all_tasks(), generating()
@@ -168,7 +181,7 @@ class TestWhoeverGoes:
         passes = Passes(module)
         await stream(module, "I").aclose()
         assert module.counters() == {"generated_tokens": 0, "steps": 0, "running": 0, "waiting": 0}
-        assert not passes.shapes
+        assert not passes.made
 
 
 def test_prompts_of_like_length_are_read_together() -> None:

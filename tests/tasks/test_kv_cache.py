@@ -10,6 +10,7 @@ import torch
 import transformers as hf
 
 from deployments.generating.kv_cache import Apart, Joined, network
+from deployments.generating.ragged import AHEAD, Ragged
 from tests.tasks import tiny
 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
@@ -25,8 +26,9 @@ MIXED = {"layer_types": ["sliding_attention", "full_attention"]}
 LFM = {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}
 
 MODELS: dict[str, tuple[Callable[[], Path], type, int | None]] = {
-    "gpt2": (tiny.gpt2, Joined, None),
-    "llama": (tiny.chatty, Joined, None),
+    "gpt2": (tiny.gpt2, Ragged, None),
+    "llama": (tiny.chatty, Ragged, None),
+    "shared keys": (lambda: tiny.causal(hf.LlamaForCausalLM, num_key_value_heads=2), Ragged, None),
     "sliding window": (lambda: tiny.causal(hf.MistralForCausalLM, **WINDOW), Joined, None),
     "every other window": (lambda: tiny.causal(hf.Gemma3ForCausalLM, **WINDOW, **MIXED), Joined, None),
     "states": (lambda: tiny.causal(hf.MambaForCausalLM), Apart, None),
@@ -35,6 +37,7 @@ MODELS: dict[str, tuple[Callable[[], Path], type, int | None]] = {
     "long": (lambda: tiny.causal(hf.LlamaForCausalLM, rope_parameters=LONG), Apart, None),
     "dynamic": (lambda: tiny.causal(hf.LlamaForCausalLM, rope_parameters=DYNAMIC), Apart, 1),
 }
+RAGGED = [name for name, (_, kind, _) in MODELS.items() if kind is Ragged]
 every_model = pytest.mark.parametrize("name", MODELS)
 PROMPTS = [[40, 41, 42], [50] * 3 + list(range(60, 70)), [33, 44], [70, 71, 72, 73, 74, 75], [90]]
 
@@ -56,7 +59,7 @@ def alone(model: Any, prompt: list[int], count: int) -> list[int]:
 class Batch:
     """Rows of a network that always take the best token."""
 
-    def __init__(self, rows: Joined | Apart) -> None:
+    def __init__(self, rows: Joined | Apart | Ragged) -> None:
         self.network, self.told, self.running = rows, {}, []
 
     def take(self, *places: int) -> None:
@@ -64,6 +67,14 @@ class Batch:
         self.network.join(read, list(range(len(places))))
         self.told |= {place: [id] for place, id in zip(places, logits.argmax(-1).tolist(), strict=True)}
         self.running += places
+
+    def take_beside_step(self, *places: int) -> None:
+        last = [self.told[place][-1] for place in self.running]
+        logits, read = self.network.read([PROMPTS[place] for place in places], last)
+        self.network.join(read, list(range(len(places))))
+        self.running += places
+        for place, id in zip(self.running, logits.argmax(-1).tolist(), strict=True):
+            self.told.setdefault(place, []).append(id)
 
     def step(self, times: int = 1) -> None:
         for _ in range(times):
@@ -76,10 +87,12 @@ class Batch:
         self.running = [place for place in self.running if place not in places]
 
 
-@every_model
+@pytest.mark.parametrize(
+    ("name", "padded"), [*((name, False) for name in MODELS), *((name, True) for name in RAGGED)]
+)
 @torch.inference_mode()
-def test_rows_that_come_and_go_read_as_alone(name: str) -> None:
-    batch = Batch(network(model(name), 0))
+def test_rows_that_come_and_go_read_as_alone(name: str, padded: bool) -> None:
+    batch = Batch(Joined(model(name), 0) if padded else network(model(name), 0))
     batch.take(0, 1)
     batch.step(3)
     batch.take(2)
@@ -97,6 +110,48 @@ def test_rows_that_come_and_go_read_as_alone(name: str) -> None:
     batch.take(3)
     batch.step(2)
     assert batch.told[3] == alone(model(name), PROMPTS[3], 3)
+
+
+@pytest.mark.parametrize("name", RAGGED)
+@torch.inference_mode()
+def test_prompts_are_read_beside_a_step(name: str) -> None:
+    batch = Batch(network(model(name), 0))
+    batch.take(0)
+    batch.take_beside_step(1, 2)
+    batch.step(2)
+    batch.take_beside_step(3)
+    batch.drop(0)
+    batch.take_beside_step(4)
+    batch.step(3)
+    assert [len(batch.told[place]) for place in range(5)] == [5, 8, 8, 5, 4]
+    for place, told in batch.told.items():
+        assert told == alone(model(name), PROMPTS[place], len(told))
+
+
+@torch.inference_mode()
+def test_a_row_outgrows_its_room() -> None:
+    batch = Batch(network(model("llama"), 0))
+    batch.take(0, 1)
+    batch.step(2 * AHEAD + 5)
+    assert batch.told[0] == alone(model("llama"), PROMPTS[0], 2 * AHEAD + 6)
+
+
+@torch.inference_mode()
+def test_a_pass_that_fails_leaves_the_rows_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(network(model("llama"), 0))
+    batch.take(0)
+    batch.step(2)
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("broken")
+
+    last = batch.network.model.model.layers[-1].mlp
+    monkeypatch.setattr(last, "forward", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        batch.take_beside_step(1)
+    monkeypatch.undo()
+    batch.step(4)
+    assert batch.told[0] == alone(model("llama"), PROMPTS[0], 7)
 
 
 @every_model

@@ -4,38 +4,66 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.functional import pad
 
 from deployments.checkpoint import Checkpoint
 from deployments.generating.completion import Generated, GeneratedChunk
+from deployments.generating.continuous import Engine
+from deployments.generating.kv_cache import Joined
+from deployments.generating.ragged import Ragged
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.conftest import MODELS
 
 PROMPTS = ["Once upon a time", "I", "The quick brown fox jumps over", "Hello! How", "My name is", "0"]
 
 
-def endless() -> TextGeneration:
-    """A model of a test's own, whose answers never end by themselves."""
+NETWORKS = ("ragged", "joined")
+
+
+def endless(network: str) -> TextGeneration:
+    """A model of a test's own, whose answers never end by themselves; `network` is one of `NETWORKS`."""
     fresh = TextGeneration()
     fresh.load(Checkpoint(str(MODELS / "text_generation")))
     fresh.generator.ends.clear()
+    assert isinstance(fresh.generator.engine.network, Ragged)
+    if network == "joined":
+        fresh.generator.engine = Engine(Joined(fresh.model, 0), fresh.generator.waiting)
     return fresh
 
 
+class Pass(NamedTuple):
+    """Of how many rows it read tokens, how many of those were new, and the most tokens of one."""
+
+    rows: int
+    new: int
+    columns: int
+
+
 class Passes:
-    """Stands in a network's place: notes the shape of what each pass reads, and may be slow or fail."""
+    """Stands in a network's place: notes what each pass reads, and may be slow or fail.
+
+    `fail` gets the token ids of each row, padded on the left: [rows, columns].
+    """
 
     def __init__(self, module: TextGeneration, seconds: float = 0.0) -> None:
         self.forward, self.seconds = module.model.forward, seconds
-        self.shapes: list[tuple[int, int]] = []
+        self.made: list[Pass] = []
         self.fail: Callable[[torch.Tensor], Exception | None] = lambda read: None
         module.model.forward = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        ids = kwargs["input_ids"]
-        self.shapes.append(tuple(ids.shape))
+        if "cu_seq_lens_q" in kwargs:
+            sizes, kept = kwargs["cu_seq_lens_q"]
+            rows = kwargs["input_ids"][0].split(sizes)
+            ids = torch.stack([pad(row, (max(sizes) - len(row), 0)) for row in rows])
+            new = sum(not one.length for one in kept)
+        else:
+            ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
+            new = 0 if cache and cache.get_seq_length() else len(ids)
+        self.made.append(Pass(len(ids), new, ids.shape[1]))
         time.sleep(self.seconds)
         if error := self.fail(ids):
             raise error
