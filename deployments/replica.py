@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 FAILURES_TO_DOUBT = 3
 # Of all streams together: each message to a Router takes more time than a small model's token.
-MESSAGES_PER_S = 200
+MESSAGES_PER_S = 100
+LONGEST_PAUSE_S = 0.2
 
 
 class Replica:
@@ -70,7 +71,7 @@ class Replica:
             self._streams -= 1
 
     def _pause(self) -> float:
-        return self._streams / MESSAGES_PER_S
+        return min(self._streams / MESSAGES_PER_S, LONGEST_PAUSE_S)
 
     async def tokenize(self, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Each text's tokens, with the signs that the model puts around a text where `special` says so."""
