@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ class Checkpoint:
 
     `device` is a torch device ("cpu", "cuda:0"), `dtype` the name of a torch dtype, or "auto" for the
     checkpoint's own (float32 instead of float16 on a CPU). `pickle` allows one without safetensors;
-    `trust_remote_code` runs the checkpoint's own Python. Whatever does not load raises `ModelNotReady` with
-    the reason.
+    `trust_remote_code` runs the checkpoint's own Python. `engine` is what runs it, with `engine_options` by
+    the engine's own names. Whatever does not load raises `ModelNotReady` with the reason.
     """
 
     name: str
@@ -50,6 +50,8 @@ class Checkpoint:
     dtype: str = "auto"
     trust_remote_code: bool = False
     pickle: bool = False
+    engine: str = "torch"
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, auto_class: Any, **options: Any) -> Any:
         """Load an image processor or config: `checkpoint.read(AutoConfig)`."""
@@ -81,6 +83,18 @@ class Checkpoint:
             model = model.float()  # processors are many times slower in half precision
         model = model.eval().to(self.device)
         prepack(model)
+        return model
+
+    def outline(self, auto_class: Any) -> Any:
+        """The network without its weights, on torch's meta device: for an engine that loads them itself."""
+        import torch
+        from transformers import AutoConfig, GenerationConfig
+
+        config = self.read(AutoConfig)
+        with self._told(), torch.device("meta"):
+            model = auto_class.from_config(config, trust_remote_code=self.trust_remote_code)
+        if told := self.json("generation_config.json"):
+            model.generation_config = GenerationConfig.from_dict(told)
         return model
 
     def json(self, path: str) -> Any:

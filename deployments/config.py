@@ -7,7 +7,15 @@ from stat import S_ISREG
 from typing import Any, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 import deployments.tasks  # noqa: F401  (registers the modules that a config may name)
 from deployments.checkpoint import Checkpoint
@@ -33,10 +41,16 @@ class ConfigError(ValueError):
 
 
 class Engine(BaseModel):
-    """How the weights are loaded: `dtype` as torch names it, `device` of the replica; "auto" for either."""
+    """What runs the network, and how the weights are loaded.
+
+    `dtype` as torch names it, `device` of the replica; "auto" for either. `options` are vLLM's engine
+    arguments, by their own names.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
+    name: Literal["torch", "vllm"] = "torch"
+    options: dict[str, Any] = {}
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -68,6 +82,17 @@ class ModelConfig(BaseModel):
             raise ValueError(f"no module has the id {module_id!r}")
         return module_id
 
+    @model_validator(mode="after")
+    def _fitting(self) -> "ModelConfig":
+        if self.engine.name not in self.module.engines:
+            known = " or ".join(self.module.engines)
+            raise ValueError(f"`engine.name`: {self.module.task.name} runs on {known} only")
+        if self.engine.name == "torch" and self.engine.options:
+            raise ValueError("`engine.options` are vLLM's; `engine.name` is torch")
+        if self.engine.name != "torch" and "batching" in self.model_fields_set:
+            raise ValueError("`batching` is of Roster's own engine; vLLM has `engine.options` for it")
+        return self
+
     @property
     def module(self) -> type[Module]:
         return MODULES[self.module_id]
@@ -89,6 +114,8 @@ class ModelConfig(BaseModel):
             dtype=self.engine.dtype,
             trust_remote_code=self.trust_remote_code,
             pickle=pickle,
+            engine=self.engine.name,
+            engine_options=self.engine.options,
         )
 
 
@@ -171,7 +198,8 @@ def _sentences(invalid: ValidationError, schema: type[BaseModel], where: str = "
 def _sentence(error: Any, field: str, schema: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return f"`{field}` is no field of it{_hint(field, {*schema.model_fields})}"
-    return f"`{field}`: {error['msg'].removeprefix('Value error, ')}"
+    told: str = error["msg"].removeprefix("Value error, ")
+    return f"`{field}`: {told}" if field else told
 
 
 def _hint(name: str, known: set[str]) -> str:

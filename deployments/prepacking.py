@@ -35,7 +35,9 @@ def prepack(model: Any) -> None:
         for layers in alike.values():
             if _is_quicker(layers[:SAMPLE]):
                 for layer in layers:
-                    layer.weight = torch.nn.Parameter(_laid_out(layer.weight), requires_grad=False)
+                    packed = torch.nn.Parameter(_laid_out(layer.weight), requires_grad=False)
+                    del layer.weight
+                    layer.packed = packed
                     layer.__class__ = _prepacked()
 
 
@@ -68,8 +70,20 @@ def _prepacked() -> type:
     import torch
 
     class PrepackedLinear(torch.nn.Linear):
+        packed: torch.nn.Parameter
+
         def forward(self, input: torch.Tensor) -> torch.Tensor:
-            return _apply(input, self.weight, self.bias)
+            return _apply(input, self.packed, self.bias)
+
+        @property
+        def weight(self) -> Any:  # type: ignore[override]
+            """Some networks compute with a layer's weights themselves: it becomes a plain layer again."""
+            plain: Any = self
+            dense = torch.nn.Parameter(self.packed.to_dense(), requires_grad=False)
+            del plain.packed
+            plain.__class__ = torch.nn.Linear
+            plain.weight = dense
+            return dense
 
     return PrepackedLinear
 

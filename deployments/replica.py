@@ -40,7 +40,8 @@ class Replica:
 
     def __init__(self, config: dict[str, Any], folder: str | None) -> None:
         self.config = ModelConfig.model_validate(config)
-        self.module = load(self.config, Path(folder) if folder else None)
+        self.device = pick_device(self.config.engine.device)
+        self.module = load(self.config, Path(folder) if folder else None, self.device)
         self.scheduler = schedule(self.module, self.config.batching)
         self._streams = 0
 
@@ -93,7 +94,7 @@ class Replica:
         """What is loaded, where and with which limits."""
         weights = list(self.module.model.parameters())
         return Description(
-            device=str(weights[0].device),
+            device=self.device,
             gpu_ids=[str(id) for id in ray.get_gpu_ids()],
             dtype=str(weights[0].dtype).removeprefix("torch."),
             parameters=sum(weight.numel() for weight in weights),
@@ -125,10 +126,10 @@ class Replica:
         return copy.deepcopy(self.module.tokenizer)
 
 
-def load(config: ModelConfig, folder: Path | None) -> Module:
+def load(config: ModelConfig, folder: Path | None, device: str) -> Module:
     """Load the model onto this replica's device."""
     module = config.module()
-    module.load(replace(config.checkpoint(folder), device=pick_device(config.engine.device)))
+    module.load(replace(config.checkpoint(folder), device=device))
     return module
 
 

@@ -92,6 +92,8 @@ class Module:
     default_model: ClassVar[str]
     default_revision: ClassVar[str | None] = None
     unit: ClassVar[Literal["tokens", "pixels", "items"]] = "tokens"
+    engines: ClassVar[tuple[str, ...]] = ("torch",)
+    """What a config may name to run the network."""
 
     model: Any
     tokenizer: Any = None

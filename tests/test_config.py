@@ -9,6 +9,7 @@ from deployments import config
 from deployments.task import MODULES
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
+WRITER = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -23,6 +24,12 @@ def test_one_line_is_a_model(tmp_path: Path) -> None:
     assert read.checkpoint(tmp_path / "m").name == MODULES[ID].default_model
 
 
+def test_an_engine_may_be_named(tmp_path: Path) -> None:
+    engine = "{name: vllm, options: {max_model_len: 512}}"
+    checkpoint = config.read(write(tmp_path / "m", f"module_id: {WRITER}\nengine: {engine}")).checkpoint(None)
+    assert (checkpoint.engine, checkpoint.engine_options) == ("vllm", {"max_model_len": 512})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -33,6 +40,13 @@ def test_one_line_is_a_model(tmp_path: Path) -> None:
         (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is no field of it; did you mean `hf_model`?"),
         (f"module_id: {ID}\nbatching: {{max_batch_size: 0}}", "`batching.max_batch_size`"),
         (f"module_id: {ID}\nengine: {{dtype: float99}}", "`engine.dtype`"),
+        (f"module_id: {ID}\nengine: {{name: triton}}", "`engine.name`: Input should be 'torch' or 'vllm'"),
+        (f"module_id: {ID}\nengine: {{name: vllm}}", "`engine.name`: sentiment runs on torch only"),
+        (f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}", "`engine.options` are vLLM's"),
+        (
+            f"module_id: {WRITER}\nengine: {{name: vllm}}\nbatching: {{max_batch_size: 9}}",
+            "`batching` is of Roster's own engine; vLLM has `engine.options` for it",
+        ),
         (f"module_id: {ID}\ndeployment: {{num_replica: 2}}", "did you mean `num_replicas`?"),
         (f"module_id: {ID}\ndeployment: {{num_replicas: 0}}", "`deployment.num_replicas"),
         (

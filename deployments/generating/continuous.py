@@ -7,15 +7,14 @@ step: a forward pass that gives every running answer its next token. Where the n
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
 from deployments.errors import ModelNotReady
 from deployments.generating.admission import Waiting, of_like_length
 from deployments.generating.choosing import Choice, Chooser
-from deployments.generating.completion import GeneratedChunk
+from deployments.generating.engine import Engine
 from deployments.generating.kv_cache import Apart, Joined
 from deployments.generating.ragged import Ragged
 from deployments.generating.row import News, Row
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 PASS_TOKENS = 32
 
 
-class Engine:
+class ContinuousBatching(Engine):
     """Runs the answers of one model in one batch: those in `waiting` join it as there is room."""
 
     def __init__(self, network: Joined | Apart | Ragged, waiting: Waiting) -> None:
@@ -43,30 +42,19 @@ class Engine:
         self._starting = threading.Lock()
         self._steps = self._tokens = 0
 
-    async def finish(self, rows: Sequence[Row]) -> None:
-        """Run rows to their end. Raises what one of them fails with; cancelling ends them all."""
-        ends = [asyncio.get_running_loop().create_future() for _ in rows]
-        for row, end in zip(rows, ends, strict=True):
-            row.hear = partial(_settle, end)
-        try:
-            self._start(rows)
-            await asyncio.gather(*ends)
-        finally:
-            self.waiting.drop(rows)
+    @property
+    def room(self) -> int:
+        return self.waiting.room
 
-    async def stream(self, row: Row) -> AsyncGenerator[GeneratedChunk, None]:
-        """The chunks of one row as they come. Raises what it fails with; closing ends it."""
-        came: asyncio.Queue[News] = asyncio.Queue()
-        row.streams, row.hear = True, came.put_nowait
-        try:
-            self._start([row])
-            while (news := await came.get()) is not None:
-                if isinstance(news, Exception):
-                    raise news
-                for chunk in news:
-                    yield chunk
-        finally:
-            self.waiting.drop([row])
+    def begin(self, rows: Sequence[Row]) -> None:
+        self.waiting.put(rows)
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="generate", daemon=True)
+                self._thread.start()
+
+    def drop(self, rows: Sequence[Row]) -> None:
+        self.waiting.drop(rows)
 
     def counters(self) -> dict[str, int]:
         """Tokens generated and steps made so far; rows that run now, and that wait."""
@@ -78,17 +66,7 @@ class Engine:
         }
 
     def close(self) -> None:
-        """End the thread after its turn; answers that are not whole then fail with `ModelNotReady`."""
         self.waiting.close()
-
-    def _start(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            row.loop = asyncio.get_running_loop()
-        self.waiting.put(rows)
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="generate", daemon=True)
-                self._thread.start()
 
     def _work(self) -> None:
         import torch
@@ -226,12 +204,3 @@ class Engine:
 def _hear(news: list[tuple[Row, News]]) -> None:
     for row, one in news:
         row.hear(one)
-
-
-def _settle(end: "asyncio.Future[None]", news: News) -> None:
-    if end.done():
-        return
-    if isinstance(news, Exception):
-        end.set_exception(news)
-    else:
-        end.set_result(None)

@@ -1,15 +1,17 @@
 """Text from a language model: what may be asked of it, and one way to generate, whole or streamed."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from deployments.errors import InvalidInput
+from deployments.checkpoint import Checkpoint, max_length
+from deployments.errors import InvalidInput, ModelNotReady
 from deployments.generating.admission import Waiting
 from deployments.generating.choosing import Wishes, rules
 from deployments.generating.completion import Answer, GeneratedChunk
-from deployments.generating.continuous import Engine
+from deployments.generating.continuous import ContinuousBatching
+from deployments.generating.engine import Engine
 from deployments.generating.kv_cache import network
 from deployments.generating.row import Row
 from deployments.generating.sampling import SamplingParams, fresh_seed, resolve
@@ -39,21 +41,19 @@ class GenerationParams(SamplingParams):
 
 
 class TextGenerator:
-    """A loaded language model that continues prompts of token ids; `task` is the Hub's name for its work.
+    """A checkpoint's language model, which continues prompts of token ids; `task` is the Hub's name for it.
 
-    All answers run in one batch, which they join and leave one by one. `limits` may change at any time.
+    The engine that the config names runs all answers together: ours, in one batch that they join and leave
+    one by one, or vLLM. `limits` are those of ours, and may change at any time.
     """
 
-    def __init__(self, tokenizer: Any, model: Any, max_length: int, task: str) -> None:
-        self.tokenizer, self.model = tokenizer, model
-        self.max_length = max_length
-        self.limits = Batching()
-        self.own = take_settings(model, task)
-        self.ends = _ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        self.vocabulary = len(model.get_input_embeddings().weight)
-        pad = next(iter(_ids(tokenizer.pad_token_id) or self.ends), 0)
-        self.waiting = Waiting(lambda: self.limits)
-        self.engine = Engine(network(model, pad), self.waiting)
+    def __init__(self, checkpoint: Checkpoint, tokenizer: Any, task: str) -> None:
+        self.tokenizer, self.limits = tokenizer, Batching()
+        load = _load_vllm if checkpoint.engine == "vllm" else _load
+        self.model, self.engine, self.max_length = load(checkpoint, tokenizer, lambda: self.limits)
+        self.own = take_settings(self.model, task)
+        self.ends = _ends(self.model, tokenizer)
+        self.vocabulary = len(self.model.get_input_embeddings().weight)
 
     async def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
         """One whole answer per prompt. Raises `InvalidInput` for a prompt that the model cannot read."""
@@ -66,11 +66,11 @@ class TextGenerator:
         return self.engine.stream(self._row(prompt, params))
 
     def counters(self) -> dict[str, int]:
-        """Running totals, as `Engine.counters` has them."""
+        """Running totals, as the engine has them."""
         return self.engine.counters()
 
     def close(self) -> None:
-        """End the engine's thread; answers that are not whole fail with `ModelNotReady`."""
+        """End the engine; answers that are not whole fail with `ModelNotReady`."""
         self.engine.close()
 
     def _row(self, prompt: list[int], params: GenerationParams) -> Row:
@@ -91,7 +91,7 @@ class TextGenerator:
         prompt = self._cut(prompt, params.truncate or len(prompt))
         wanted = params.max_new_tokens or self._usual_length(len(prompt))
         prompt = self._cut(prompt, max(self.max_length - wanted, self.max_length // 2))
-        room = min(self.max_length, self.waiting.room)
+        room = min(self.max_length, self.engine.room)
         if len(prompt) >= room:
             raise InvalidInput(f"the text has {len(prompt):,} tokens; this replica has room for {room - 1:,}")
         if max(prompt) >= self.vocabulary:
@@ -121,6 +121,27 @@ class TextGenerator:
         return prompt if len(prompt) <= size else first + prompt[len(prompt) - size + len(first) :]
 
 
+def _load(checkpoint: Checkpoint, tokenizer: Any, limits: Callable[[], Batching]) -> tuple[Any, Engine, int]:
+    from transformers import AutoModelForCausalLM
+
+    model = checkpoint.network(AutoModelForCausalLM)
+    pad = next(iter(_ids(tokenizer.pad_token_id) or _ends(model, tokenizer)), 0)
+    engine = ContinuousBatching(network(model, pad), Waiting(limits))
+    return model, engine, max_length(tokenizer, model.config)
+
+
+def _load_vllm(checkpoint: Checkpoint, tokenizer: Any, _: Any) -> tuple[Any, Engine, int]:
+    from transformers import AutoModelForCausalLM
+
+    from deployments.generating.vllm_engine import Vllm
+
+    model = checkpoint.outline(AutoModelForCausalLM)
+    if rules(model.generation_config, 0, (), "cpu"):
+        raise ModelNotReady(f"{checkpoint.name!r} has rules for its answers that vLLM does not know")
+    engine = Vllm(checkpoint)
+    return model.to(engine.dtype), engine, min(max_length(tokenizer, model.config), engine.room)
+
+
 def take_settings(model: Any, task: str) -> dict[str, Any]:
     """Take the checkpoint's own lengths and sampling settings out of its generation config, and return them.
 
@@ -135,6 +156,10 @@ def take_settings(model: Any, task: str) -> dict[str, Any]:
     for name in own:
         setattr(config, name, None)
     return {name: value for name, value in (special | own).items() if value is not None}
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    return _ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
 
 
 def _ids(*given: int | list[int] | None) -> set[int]:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint, max_length
+from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.generating.completion import Generated, GeneratedChunk, whole
 from deployments.generating.generation import GenerationParams, TextGenerator
@@ -36,14 +36,12 @@ class Conversational(Module):
     module_id = "BC008C71-A272-4858-9D43-7297B35ABAC4"
     default_model = "microsoft/DialoGPT-small"
     default_revision = "4e936e3a11f8e077b31eec8f045499c92c7cf087"
+    engines = ("torch", "vllm")
 
     def load(self, checkpoint: Checkpoint) -> None:
-        from transformers import AutoModelForCausalLM
-
         self.tokenizer = checkpoint.tokenizer()
-        self.model = checkpoint.network(AutoModelForCausalLM)
-        self.max_length = max_length(self.tokenizer, self.model.config)
-        self.generator = TextGenerator(self.tokenizer, self.model, self.max_length, self.task.pipeline_tag)
+        self.generator = TextGenerator(checkpoint, self.tokenizer, self.task.pipeline_tag)
+        self.model, self.max_length = self.generator.model, self.generator.max_length
 
     async def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
         prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])

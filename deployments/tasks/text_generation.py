@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint, max_length
+from deployments.checkpoint import Checkpoint
 from deployments.generating.completion import Generated, GeneratedChunk, whole
 from deployments.generating.generation import GenerationParams, TextGenerator
 from deployments.limits import Batching
@@ -36,14 +36,12 @@ class TextGeneration(Module):
     module_id = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
     default_model = "rpgz31/tiny-nfl"
     default_revision = "4a18ca7"
+    engines = ("torch", "vllm")
 
     def load(self, checkpoint: Checkpoint) -> None:
-        from transformers import AutoModelForCausalLM
-
         self.tokenizer = checkpoint.tokenizer()
-        self.model = checkpoint.network(AutoModelForCausalLM)
-        self.max_length = max_length(self.tokenizer, self.model.config)
-        self.generator = TextGenerator(self.tokenizer, self.model, self.max_length, self.task.pipeline_tag)
+        self.generator = TextGenerator(checkpoint, self.tokenizer, self.task.pipeline_tag)
+        self.model, self.max_length = self.generator.model, self.generator.max_length
 
     async def run(self, inputs: list[TextGenerationInput], params: TextGenerationParams) -> list[Generated]:
         prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])

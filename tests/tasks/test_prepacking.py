@@ -38,6 +38,11 @@ def packed(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if type(module).__name__ == "PrepackedLinear"]
 
 
+def weights(model: nn.Module) -> set[Any]:
+    told = [(name.replace("packed", "weight"), weight) for name, weight in model.named_parameters()]
+    return {(name, w.numel(), w.element_size(), w.dtype, w.device) for name, w in told}
+
+
 @pytest.mark.model
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize(
@@ -56,9 +61,22 @@ def test_answers_stay(cls: Any, config: Any, given: dict[str, torch.Tensor]) -> 
         }
         found, expected = model(**given)[0], before(**given)[0]
     assert (found - expected).abs().max() <= prepacking.TOLERANCE[str(model.dtype)] * expected.abs().max()
-    assert [(w.shape, w.dtype, w.device, w.element_size()) for w in model.parameters()] == [
-        (w.shape, w.dtype, w.device, w.element_size()) for w in before.parameters()
-    ]
+    assert weights(model) == weights(before)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_the_network_itself_reads_are_there(dtype: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(50, 70, dtype=dtype), nn.Linear(70, 3, dtype=dtype))
+    before = deepcopy(model)
+    prepack(model)
+    assert packed(model) == ["0", "1"]
+    assert torch.equal(model[0].weight, before[0].weight)
+    assert packed(model) == ["1"]
+    assert [name for name, _ in model.named_parameters()] == ["0.bias", "0.weight", "1.bias", "1.packed"]
+    with torch.inference_mode():
+        given = torch.ones(2, 50, dtype=dtype)
+        assert torch.allclose(model(given), before(given), rtol=2e-2 if dtype == torch.bfloat16 else 1e-4)
 
 
 @pytest.mark.usefixtures("always")

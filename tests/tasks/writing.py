@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from deployments.checkpoint import Checkpoint
 from deployments.generating.completion import Generated, GeneratedChunk
-from deployments.generating.continuous import Engine
+from deployments.generating.continuous import ContinuousBatching
 from deployments.generating.kv_cache import Joined
 from deployments.generating.ragged import Ragged
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
@@ -30,7 +30,7 @@ def endless(network: str) -> TextGeneration:
     fresh.generator.ends.clear()
     assert isinstance(fresh.generator.engine.network, Ragged)
     if network == "joined":
-        fresh.generator.engine = Engine(Joined(fresh.model, 0), fresh.generator.waiting)
+        fresh.generator.engine = ContinuousBatching(Joined(fresh.model, 0), fresh.generator.engine.waiting)
     return fresh
 
 
