@@ -49,7 +49,7 @@ class Engine(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Literal["torch", "vllm"] = "torch"
+    name: str = "torch"  # one of its module's `engines`
     options: dict[str, Any] = {}
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"

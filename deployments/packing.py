@@ -1,6 +1,6 @@
 """Texts of any lengths as one row through a network: on a processor, what is not padded is not computed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def pack(model: Any) -> float:
         try:
             batch = _probe(model.config)
             expected = model(**batch)[0]
-            _register()
+            register(NAME, _attend, "bidirectional_mask_function")
             model.set_attn_implementation(NAME)
             for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
                 base.forward = _packed(base, before, first)
@@ -72,17 +72,21 @@ def _packed(base: Any, padded: Any, first: int) -> Any:
     return forward
 
 
-def _register() -> None:
-    """Tell transformers of our attention, and of the mask that it needs: none."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import bidirectional_mask_function
+def register(name: str, attend: Callable[..., Any], seen: str) -> None:
+    """Tell transformers of an attention, and of the mask that it needs: none, where tokens see what is usual.
+
+    `seen` names transformers' own function of what is usual; a network that wants another mask raises.
+    """
+    from transformers import AttentionInterface, AttentionMaskInterface, masking_utils
+
+    usual = getattr(masking_utils, seen)
 
     def mask(*_: Any, mask_function: Any, **__: Any) -> None:
-        if mask_function is not bidirectional_mask_function:
-            raise NotImplementedError("tokens that do not see their whole text")
+        if mask_function is not usual:
+            raise NotImplementedError("tokens that see more, or less")
 
-    AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, mask)
+    AttentionInterface.register(name, attend)
+    AttentionMaskInterface.register(name, mask)
 
 
 def _attend(

@@ -49,7 +49,7 @@ class TextGenerator:
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: Any, task: str) -> None:
         self.tokenizer, self.limits = tokenizer, Batching()
-        load = _load_vllm if checkpoint.engine == "vllm" else _load
+        load = ENGINES[checkpoint.engine]
         self.model, self.engine, self.max_length = load(checkpoint, tokenizer, lambda: self.limits)
         self.own = take_settings(self.model, task)
         self.ends = _ends(self.model, tokenizer)
@@ -140,6 +140,9 @@ def _load_vllm(checkpoint: Checkpoint, tokenizer: Any, _: Any) -> tuple[Any, Eng
         raise ModelNotReady(f"{checkpoint.name!r} has rules for its answers that vLLM does not know")
     engine = Vllm(checkpoint)
     return model.to(engine.dtype), engine, min(max_length(tokenizer, model.config), engine.room)
+
+
+ENGINES = {"torch": _load, "vllm": _load_vllm}
 
 
 def take_settings(model: Any, task: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from deployments.packing import register
+
 if TYPE_CHECKING:
     import torch
 
@@ -48,7 +50,7 @@ class Ragged:
 
     def __init__(self, model: Any) -> None:
         self.model, self.device = model, model.device
-        _register()
+        register(NAME, _attend, "causal_mask_function")
         self.clear()
 
     def clear(self) -> None:
@@ -173,16 +175,3 @@ def _attend(
             scaled_dot_product_attention(q, keys, values, scale=scaling, is_causal=size > 1, enable_gqa=many)
         )
     return torch.cat(seen, 2).transpose(1, 2), None
-
-
-def _register() -> None:
-    """Tell transformers of our attention, and of the mask that it needs: none."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import causal_mask_function
-
-    def mask(*_: Any, mask_function: Any, **__: Any) -> None:
-        if mask_function is not causal_mask_function:
-            raise NotImplementedError("tokens that do not see all that is before them")
-
-    AttentionInterface.register(NAME, _attend)
-    AttentionMaskInterface.register(NAME, mask)

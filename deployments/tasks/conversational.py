@@ -9,7 +9,7 @@ from pydantic import Field
 from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.generating.completion import Generated, GeneratedChunk, whole
-from deployments.generating.generation import GenerationParams, TextGenerator
+from deployments.generating.generation import ENGINES, GenerationParams, TextGenerator
 from deployments.limits import Batching
 from deployments.schema import Messages, Schema
 from deployments.task import Module, task
@@ -36,7 +36,7 @@ class Conversational(Module):
     module_id = "BC008C71-A272-4858-9D43-7297B35ABAC4"
     default_model = "microsoft/DialoGPT-small"
     default_revision = "4e936e3a11f8e077b31eec8f045499c92c7cf087"
-    engines = ("torch", "vllm")
+    engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.tokenizer = checkpoint.tokenizer()

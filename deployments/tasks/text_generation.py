@@ -8,7 +8,7 @@ from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
 from deployments.generating.completion import Generated, GeneratedChunk, whole
-from deployments.generating.generation import GenerationParams, TextGenerator
+from deployments.generating.generation import ENGINES, GenerationParams, TextGenerator
 from deployments.limits import Batching
 from deployments.schema import Schema, Text
 from deployments.task import Module, task
@@ -36,7 +36,7 @@ class TextGeneration(Module):
     module_id = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
     default_model = "rpgz31/tiny-nfl"
     default_revision = "4a18ca7"
-    engines = ("torch", "vllm")
+    engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.tokenizer = checkpoint.tokenizer()

@@ -17,12 +17,10 @@ from deployments.tasks.text_generation import TextGeneration
 from tests.tasks import tiny
 from tests.tasks.conftest import loaded
 from tests.tasks.writing import (
-    NETWORKS,
     PROMPTS,
     Pass,
     Passes,
     begun,
-    endless,
     generating,
     idle,
     ids,
@@ -30,6 +28,7 @@ from tests.tasks.writing import (
     until,
     write,
 )
+from tests.tasks.writing import module as module
 
 MIXED: list[dict[str, Any]] = [
     {"do_sample": False},
@@ -51,13 +50,6 @@ def writer(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
     shared = loaded(TextGeneration.module_id, request.param())
     yield shared
     shared.model.__dict__.pop("forward", None)  # where a test has put `Passes`
-
-
-@pytest.fixture(params=NETWORKS)
-def module(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
-    fresh = endless(request.param)
-    yield fresh
-    fresh.generator.close()
 
 
 async def test_answers_together_are_those_alone(writer: TextGeneration) -> None:

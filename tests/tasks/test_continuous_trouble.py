@@ -1,7 +1,6 @@
 """What one batch for all answers does with errors, with too much at once, and with loops that come and go."""
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,11 +10,9 @@ from deployments.generating.ragged import Ragged
 from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.writing import (
-    NETWORKS,
     PROMPTS,
     Passes,
     begun,
-    endless,
     generating,
     idle,
     ids,
@@ -23,13 +20,7 @@ from tests.tasks.writing import (
     until,
     write,
 )
-
-
-@pytest.fixture(params=NETWORKS)
-def module(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
-    fresh = endless(request.param)
-    yield fresh
-    fresh.generator.close()
+from tests.tasks.writing import module as module
 
 
 class TestFailures:

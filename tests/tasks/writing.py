@@ -3,9 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch.nn.functional import pad
 
@@ -32,6 +33,13 @@ def endless(network: str) -> TextGeneration:
     if network == "joined":
         fresh.generator.engine = ContinuousBatching(Joined(fresh.model, 0), fresh.generator.engine.waiting)
     return fresh
+
+
+@pytest.fixture(params=NETWORKS)
+def module(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
+    fresh = endless(request.param)
+    yield fresh
+    fresh.generator.close()
 
 
 class Pass(NamedTuple):
