@@ -35,7 +35,9 @@ NUM_CPUS = 0.05
 # In the fast lane each replica of a routed application listens on ports of its own and drains them for half a
 # minute when it stops. Only the Router is routed; a model's replica answers handles alone.
 NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
-RUNTIME_ENV = {"env_vars": {**NO_INGRESS, **warm.ENVIRONMENT, "OMP_NUM_THREADS": "1"}}
+# What blocks runs in threads of the replica's own: another loop for it would be one thread more to wake.
+ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
+RUNTIME_ENV = {"env_vars": {**NO_INGRESS, **ONE_LOOP, **warm.ENVIRONMENT, "OMP_NUM_THREADS": "1"}}
 """Of a replica that shares a processor, and of the spare workers."""
 
 

@@ -5,18 +5,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
-from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.exceptions import RayTaskError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deployments.answers import Answers
 from deployments.card import Card
 from deployments.errors import ModelNotReady, TimedOut
 from deployments.merging import Merger, overloaded
+from deployments.replica_set import ReplicaSet
 from deployments.schema import Schema
 
 TRIES = 3
@@ -33,12 +31,13 @@ class ModelHandle:
         self.model_id = model_id
         self._card = card
         self._timeout_s = timeout_s
-        self._handles: dict[str, DeploymentHandle] = {}
+        self._replicas = ReplicaSet(model_id)
         self._deadlines: set[asyncio.Timeout] = set()
-        self._merger = Merger(partial(self._tried, "infer"), card)
+        self._merger = Merger(self._infer, card)
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """What a replica's method returns. Raises an `InferenceError`."""
+        self._refuse_if_full()
         async with self._deadline():
             return await self._tried(method, *arguments)
 
@@ -49,8 +48,8 @@ class ModelHandle:
 
     async def stream(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        handle = await self._reach("stream")
-        bunches = handle.remote(input, params)
+        self._refuse_if_full()
+        bunches = self._replicas.stream("stream", input, params)
         started, tries = False, TRIES
         try:
             while True:
@@ -60,17 +59,17 @@ class ModelHandle:
                         bunch = await anext(bunches)
                     except StopAsyncIteration:
                         return
-                    except (ActorDiedError, ActorUnavailableError):
+                    except ConnectionError:
                         tries -= 1
                         if started or not tries:
                             raise
-                        bunches = handle.remote(input, params)
+                        bunches = self._replicas.stream("stream", input, params)
                         continue
                 started = True
                 for chunk in bunch:
                     yield chunk
         finally:
-            bunches.cancel()
+            await bunches.aclose()
 
     def hurry(self) -> None:
         """The model has gone: what is in flight gets five seconds."""
@@ -79,37 +78,27 @@ class ModelHandle:
             if not deadline.expired() and (deadline.when() or soon) > soon:
                 deadline.reschedule(soon)
 
-    async def _tried(self, method: str, *arguments: Any) -> Any:
+    def close(self) -> None:
+        """Nobody will ask for this model any more."""
+        self._replicas.close()
+
+    def _refuse_if_full(self) -> None:
+        """What is not merged does not wait in the merger's line, but counts as well."""
+        card = self._card()
+        room = card.max_ongoing_requests * max(card.replicas.running, 1) + card.max_queued_requests
+        if card.max_queued_requests >= 0 and self._replicas.calls >= room:
+            raise overloaded(self.model_id, 1.0)
+
+    async def _infer(self, inputs: list[Schema], params: Schema) -> Answers:
+        answers: Answers = await self._tried("infer", inputs, params, weight=len(inputs))
+        return answers
+
+    async def _tried(self, method: str, *arguments: Any, weight: int = 1) -> Any:
         for _ in range(TRIES - 1):
             # A replica that dies takes the call with it. Inference changes nothing: another one may try.
-            with contextlib.suppress(ActorDiedError, ActorUnavailableError):
-                return await self._try(method, *arguments)
-        return await self._try(method, *arguments)
-
-    async def _try(self, method: str, *arguments: Any) -> Any:
-        response = (await self._reach(method)).remote(*arguments)
-        try:
-            return await response
-        except asyncio.CancelledError:
-            # Of the caller, or of the deadline: what nobody waits for is not worked for.
-            response.cancel()
-            raise
-
-    async def _reach(self, method: str) -> DeploymentHandle:
-        """The handle of one of the replicas' methods, kept: to make one takes longer than to call it."""
-        if method not in self._handles:
-            try:
-                handle = await asyncio.to_thread(serve.get_app_handle, self.model_id)
-            except RayServeException:
-                raise ModelNotReady(f"model {self.model_id!r} is loading") from None
-            self._handles[method] = handle.options(
-                method_name=method,
-                stream=method == "stream",
-                # Both sides know the classes by their names: cloudpickle has nothing to add but time.
-                request_serialization="pickle",
-                response_serialization="pickle",
-            )
-        return self._handles[method]
+            with contextlib.suppress(ConnectionError):
+                return await self._replicas.call(method, *arguments, weight=weight)
+        return await self._replicas.call(method, *arguments, weight=weight)
 
     @asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -133,11 +122,9 @@ class ModelHandle:
     def _ours(self, error: Exception) -> Exception:
         if isinstance(error, RayTaskError):
             error = error.cause
-        if isinstance(error, BackPressureError):
-            return overloaded(self.model_id, error.retry_after_s)
         if isinstance(error, DeploymentUnavailableError):
             return ModelNotReady(f"model {self.model_id!r} has no replica that can start")
-        if isinstance(error, (RayServeException, ActorDiedError, ActorUnavailableError)):
+        if isinstance(error, (RayServeException, ConnectionError)):
             return ModelNotReady(f"model {self.model_id!r} cannot be reached: its replicas are restarting")
         return error
 

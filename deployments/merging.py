@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from deployments.answers import Answers
@@ -106,8 +105,9 @@ class Merger:
             task = asyncio.get_running_loop().create_task(self._send(batch))
             self._sending.add(task)
             task.add_done_callback(self._under_way(len(batch)))
+            leave = _last_cancels(len(batch), task)
             for one in batch:
-                one.answers.add_done_callback(partial(_leave, batch, task))
+                one.answers.add_done_callback(leave)
 
     def _room(self) -> tuple[int, int]:
         """How many replicas there are, and how many requests they hold."""
@@ -161,10 +161,16 @@ def _hand_out(answers: Answers, batch: list[Waiting]) -> None:
         start = end
 
 
-def _leave(batch: list[Waiting], task: "asyncio.Task[None]", _: Any) -> None:
-    """What nobody waits for any more is not worked for."""
-    if all(one.answers.done() for one in batch):
-        task.cancel()
+def _last_cancels(waiting: int, task: "asyncio.Task[None]") -> Callable[[Any], None]:
+    """What each of the waiting calls when it waits no more: nobody is worked for when all have left."""
+
+    def leave(_: Any) -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not waiting:
+            task.cancel()
+
+    return leave
 
 
 def _size(value: Any) -> int:

@@ -1,9 +1,15 @@
 """What Ray keeps private and Roster needs; its tests fail when Ray changes it."""
 
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from deployments.errors import InferenceError
 
 
 def pin_version(deployment: serve.Deployment, version: str) -> serve.Deployment:
@@ -81,3 +87,55 @@ def largest_shares() -> dict[str, float]:
         for name, amount in resources.items():
             shares[name] = max(shares.get(name, 0.0), amount)
     return shares
+
+
+def running_replicas(handle: DeploymentHandle) -> Mapping[Any, Any]:
+    """The replicas that a handle knows, by their ids, with their `replica_metadata`: another object whenever
+    they have changed. Serve tells handles of them as soon as they run."""
+    request_router = handle._router._asyncio_router.request_router
+    return request_router.curr_replicas if request_router else {}
+
+
+def count_request(handle: DeploymentHandle, replica: Any, by: int) -> None:
+    """Count a request that is sent to a replica past the handle (1), or has ended (-1): autoscaling goes by
+    what handles count."""
+    counts = handle._router._asyncio_router._metrics_manager
+    if by > 0:
+        counts.inc_num_total_requests("")
+        counts.inc_num_running_requests_for_replica(replica)
+    else:
+        counts.dec_num_running_requests_for_replica(replica)
+
+
+def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
+    """In a replica's process: what to enter for each request that comes past Serve, with the method's name.
+
+    Serve then counts it as one of its own: waits with it until fewer than `max_ongoing_requests` are there,
+    lets it end before the replica stops, and shows it in its metrics.
+    """
+    from ray.serve._private.common import RequestMetadata
+
+    worker = ray._private.worker.global_worker
+    replica = worker.actors[worker.actor_id]._replica_impl
+
+    @asynccontextmanager
+    async def ongoing(method: str) -> AsyncIterator[None]:
+        metadata = RequestMetadata(request_id="", internal_request_id="", call_method=method)
+        async with replica._start_request(metadata):
+            begin, failure = time.perf_counter(), ""
+            try:
+                yield
+            except InferenceError:  # the caller's mistake, or news of the model
+                raise
+            except BaseException as error:
+                failure = type(error).__name__
+                raise
+            finally:
+                replica._metrics_manager.record_request_metrics(
+                    route="",
+                    latency_ms=1000 * (time.perf_counter() - begin),
+                    is_error=bool(failure),
+                    exception_type=failure,
+                )
+
+    return ongoing

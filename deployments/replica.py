@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import logging
 import resource
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -16,9 +17,11 @@ import ray
 from deployments.answers import Answers
 from deployments.batching import Batcher
 from deployments.card import Description
+from deployments.channel import Listener
 from deployments.config import ModelConfig
 from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady
 from deployments.limits import Batching
+from deployments.ray_private import ongoing_requests
 from deployments.schema import Schema, TextToken
 from deployments.task import Module
 from deployments.unbatched import Unbatched
@@ -32,7 +35,7 @@ LONGEST_PAUSE_S = 0.2
 
 
 class Replica:
-    """Serves one model. Built by Ray Serve; called by Routers over a handle.
+    """Serves one model. Built by Ray Serve; called by Routers over channels.
 
     `config` is a `ModelConfig`'s content and `folder` where it lay: a replica can be placed on any node that
     sees the same files.
@@ -44,10 +47,19 @@ class Replica:
         self.module = load(self.config, Path(folder) if folder else None, self.device)
         self.scheduler = schedule(self.module, self.config.batching)
         self._streams = 0
+        gc.freeze()  # what is loaded stays: the collector need not look at all of it again and again
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new batching limits without loading again (Serve calls this when `user_config` changes)."""
         self.scheduler.limits = Batching.model_validate(user_config["batching"])
+
+    async def record_replica_metadata(self) -> dict[str, Any]:
+        """Where Routers reach this replica. Ray Serve asks once, and tells every handle."""
+        self._listener = Listener(self, ongoing_requests())
+        return await self._listener.open(ray.util.get_node_ip_address())
+
+    async def wake(self) -> None:
+        """Nothing: to be answered is enough, for it takes a replica. Called over a handle."""
 
     async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
         """One output, or one `InferenceError`, per input."""

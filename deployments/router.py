@@ -205,6 +205,8 @@ class Router:
             card = snapshot.cards.get(model_id)
             if card is None or card.state == "unavailable":
                 handle.hurry()
+            if card is None:
+                handle.close()
         self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
         news, self._news = self._news, asyncio.Event()
         news.set()

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from ray.exceptions import ActorDiedError
 
 from deployments import handles, merging
 from deployments.answers import Answers, Usage
@@ -25,23 +24,20 @@ class Params(Schema):
 
 
 class Replicas:
-    """Stands for a DeploymentHandle: keeps each call until it is told to answer it."""
+    """Stands for a ReplicaSet: keeps each call until it is told to answer it."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], Params]] = []
         self.open: list[asyncio.Future[Any]] = []
         self.failures: list[Exception] = []
 
-    def remote(self, inputs: list[Word], params: Params) -> "asyncio.Task[Any]":
+    async def call(self, method: str, inputs: list[Word], params: Params, weight: int) -> Answers:
+        assert (method, weight) == ("infer", len(inputs))
         self.calls.append(([word.text for word in inputs], params))
-        future = asyncio.get_running_loop().create_future()
-        if not self.failures:
-            self.open.append(future)
-        return asyncio.get_running_loop().create_task(self._answer(future, inputs))
-
-    async def _answer(self, future: "asyncio.Future[Any]", inputs: list[Word]) -> Answers:
         if self.failures:
             raise self.failures.pop(0)
+        future = asyncio.get_running_loop().create_future()
+        self.open.append(future)
         try:
             await future
         except asyncio.CancelledError:
@@ -64,11 +60,7 @@ async def settle() -> None:
 @pytest.fixture
 def replicas(monkeypatch: pytest.MonkeyPatch) -> Replicas:
     found = Replicas()
-
-    async def reach(self: ModelHandle, method: str) -> Replicas:
-        return found
-
-    monkeypatch.setattr(ModelHandle, "_reach", reach)
+    monkeypatch.setattr(handles, "ReplicaSet", lambda model_id: found)
     return found
 
 
@@ -203,7 +195,7 @@ async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> Non
 async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) -> None:
     way = handle(running=1)
     tasks = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
-    replicas.failures = [ActorDiedError(), ActorDiedError()]
+    replicas.failures = [ConnectionError(), ConnectionError()]
     await replicas.answer()
     await replicas.answer()
     assert await asyncio.gather(*tasks) == [["A"], ["B"], ["C"]]

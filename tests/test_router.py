@@ -6,8 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from ray.exceptions import ActorDiedError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deployments import handles
 from deployments.answers import Answers
@@ -19,7 +18,6 @@ from deployments.errors import (
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
-    Overloaded,
     TimedOut,
     TooLarge,
 )
@@ -33,7 +31,7 @@ READY = Card(id="m", state="ready", task="sentiment", replicas=Replicas(running=
 
 
 class Handle:
-    """Stands for a DeploymentHandle: each call of a method is `answer`ed, in turn."""
+    """Stands for the Catalog's DeploymentHandle, and for a ReplicaSet: each call is answered, in turn."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -42,14 +40,14 @@ class Handle:
     def __getattr__(self, name: str) -> "Handle":
         return self
 
-    def options(self, **_: Any) -> "Handle":
-        return self
-
     def remote(self, *_: Any) -> "asyncio.Task[Any]":
-        self.calls += 1
-        return asyncio.get_running_loop().create_task(self._answer())
+        return asyncio.get_running_loop().create_task(self.call())
 
-    async def _answer(self) -> Any:
+    def close(self) -> None:
+        pass
+
+    async def call(self, *_: Any, **__: Any) -> Any:
+        self.calls += 1
         answer = self.answers.pop(0) if self.answers else await asyncio.Event().wait()
         if isinstance(answer, Exception):
             raise answer
@@ -63,7 +61,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     def build(*answers: Any, card: Card = READY, timeout_s: float = 5) -> tuple[Router, Handle]:
         snapshot, model = Snapshot("1", True, {card.id: card}), Handle(*answers)
         router = Router(Handle(snapshot), [], timeout_s)
-        monkeypatch.setattr(handles.serve, "get_app_handle", lambda _: model)
+        monkeypatch.setattr(handles, "ReplicaSet", lambda _: model)
         made.append(router)
         return router, model
 
@@ -90,7 +88,7 @@ async def test_an_answer_comes_through(make: Make) -> None:
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
-    router, handle = make(ActorDiedError(), ActorDiedError(), Answers(["answer"]))
+    router, handle = make(ConnectionError(), ConnectionError(), Answers(["answer"]))
     assert await ask(router) == ["answer"]
     assert handle.calls == 3
 
@@ -98,14 +96,14 @@ async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
 @pytest.mark.parametrize(
     ("raised", "told"),
     [
-        (BackPressureError(num_queued_requests=1, max_queued_requests=1), Overloaded),
         (DeploymentUnavailableError(None), ModelNotReady),
         (RayServeException("gone"), ModelNotReady),
+        (ConnectionError("gone"), ModelNotReady),
         (InvalidInput("bad"), InvalidInput),
     ],
 )
 async def test_rays_errors_become_ours(make: Make, raised: Exception, told: type[InferenceError]) -> None:
-    router, _ = make(raised)
+    router, _ = make(*[raised] * handles.TRIES)
     with pytest.raises(told):
         await ask(router)
 

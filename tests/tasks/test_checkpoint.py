@@ -84,6 +84,18 @@ def test_a_head_that_was_never_trained_is_not_made_up() -> None:
         Sentiment().load(Checkpoint(str(tiny.encoder())))
 
 
+@pytest.mark.parametrize("computes", [False, True])
+def test_bfloat16_is_for_processors_that_compute_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, computes: bool
+) -> None:
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(folder).bfloat16().save_pretrained(folder)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: computes)
+    loaded = Checkpoint(str(folder)).network(AutoModel)
+    assert loaded.dtype == (torch.bfloat16 if computes else torch.float32)
+
+
 def test_half_precision_is_not_for_processors(folder: Path) -> None:
     from transformers import AutoModel
 

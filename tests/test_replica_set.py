@@ -1,0 +1,200 @@
+"""Which replica is asked, and what happens when replicas come, go and break: Serve's side is a stand-in."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+
+from deployments import ray_private, replica_set
+from deployments.channel import Listener
+from deployments.errors import ModelNotReady
+from deployments.replica_set import ReplicaSet
+
+
+@asynccontextmanager
+async def ongoing(method: str) -> AsyncIterator[None]:
+    yield
+
+
+class Replica:
+    """One end of real channels; `infer` waits while `busy`."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.calls = name, 0
+        self.free = asyncio.Event()
+        self.free.set()
+        self.listener = Listener(self, ongoing)
+
+    async def infer(self) -> str:
+        self.calls += 1
+        await self.free.wait()
+        return self.name
+
+    async def stream(self) -> AsyncIterator[str]:
+        yield self.name
+
+
+class Serve:
+    """Stands for Serve: a handle, the replicas it lists, and the counts that it is told."""
+
+    def __init__(self) -> None:
+        self.listed: dict[str, Any] = {}
+        self.counts: list[tuple[str, int]] = []
+        self.waking: list[Exception | None] = []
+        self.woken = 0
+        self.exists = True
+        self.started: list[Replica] = []
+
+    def get_app_handle(self, name: str) -> "Serve":
+        if not self.exists:
+            raise RayServeException("no such application")
+        return self
+
+    def options(self, method_name: str) -> "Serve":
+        assert method_name == "wake"
+        return self
+
+    async def remote(self) -> None:
+        self.woken += 1
+        await until(lambda: self.listed or self.waking)
+        if self.waking and (error := self.waking.pop(0)):
+            raise error
+
+    async def start(self, *names: str) -> list[Replica]:
+        replicas = [Replica(name) for name in names]
+        self.started += replicas
+        told = {one.name: await one.listener.open("127.0.0.1") for one in replicas}
+        self.listed = {
+            **self.listed,
+            **{name: SimpleNamespace(replica_metadata=address) for name, address in told.items()},
+        }
+        return replicas
+
+
+@pytest.fixture
+async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
+    serve = Serve()
+    monkeypatch.setattr(replica_set.serve, "get_app_handle", serve.get_app_handle)
+    monkeypatch.setattr(ray_private, "running_replicas", lambda _: serve.listed)
+    monkeypatch.setattr(ray_private, "count_request", lambda _, id, by: serve.counts.append((id, by)))
+    yield serve
+    for replica in serve.started:
+        replica.listener._server.close()
+    await asyncio.sleep(0.01)  # what is closed is told in the next rounds of the loop
+
+
+@pytest.fixture
+async def replicas(serve: Serve) -> AsyncIterator[ReplicaSet]:
+    found = ReplicaSet("m")
+    yield found
+    found.close()
+    for channel in found._channels.values():
+        channel.transport.abort()
+    await until(lambda: not found._keeping)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError
+
+
+async def test_the_first_call_waits_for_a_replica_and_wakes_serve_once(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    calls = [asyncio.create_task(replicas.call("infer")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    assert not any(call.done() for call in calls)
+    await serve.start("a")
+    assert await asyncio.gather(*calls) == ["a"] * 20
+    assert serve.woken == 1
+    assert await replicas.call("infer") == "a"
+    assert serve.woken == 1, "it is known now"
+
+
+async def test_serve_is_told_of_each_request(serve: Serve, replicas: ReplicaSet) -> None:
+    await serve.start("a")
+    await replicas.call("infer")
+    assert [piece async for piece in replicas.stream("stream")] == ["a"]
+    assert serve.counts == [("a", 1), ("a", -1)] * 2
+    assert replicas.calls == 0
+
+
+async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    a, b = await serve.start("a", "b")
+    assert await replicas.call("infer") == "a"
+    await until(lambda: len(replicas._channels) == 2)
+    assert [await replicas.call("infer") for _ in range(3)] == ["a"] * 3
+    a.free.clear()
+    busy = asyncio.create_task(replicas.call("infer", weight=2))
+    await until(lambda: a.calls == 5)
+    assert [await replicas.call("infer") for _ in range(3)] == ["b"] * 3
+    b.free.clear()
+    others = [asyncio.create_task(replicas.call("infer")) for _ in range(3)]
+    await until(lambda: b.calls == 5 and a.calls == 6)
+    a.free.set()
+    b.free.set()
+    assert sorted(await asyncio.gather(busy, *others)) == ["a", "a", "b", "b"]
+
+
+async def test_replicas_that_come_are_asked_and_those_that_leave_are_not(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    (a,) = await serve.start("a")
+    a.free.clear()
+    under_way = asyncio.create_task(replicas.call("infer"))
+    await until(lambda: a.calls)
+    serve.listed = {}
+    await serve.start("b")
+    assert await replicas.call("infer") == "b"
+    a.free.set()
+    assert await under_way == "a", "what a replica has, it ends"
+
+
+async def test_a_channel_that_breaks_is_opened_again(serve: Serve, replicas: ReplicaSet) -> None:
+    await serve.start("a")
+    await replicas.call("infer")
+    broken = replicas._channels["a"]
+    broken.transport.abort()
+    await until(lambda: replicas._channels.get("a") not in (None, broken))
+    assert await replicas.call("infer") == "a"
+
+
+async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    (a,) = await serve.start("a")
+    a.free.clear()
+    call = asyncio.create_task(replicas.call("infer"))
+    await until(lambda: a.calls)
+    a.listener._server.close()
+    replicas._channels["a"].transport.abort()
+    with pytest.raises(ConnectionError):
+        await call
+    serve.waking = [ActorDiedError(), None]
+    again = asyncio.create_task(replicas.call("infer"))
+    await asyncio.sleep(0.02)
+    serve.listed = {}
+    await serve.start("b")
+    assert await again == "b"
+
+
+async def test_a_model_that_is_not_there_yet_is_loading(serve: Serve, replicas: ReplicaSet) -> None:
+    serve.exists = False
+    with pytest.raises(ModelNotReady, match="loading"):
+        await replicas.call("infer")
+    serve.exists = True
+    serve.waking = [DeploymentUnavailableError(None)]
+    with pytest.raises(DeploymentUnavailableError):
+        await replicas.call("infer")
+    await serve.start("a")
+    assert await replicas.call("infer") == "a"
