@@ -34,7 +34,8 @@ from deployments.warm import Spares
 
 log = logging.getLogger("ray.serve")
 
-POLL_S = 0.5
+POLL_S, LONGEST_POLL_S = 0.5, 3.0
+LOOKING_SHARE = 1 / 10  # of the time: with hundreds of models a look costs Serve's controller and us a lot
 MISSING_S = 1.5  # a folder that is being replaced is away for a moment
 WATCH_S = 10.0
 REPORT_S = 5.0  # a Router that has said nothing for so long is gone
@@ -63,6 +64,7 @@ class Catalog:
         self._spares = Spares(spares, RUNTIME_ENV)
         self.snapshot = Snapshot()
         self._changed = asyncio.Event()
+        self._look_s = 0.0
         self._at_start: set[str] | None = None
         self._missing: dict[str, float] = {}
         self._refused: dict[str, str] = {}
@@ -117,11 +119,13 @@ class Catalog:
                 await self._step()
             except Exception:
                 log.exception("the catalog could not compare folder and cluster; it tries again")
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(min(max(POLL_S, self._look_s / LOOKING_SHARE), LONGEST_POLL_S))
 
     async def _step(self) -> None:
+        begin, shown = time.monotonic(), self.snapshot.cards.keys()
         folders = await asyncio.to_thread(self.folders.scan)
         running = await serve_details()
+        self._look_s = time.monotonic() - begin
         apps = {id: app for id, app in running.items() if mark(app)}
         folders |= _taken(folders, {id for id, app in running.items() if _is_anothers(app)})
         self._note_missing(folders, apps)
@@ -131,8 +135,9 @@ class Catalog:
         self._publish(dict(self._cards(folders, apps, shares)))
         if self.snapshot.settled:  # at start they would take the time of the models themselves
             await self._spares.refill(sum(map(count_running, apps.values())))
-        # Long enough after its card went that no Router sends anything to it.
-        await self._delete(self._gone(MISSING_S + 2 * POLL_S))
+        # Their cards went with the last step or before: no Router sends anything to them any more.
+        if gone := [id for id in self._gone(MISSING_S) - shown if apps[id]["status"] != "DELETING"]:
+            await asyncio.to_thread(delete, gone)
 
     async def _deploy(
         self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
@@ -171,10 +176,6 @@ class Catalog:
 
     def _gone(self, seconds: float) -> set[str]:
         return {id for id, since in self._missing.items() if time.monotonic() - since > seconds}
-
-    async def _delete(self, ids: Iterable[str]) -> None:
-        for id in ids:
-            await asyncio.to_thread(delete, id)
 
     def _cards(
         self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]

@@ -49,9 +49,14 @@ def prestart_workers(count: int, runtime_env: dict[str, Any], keep_s: int) -> No
                 channel.close()
 
 
-def delete(application: str) -> None:
-    """Delete an application without waiting until it is gone."""
-    serve.delete(application, _blocking=False)
+def delete(applications: list[str]) -> None:
+    """Delete applications without waiting until they are gone.
+
+    In one call: for each, the controller writes down all that it knows of all others.
+    """
+    from ray.serve.context import _get_global_client
+
+    _get_global_client().delete_apps(applications, blocking=False)
 
 
 async def serve_ports() -> tuple[int, int]:

@@ -35,9 +35,10 @@ class Serve:
             self.ran.append((folder.id, surge))
             self.apps[folder.id] = app(folder)
 
-    def delete(self, id: str) -> None:
-        self.deleted.append(id)
-        self.apps.pop(id, None)
+    def delete(self, ids: list[str]) -> None:
+        for id in ids:
+            self.deleted.append(id)
+            self.apps[id]["status"] = "DELETING"
 
 
 def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
@@ -125,8 +126,11 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     catalog = Catalog(str(root))
     await look(catalog, 3)
     shutil.rmtree(root / "b")
-    assert (await look(catalog)).cards.keys() == {"a"}
-    assert serve.deleted == ["b"]
+    assert (await look(catalog, 1)).cards.keys() == {"a"}
+    assert serve.deleted == [], "a Router may not have heard of it yet"
+    assert (await look(catalog, 3)).cards.keys() == {"a"}
+    assert serve.deleted == ["b"], "once"
+    del serve.apps["b"]
     root.rename(tmp_path / "away")
     assert (await look(catalog, 4)).cards.keys() == {"a"}
     root.mkdir()  # what a mount leaves behind
