@@ -13,6 +13,7 @@ from tests.cluster.load import Load
 pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
 
 SENTENCE = {"inputs": "What a delightful little restaurant."}
+SOON = {"upscale_delay_s": 0.5, "downscale_delay_s": 1, "look_back_period_s": 1, "metrics_interval_s": 0.5}
 
 
 def answers(cluster: Cluster, model_id: str) -> bool:
@@ -70,12 +71,41 @@ def test_a_checkpoint_that_does_not_load_is_unavailable_with_the_reason(cluster:
 
 
 def test_a_model_scales_from_zero_and_the_first_request_waits_for_it(cluster: Cluster) -> None:
-    scaling = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "downscale_to_zero_delay_s": 2}
-    cluster.add("sleeper", like="sentiment", deployment={"autoscaling_config": scaling})
+    scaling = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "downscale_to_zero_delay_s": 1}
+    cluster.add("sleeper", like="sentiment", deployment={"autoscaling_config": {**SOON, **scaling}})
     cluster.wait_for_state("sleeper", "ready", 20)
-    assert not cluster.pids("sleeper")
-    assert answers(cluster, "sleeper")
+    for _ in range(2):
+        assert not cluster.pids("sleeper")
+        assert answers(cluster, "sleeper")
+        assert cluster.pids("sleeper")
+        wait_for(lambda: not cluster.pids("sleeper"), 60, "its replica's end")
     cluster.remove("sleeper")
+
+
+def test_what_is_asked_of_a_model_makes_it_scale(cluster: Cluster) -> None:
+    scaling = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1}
+    cluster.add("busy", like="text_generation", deployment={"autoscaling_config": {**SOON, **scaling}})
+    cluster.wait_for_state("busy", "ready")
+    asked = {"inputs": "One day", "parameters": {"max_new_tokens": 200}}
+    with Load(f"{cluster.url}/models/busy", asked) as load:
+        wait_for(lambda: cluster.card("busy")["replicas"]["running"] == 2, 60, "two replicas")
+    assert not load.failures, load
+    wait_for(lambda: cluster.card("busy")["replicas"] == {"running": 1, "wanted": 1}, 60, "one replica")
+    cluster.remove("busy")
+
+
+def test_a_model_that_rolls_fails_nothing(cluster: Cluster) -> None:
+    cluster.add("rolled", like="sentiment", deployment={"num_replicas": 2})
+    wait_for(lambda: len(cluster.pids("rolled")) == 2, 60, "two replicas")
+    cluster.wait_for_state("rolled", "ready")
+    before = cluster.pids("rolled")
+    with Load(f"{cluster.url}/models/rolled", SENTENCE) as load:
+        cluster.edit("rolled", deployment={"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.06}})
+        wait_for(lambda: not before & cluster.pids("rolled"), 90, "the old replicas' end")
+        time.sleep(1)
+    assert not load.failures, load
+    assert len(cluster.pids("rolled")) == 2
+    cluster.remove("rolled")
 
 
 @pytest.mark.parametrize("path", ["/models/../x", "/models/..%2Fx", "/models/%2e%2e%2fx", "/models/a%2Fb"])
