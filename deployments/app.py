@@ -1,7 +1,6 @@
 """`build(args)` -> the gateway: the one application with a route. Named in serve_config.yaml."""
 
 import asyncio
-import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -69,7 +68,6 @@ class Door(Router):
         app = web.build(self, DIALECTS)
         if self._ui is not None:
             app.routes.append(Mount("/ui", Bridge(self._ui)))
-        gc.freeze()  # what is here stays: the collector need not look at all of it again and again
         return app
 
 

@@ -33,7 +33,7 @@ DEFAULTS: dict[str, Any] = {
 AUTOSCALING = {"min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 8}
 NUM_CPUS = 0.05
 # In the fast lane each replica of a routed application listens on ports of its own and drains them for half a
-# minute when it stops. Only the Router is routed; a model's replica answers handles alone.
+# minute when it stops. Only the Router is routed.
 NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
 # What blocks runs in threads of the replica's own: another loop for it would be one thread more to wake.
 ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}

@@ -122,7 +122,8 @@ class Catalog:
             await asyncio.sleep(min(max(POLL_S, self._look_s / LOOKING_SHARE), LONGEST_POLL_S))
 
     async def _step(self) -> None:
-        begin, shown = time.monotonic(), self.snapshot.cards.keys()
+        begin = time.monotonic()
+        asked = {id for id, card in self.snapshot.cards.items() if card.state != "unavailable"}
         folders = await asyncio.to_thread(self.folders.scan)
         running = await serve_details()
         self._look_s = time.monotonic() - begin
@@ -135,8 +136,8 @@ class Catalog:
         self._publish(dict(self._cards(folders, apps, shares)))
         if self.snapshot.settled:  # at start they would take the time of the models themselves
             await self._spares.refill(sum(map(count_running, apps.values())))
-        # Their cards went with the last step or before: no Router sends anything to them any more.
-        if gone := [id for id in self._gone(MISSING_S) - shown if apps[id]["status"] != "DELETING"]:
+        # Since the last step or before, Routers have been told to send nothing to them.
+        if gone := [id for id in self._gone(MISSING_S) - asked if apps[id]["status"] != "DELETING"]:
             await asyncio.to_thread(delete, gone)
 
     async def _deploy(

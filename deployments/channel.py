@@ -17,18 +17,22 @@ import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from itertools import count
+from time import monotonic
 from typing import Any, cast
 
 from deployments.errors import InferenceError, Internal
 
 log = logging.getLogger("ray.serve")
 
-HEADER = struct.Struct("!IIIB")  # bytes that follow, the call's number, a load in inputs, the kind
+# Bytes that follow, the call's number, a number of inputs, the kind. A call tells how many inputs it has, an
+# answer how many the replica still has, of all Routers.
+HEADER = struct.Struct("!IIIB")
 CALL, STREAM, CANCEL, ANSWER, PIECE, END, FAILURE = range(7)
 SECRET_BYTES = 32
-CONNECT_S = 2.0
-# A peer whose machine has gone without a word is noticed after ten seconds.
-KEEP_ALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+CONNECT_S = 2.0  # and until the secret has come
+FRESH_S = 1.0  # what others have at a replica is not believed for longer
+# A peer whose machine has gone without a word is noticed after half a minute.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 Ongoing = Callable[[str], AbstractAsyncContextManager[None]]
 
@@ -49,7 +53,9 @@ class _End(asyncio.Protocol):
 
     def send(self, kind: int, number: int, load: int, value: Any = None) -> None:
         body = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self.transport.writelines([HEADER.pack(len(body), number, load, kind), body])
+        head = HEADER.pack(len(body), number, load, kind)
+        if not self.transport.is_closing():
+            self.transport.writelines([head, body])
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -68,12 +74,13 @@ class _End(asyncio.Protocol):
 
 
 class Channel(_End):
-    """A Router's end. `load` is how many inputs the replica has: ours, and at its last word the others'."""
+    """A Router's end. `load` is how many inputs the replica has: ours, and those of others that it told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.closed = asyncio.Event()
         self._own = self._others = 0
+        self._told = 0.0  # when the others' were told
         self._numbers = count()
         self._calls: dict[int, tuple[Callable[[int, Any], None], int]] = {}
 
@@ -87,7 +94,7 @@ class Channel(_End):
 
     @property
     def load(self) -> int:
-        return self._own + self._others
+        return self._own + (self._others if monotonic() - self._told < FRESH_S else 0)
 
     async def call(self, method: str, *arguments: Any, weight: int = 1) -> Any:
         """What the method returns. Raises what it raises; `ConnectionError` when the replica has gone.
@@ -138,9 +145,8 @@ class Channel(_End):
 
     def _leave(self, number: int) -> None:
         """Nobody waits for the call any more; if it has not ended, it shall."""
-        _, weight = self._calls.pop(number, (None, 0))
-        self._own -= weight
-        if weight:
+        if number in self._calls:
+            self._own -= self._calls.pop(number)[1]
             self.send(CANCEL, number, 0)
 
     def receive(self, kind: int, number: int, load: int, body: bytes) -> None:
@@ -154,7 +160,7 @@ class Channel(_End):
         if kind != PIECE:
             del self._calls[number]
             self._own -= weight
-            self._others = max(load - self._own, 0)
+        self._others, self._told = max(load - self._own, 0), monotonic()
         take(kind, value)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -174,8 +180,12 @@ class Listener:
         self.load = 0
 
     async def open(self, host: str) -> dict[str, Any]:
-        """Listen; returns what `Channel.open` wants to be told."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Served(self), host, 0)
+        """Listen at this address of our own; returns what `Channel.open` wants to be told."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: _Served(self), host, 0)
+        except OSError:  # others know this machine by an address that it does not have itself
+            self._server = await loop.create_server(lambda: _Served(self), "0.0.0.0", 0)
         return {"host": host, "port": self._server.sockets[0].getsockname()[1], "secret": self.secret.hex()}
 
 
@@ -187,6 +197,14 @@ class _Served(_End):
         self._listener = listener
         self._known = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(CONNECT_S, self._refuse_stranger)
+
+    def _refuse_stranger(self) -> None:
+        if not self._known:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if not self._known:
@@ -208,20 +226,25 @@ class _Served(_End):
             return
         task = asyncio.get_running_loop().create_task(self._serve(kind, number, load, body))
         self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number))
 
     async def _serve(self, kind: int, number: int, weight: int, body: bytes) -> None:
         listener = self._listener
         listener.load += weight
         try:
-            told = await self._told(kind, number, body)
+            told, value = await self._told(kind, number, body)
         finally:
             listener.load -= weight
-            del self._tasks[number]
-        self.send(told[0], number, listener.load, told[1])
+        try:
+            self.send(told, number, listener.load, value)
+        except Exception:
+            log.exception("a replica's answer cannot be sent")
+            self.send(FAILURE, number, listener.load, Internal("the replica's answer cannot be sent"))
 
     async def _told(self, kind: int, number: int, body: bytes) -> tuple[int, Any]:
-        method, arguments = pickle.loads(body)
+        method = ""
         try:
+            method, arguments = pickle.loads(body)
             async with self._listener.ongoing(method):
                 answer = getattr(self._listener.servant, method)(*arguments)
                 if kind == CALL:
@@ -232,10 +255,12 @@ class _Served(_End):
                 return END, None
         except InferenceError as error:
             return FAILURE, error
-        except Exception:
+        except (Exception, asyncio.CancelledError):
+            if self._tasks[number].cancelling():  # by the caller, and not by what was called
+                raise
             log.exception("a replica's `%s` failed", method)
             return FAILURE, Internal("the replica failed")
 
     def connection_lost(self, error: Exception | None) -> None:
-        for task in self._tasks.values():
+        for task in list(self._tasks.values()):
             task.cancel()

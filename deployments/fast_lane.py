@@ -8,7 +8,7 @@ import os
 import sys
 
 FAST_LANE = {
-    # HAProxy in front of the Routers; handle calls over gRPC, user code on the replica's own event loop.
+    # HAProxy in front of the Routers; handle calls over gRPC, a Router's code on the loop that receives.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # A Router that dies before it answers: the request goes to another one, if it fits the buffer.
@@ -25,7 +25,7 @@ FAST_LANE = {
     "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": "32000",
 }
 BOTH_LANES = {
-    # Pictures travel from Router to model in one message; the default is 4 MiB.
+    # Pages and their files travel from the UI to a Router in one message; the default is 4 MiB.
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(512 * 1024 * 1024),
     # What every process does while nobody asks anything: ten times a second is more than two processors like.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",

@@ -1,5 +1,5 @@
 """A model's replicas as the Router reaches them: every call has a deadline, is tried again where a replica
-dies, and shares its way with others while the replicas are busy. Ray's errors are unwrapped here alone."""
+dies, and shares its way with others while the replicas are busy. What Ray raises is turned into ours here."""
 
 import asyncio
 import contextlib

@@ -162,7 +162,7 @@ def _hand_out(answers: Answers, batch: list[Waiting]) -> None:
 
 
 def _last_cancels(waiting: int, task: "asyncio.Task[None]") -> Callable[[Any], None]:
-    """What each of the waiting calls when it waits no more: nobody is worked for when all have left."""
+    """A callback for each of so many that wait: when the last has left, nobody is worked for any more."""
 
     def leave(_: Any) -> None:
         nonlocal waiting

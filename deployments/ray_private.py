@@ -95,9 +95,12 @@ def largest_shares() -> dict[str, float]:
 
 
 def running_replicas(handle: DeploymentHandle) -> Mapping[Any, Any]:
-    """The replicas that a handle knows, by their ids, with their `replica_metadata`: another object whenever
-    they have changed. Serve tells handles of them as soon as they run."""
-    request_router = handle._router._asyncio_router.request_router
+    """The replicas that a handle knows, by their ids, with their `replica_metadata`.
+
+    Another object whenever Serve has told of others, which it does as soon as they run. The handle itself may
+    take one out that has died, in a thread of its own.
+    """
+    request_router = handle._router._asyncio_router._request_router
     return request_router.curr_replicas if request_router else {}
 
 
@@ -116,7 +119,7 @@ def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
     """In a replica's process: what to enter for each request that comes past Serve, with the method's name.
 
     Serve then counts it as one of its own: waits with it until fewer than `max_ongoing_requests` are there,
-    lets it end before the replica stops, and shows it in its metrics.
+    lets it end before the replica stops, and shows it in its metrics. One that still waits is not counted.
     """
     from ray.serve._private.common import RequestMetadata
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import gc
 import logging
 import resource
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -29,7 +28,7 @@ from deployments.unbatched import Unbatched
 log = logging.getLogger(__name__)
 
 FAILURES_TO_DOUBT = 3
-# Of all streams together: each message to a Router takes more time than a small model's token.
+# Of all streams together: a message takes time, here and in the Router, that a small model's tokens need.
 MESSAGES_PER_S = 100
 LONGEST_PAUSE_S = 0.2
 
@@ -47,7 +46,6 @@ class Replica:
         self.module = load(self.config, Path(folder) if folder else None, self.device)
         self.scheduler = schedule(self.module, self.config.batching)
         self._streams = 0
-        gc.freeze()  # what is loaded stays: the collector need not look at all of it again and again
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new batching limits without loading again (Serve calls this when `user_config` changes)."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from ray import serve
@@ -22,7 +22,8 @@ class ReplicaSet:
     """Knows by Serve's handle which replicas run, and counts for Serve how many requests each has.
 
     Where none runs, or none that is listed can be reached, a call by the handle waits until Serve has one:
-    scaled up from zero, or started again. `calls` are those under way.
+    scaled up from zero, or started again. A call goes to a replica at once, and waits there for its turn
+    where the replica has `max_ongoing_requests` already. `calls` are all that have not ended.
     """
 
     def __init__(self, model_id: str) -> None:
@@ -34,6 +35,7 @@ class ReplicaSet:
         self._keeping: dict[Any, asyncio.Task[None]] = {}
         self._opened = asyncio.Event()
         self._waking: asyncio.Task[None] | None = None
+        self._waiting = 0
         self._closed = False
 
     async def call(self, method: str, *arguments: Any, weight: int = 1) -> Any:
@@ -41,39 +43,47 @@ class ReplicaSet:
 
         `weight` is how many inputs it has. Waits for a replica: the caller has a deadline.
         """
-        replica, channel = self._pick() or await self._wait()
-        self._count(replica, 1)
-        try:
+        async with self._chosen() as channel:
             return await channel.call(method, *arguments, weight=weight)
-        finally:
-            self._count(replica, -1)
 
     async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
         """The pieces that a replica's method yields. Waits, and raises, as `call`."""
-        replica, channel = self._pick() or await self._wait()
-        self._count(replica, 1)
-        try:
-            async with aclosing(channel.stream(method, *arguments)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        finally:
-            self._count(replica, -1)
+        async with self._chosen() as channel, aclosing(channel.stream(method, *arguments)) as pieces:
+            async for piece in pieces:
+                yield piece
 
     def close(self) -> None:
-        """Look for replicas no more; a channel ends with its replica."""
-        self._closed, self._listed = True, {}
+        """Look for replicas no more, and hang up when the last call has ended."""
+        self._closed = True
+        self._hang_up_if_done()
 
-    def _count(self, replica: Any, by: int) -> None:
-        self.calls += by
-        ray_private.count_request(self._handle, replica, by)
+    def _hang_up_if_done(self) -> None:
+        if self._closed and not self.calls:
+            for channel in self._channels.values():
+                channel.transport.close()
+
+    @asynccontextmanager
+    async def _chosen(self) -> AsyncIterator[Channel]:
+        """The channel to the replica that a call goes to, as long as the call lasts."""
+        self.calls += 1
+        try:
+            replica, channel = self._pick() or await self._wait()
+            ray_private.count_request(self._handle, replica, 1)
+            try:
+                yield channel
+            finally:
+                ray_private.count_request(self._handle, replica, -1)
+        finally:
+            self.calls -= 1
+            self._hang_up_if_done()
 
     def _pick(self) -> tuple[Any, Channel] | None:
         """The replica with the least to do; of equal ones the first, which is the same for every Router."""
         self._look()
         best: tuple[Any, Channel] | None = None
-        for replica in self._listed:
+        for replica in list(self._listed):
             channel = self._channels.get(replica)
-            if channel and (best is None or channel.load < best[1].load):
+            if channel and not channel.closed.is_set() and (best is None or channel.load < best[1].load):
                 best = replica, channel
         return best
 
@@ -85,7 +95,7 @@ class ReplicaSet:
         if listed is self._listed:
             return
         self._listed = listed
-        for replica, facts in listed.items():
+        for replica, facts in list(listed.items()):
             if replica not in self._keeping and facts.replica_metadata:
                 keeping = self._keep(replica, facts.replica_metadata)
                 self._keeping[replica] = asyncio.get_running_loop().create_task(keeping)
@@ -94,11 +104,10 @@ class ReplicaSet:
         """Keep a channel to a replica, another one whenever it breaks, as long as Serve lists the replica."""
         pause_s = AGAIN_S
         try:
-            while replica in self._listed:
+            while replica in self._listed and not self._closed:
                 try:
                     channel = await Channel.open(**address)
                 except OSError:
-                    await asyncio.sleep(pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 else:
                     pause_s = AGAIN_S
@@ -106,6 +115,7 @@ class ReplicaSet:
                     self._opened.set()
                     await channel.closed.wait()
                     del self._channels[replica]
+                await asyncio.sleep(pause_s)
                 self._look()
         finally:
             del self._keeping[replica]
@@ -114,23 +124,44 @@ class ReplicaSet:
         while not (found := self._pick()):
             if self._waking is None:
                 self._waking = asyncio.get_running_loop().create_task(self._wake())
-                self._waking.add_done_callback(lambda task: task.cancelled() or task.exception())
-            await asyncio.shield(self._waking)
+                self._waking.add_done_callback(self._woken)
+            waking = self._waking
+            self._waiting += 1
+            try:
+                await asyncio.shield(waking)
+            finally:
+                self._waiting -= 1
+                if not self._waiting:  # lest Serve goes on starting a replica for nobody
+                    waking.cancel()
+                    self._waking = None
         return found
 
-    async def _wake(self) -> None:
-        """Until a replica has answered Serve's handle, which waits for one and has one started."""
-        try:
-            self._opened.clear()
-            if self._handle is None:
-                self._handle = await self._find()
-            with contextlib.suppress(ActorDiedError, ActorUnavailableError):  # there will be another
-                await self._handle.remote()
-            self._look()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._opened.wait(), AGAIN_S)
-        finally:
+    def _woken(self, waking: "asyncio.Task[None]") -> None:
+        if self._waking is waking:
             self._waking = None
+        if not waking.cancelled():
+            waking.exception()  # was told to those who wait, if any still do
+
+    async def _wake(self) -> None:
+        """Until a channel is open, or a replica has answered Serve's handle, which has one started."""
+        self._opened.clear()
+        if self._handle is None:
+            self._handle = await self._find()
+        response = self._handle.remote()
+        answered = asyncio.ensure_future(_wait_for(response))
+        try:
+            while not (self._opened.is_set() or answered.done()):
+                self._look()  # one that is there may be too busy to answer
+                await asyncio.wait({answered}, timeout=AGAIN_S)
+            if answered.done():
+                answered.result()
+                self._look()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._opened.wait(), AGAIN_S)
+        finally:
+            if not answered.done():
+                answered.cancel()
+                response.cancel()
 
     async def _find(self) -> DeploymentHandle:
         try:
@@ -138,3 +169,8 @@ class ReplicaSet:
         except RayServeException:
             raise ModelNotReady(f"model {self._model_id!r} is loading") from None
         return handle.options(method_name="wake")
+
+
+async def _wait_for(response: Any) -> None:
+    with contextlib.suppress(ActorDiedError, ActorUnavailableError):  # there will be another
+        await response

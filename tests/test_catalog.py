@@ -139,6 +139,17 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     assert serve.deleted == ["b"]
 
 
+async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tmp_path: Path) -> None:
+    folder = add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path), control=True)
+    await look(catalog, 3)
+    await catalog.unload("a")
+    snapshot = await look(catalog, 4)
+    assert snapshot.cards["a"].state == "unavailable"
+    assert serve.deleted == ["a"]
+    assert (folder / "UNLOADED").exists()
+
+
 async def test_what_serve_refuses_is_told_and_harms_nobody(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path))

@@ -1,17 +1,25 @@
 """Calls over real sockets between a Router's end and a replica's, in one process."""
 
 import asyncio
+import contextlib
+import pickle
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from deployments import channel as module
 from deployments.channel import Channel, Listener
 from deployments.errors import Internal, InvalidInput, Overloaded
 
 HOST = "127.0.0.1"
 Address = dict[str, Any]
+
+
+class Unreadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, ("no number",))
 
 
 class Servant:
@@ -29,8 +37,11 @@ class Servant:
             self.ended.append(text)
         return text.upper()
 
-    async def fail(self, error: Exception) -> None:
+    async def fail(self, error: BaseException) -> None:
         raise error
+
+    async def give(self) -> Any:
+        return lambda: "no pickle holds this"
 
     async def stream(self, count: int) -> AsyncGenerator[int, None]:
         try:
@@ -105,6 +116,19 @@ async def test_our_errors_come_as_they_are_and_others_are_not_quoted(channel: Ch
         await channel.call("nothing_of_this_name")
 
 
+async def test_nobody_waits_for_what_cannot_be_read_or_sent(channel: Channel, servant: Servant) -> None:
+    with pytest.raises(Internal, match="cannot be sent"):
+        await asyncio.wait_for(channel.call("give"), 5)
+    with pytest.raises(Internal):
+        await asyncio.wait_for(channel.call("fail", asyncio.CancelledError()), 5)
+    with pytest.raises(Internal):
+        await asyncio.wait_for(channel.call("infer", Unreadable()), 5)
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        await channel.call("infer", lambda: None)
+    assert await channel.call("infer", "a") == "A"
+    assert channel.load == 0
+
+
 async def test_pieces_stream_and_an_error_ends_them(channel: Channel) -> None:
     async with aclosing(channel.stream("stream", 4)) as pieces:
         assert [piece async for piece in pieces] == [0, 1, 2, 3]
@@ -124,6 +148,11 @@ async def test_who_leaves_ends_the_work(channel: Channel, servant: Servant) -> N
     await pieces.aclose()
     await until(lambda: servant.ended == ["wait", "stream"])
     assert channel.load == 0
+    at_once = asyncio.create_task(channel.call("infer", "wait at once", weight=0))
+    await asyncio.sleep(0)
+    at_once.cancel()  # call and cancellation arrive together
+    assert await channel.call("infer", "a") == "A"
+    assert servant.begun.count("wait at once") == servant.ended.count("wait at once")
 
 
 async def test_a_replica_that_goes_fails_what_is_under_way(channel: Channel, servant: Servant) -> None:
@@ -137,13 +166,18 @@ async def test_a_replica_that_goes_fails_what_is_under_way(channel: Channel, ser
     await until(lambda: servant.ended == ["wait"])
 
 
-async def test_a_router_hears_of_the_others_work(address: Address, servant: Servant) -> None:
+async def test_a_router_hears_of_the_others_work(
+    address: Address, servant: Servant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = await Channel.open(**address), await Channel.open(**address)
     busy = asyncio.create_task(other.call("infer", "wait", weight=5))
     await until(lambda: servant.begun)
     assert (one.load, other.load) == (0, 5)
     await one.call("infer", "a")
     assert one.load == 5
+    monkeypatch.setattr(module, "FRESH_S", 0.0)
+    assert one.load == 0, "that may have changed since"
+    monkeypatch.undo()
     servant.go.set()
     await busy
     await one.call("infer", "a")
@@ -163,6 +197,17 @@ async def test_nothing_is_read_from_a_stranger(
     with pytest.raises(ConnectionError):
         await asyncio.wait_for(wrong.call("infer", "a"), 5)
     assert not servant.begun
+
+
+async def test_who_never_tells_the_secret_is_sent_away(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONNECT_S", 0.05)
+    reader, writer = await asyncio.open_connection(address["host"], address["port"])
+    writer.write(b"a")
+    with contextlib.suppress(ConnectionError):
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
 
 
 async def test_nobody_there_is_told_at_once(address: Address) -> None:

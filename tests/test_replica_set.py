@@ -1,7 +1,7 @@
 """Which replica is asked, and what happens when replicas come, go and break: Serve's side is a stand-in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -47,7 +47,8 @@ class Serve:
         self.counts: list[tuple[str, int]] = []
         self.waking: list[Exception | None] = []
         self.woken = 0
-        self.exists = True
+        self.exists = self.answers = True
+        self.cancelled = False
         self.started: list[Replica] = []
 
     def get_app_handle(self, name: str) -> "Serve":
@@ -59,11 +60,9 @@ class Serve:
         assert method_name == "wake"
         return self
 
-    async def remote(self) -> None:
+    def remote(self) -> "Response":
         self.woken += 1
-        await until(lambda: self.listed or self.waking)
-        if self.waking and (error := self.waking.pop(0)):
-            raise error
+        return Response(self)
 
     async def start(self, *names: str) -> list[Replica]:
         replicas = [Replica(name) for name in names]
@@ -74,6 +73,22 @@ class Serve:
             **{name: SimpleNamespace(replica_metadata=address) for name, address in told.items()},
         }
         return replicas
+
+
+class Response:
+    def __init__(self, serve: Serve) -> None:
+        self.serve = serve
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        await until(lambda: self.serve.waking or (self.serve.listed and self.serve.answers))
+        if self.serve.waking and (error := self.serve.waking.pop(0)):
+            raise error
+
+    def cancel(self) -> None:
+        self.serve.cancelled = True
 
 
 @pytest.fixture
@@ -186,6 +201,47 @@ async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
     serve.listed = {}
     await serve.start("b")
     assert await again == "b"
+
+
+async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    calls = [asyncio.create_task(replicas.call("infer")) for _ in range(3)]
+    await until(lambda: serve.woken)
+    assert replicas.calls == 3
+    assert not serve.counts
+    calls[0].cancel()
+    await asyncio.sleep(0.01)
+    assert not serve.cancelled
+    for call in calls[1:]:
+        call.cancel()
+    await until(lambda: serve.cancelled)
+    assert replicas.calls == 0
+    await serve.start("a")
+    assert await replicas.call("infer") == "a"
+
+
+async def test_a_replica_too_busy_for_serves_handle_is_found_nevertheless(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    serve.answers = False
+    call = asyncio.create_task(replicas.call("infer"))
+    await until(lambda: serve.woken)
+    await serve.start("a")
+    assert await asyncio.wait_for(call, 5) == "a"
+    await until(lambda: serve.cancelled)
+
+
+async def test_a_closed_set_ends_what_it_has_and_hangs_up(serve: Serve, replicas: ReplicaSet) -> None:
+    (a,) = await serve.start("a")
+    a.free.clear()
+    call = asyncio.create_task(replicas.call("infer"))
+    await until(lambda: a.calls)
+    replicas.close()
+    assert replicas._channels
+    a.free.set()
+    assert await call == "a"
+    await until(lambda: not replicas._channels and not replicas._keeping)
 
 
 async def test_a_model_that_is_not_there_yet_is_loading(serve: Serve, replicas: ReplicaSet) -> None:
