@@ -113,6 +113,7 @@ class ReplicaSet:
                     pause_s = AGAIN_S
                     self._channels[replica] = channel
                     self._opened.set()
+                    self._hang_up_if_done()
                     await channel.closed.wait()
                     del self._channels[replica]
                 await asyncio.sleep(pause_s)

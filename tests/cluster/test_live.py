@@ -13,6 +13,7 @@ from tests.cluster.load import Load
 pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
 
 SENTENCE = {"inputs": "What a delightful little restaurant."}
+LONG = {"inputs": "One day", "parameters": {"max_new_tokens": 200}}
 SOON = {"upscale_delay_s": 0.5, "downscale_delay_s": 1, "look_back_period_s": 1, "metrics_interval_s": 0.5}
 
 
@@ -86,8 +87,7 @@ def test_what_is_asked_of_a_model_makes_it_scale(cluster: Cluster) -> None:
     scaling = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1}
     cluster.add("busy", like="text_generation", deployment={"autoscaling_config": {**SOON, **scaling}})
     cluster.wait_for_state("busy", "ready")
-    asked = {"inputs": "One day", "parameters": {"max_new_tokens": 200}}
-    with Load(f"{cluster.url}/models/busy", asked) as load:
+    with Load(f"{cluster.url}/models/busy", LONG) as load:
         wait_for(lambda: cluster.card("busy")["replicas"]["running"] == 2, 60, "two replicas")
     assert not load.failures, load
     wait_for(lambda: cluster.card("busy")["replicas"] == {"running": 1, "wanted": 1}, 60, "one replica")
@@ -95,11 +95,11 @@ def test_what_is_asked_of_a_model_makes_it_scale(cluster: Cluster) -> None:
 
 
 def test_a_model_that_rolls_fails_nothing(cluster: Cluster) -> None:
-    cluster.add("rolled", like="sentiment", deployment={"num_replicas": 2})
+    cluster.add("rolled", like="text_generation", deployment={"num_replicas": 2})
     wait_for(lambda: len(cluster.pids("rolled")) == 2, 60, "two replicas")
     cluster.wait_for_state("rolled", "ready")
     before = cluster.pids("rolled")
-    with Load(f"{cluster.url}/models/rolled", SENTENCE) as load:
+    with Load(f"{cluster.url}/models/rolled", LONG) as load:  # some are under way whenever a replica stops
         cluster.edit("rolled", deployment={"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.06}})
         wait_for(lambda: not before & cluster.pids("rolled"), 90, "the old replicas' end")
         time.sleep(1)
