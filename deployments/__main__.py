@@ -4,6 +4,7 @@ This is `serve run serve_config.yaml` in the fast lane with a progress report. C
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,6 +36,7 @@ def main() -> int:
         threading.Thread(target=_report, args=(url, serve), daemon=True).start()
         _stop_on_signals(serve)
         status = abs(serve.wait())
+        end_haproxy(serve.pid)
         if status and not arguments.verbose:
             print(*Path(log.name).read_text(errors="replace").splitlines()[-LAST_LINES:], sep="\n")
     print("Stopped.", flush=True)
@@ -53,6 +55,18 @@ def _stop_on_signals(serve: "subprocess.Popen[bytes]") -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
+
+
+def end_haproxy(session: int) -> None:
+    """End what is left of HAProxy in the session that Serve began.
+
+    Where Serve ends while HAProxy is being reloaded, one stays behind, on ports that the next start wants.
+    """
+    for process in Path("/proc").glob("[0-9]*"):  # nothing elsewhere than on Linux, as HAProxy
+        with contextlib.suppress(OSError):
+            ours = os.getsid(int(process.name)) == session
+            if ours and (process / "comm").read_text().strip() == "haproxy":
+                os.kill(int(process.name), signal.SIGTERM)
 
 
 def _start(arguments: argparse.Namespace, log: IO[bytes]) -> "subprocess.Popen[bytes]":
