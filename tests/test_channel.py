@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import pickle
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from deployments import channel as module
 from deployments.channel import Channel, Listener
 from deployments.errors import Internal, InvalidInput, Overloaded
+from tests.waiting import until
 
 HOST = "127.0.0.1"
 Address = dict[str, Any]
@@ -78,14 +79,6 @@ async def channel(address: Address) -> AsyncIterator[Channel]:
     yield channel
     channel.transport.close()
     await asyncio.wait_for(channel.closed.wait(), 5)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise TimeoutError
 
 
 async def test_many_calls_at_a_time_each_get_their_own_answer(channel: Channel, servant: Servant) -> None:

@@ -1,7 +1,7 @@
 """Which replica is asked, and what happens when replicas come, go and break: Serve's side is a stand-in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from deployments import ray_private, replica_set
 from deployments.channel import Listener
 from deployments.errors import ModelNotReady
 from deployments.replica_set import ReplicaSet
+from tests.waiting import until
 
 
 @asynccontextmanager
@@ -111,14 +112,6 @@ async def replicas(serve: Serve) -> AsyncIterator[ReplicaSet]:
     for channel in found._channels.values():
         channel.transport.abort()
     await until(lambda: not found._keeping)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    for _ in range(5000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise TimeoutError
 
 
 async def test_the_first_call_waits_for_a_replica_and_wakes_serve_once(
