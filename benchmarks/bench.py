@@ -1,6 +1,5 @@
 """What a question is measured with: how long, how often, and a Roster, started when first asked for."""
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,5 @@ class Bench:
     def end(self) -> None:
         """End the cluster, if there is one; the next question starts another."""
         roster, self._roster = self._roster, None
-        with contextlib.ExitStack() as stack:
-            if roster:
-                stack.callback(roster.close)
+        if roster:
+            roster.close()

@@ -1,7 +1,7 @@
 """Roster as a user starts it, `python -m deployments CONFIG`, with a models folder and ports of its own.
 
-It runs from a copy of the house with one file more, the no-op task; and its Serve config has one application
-more, the bare ingress, so that both are behind the same proxy.
+It runs from a copy of the house with one file more, the no-op task. Where the overhead is measured, its Serve
+config has one application more, the bare ingress, so that both are behind the same proxy.
 """
 
 import json
@@ -43,15 +43,15 @@ BARE_APP = {
 
 
 class Roster(Server):
-    """A running Roster. Starting takes until it is ready; `started_s` tells how long that was."""
+    """A running Roster, with or without the bare ingress beside it; `started_s` is how long starting took."""
 
-    def __init__(self) -> None:
+    def __init__(self, bare: bool = False) -> None:
         home = models.home() / "run" / "roster"
         shutil.rmtree(home, ignore_errors=True)
         self.models = home / "models"
         self.models.mkdir(parents=True)
         house = _house(home)
-        config = _config(home)
+        config = _config(home, [BARE_APP] if bare else [])
         begin = time.perf_counter()
         super().__init__([sys.executable, "-m", "deployments", str(config), "--verbose"], home / "log", house)
         self.http = httpx.Client(base_url=URL, timeout=60, trust_env=False)
@@ -193,13 +193,13 @@ def _house(home: Path) -> Path:
     return house
 
 
-def _config(home: Path) -> Path:
+def _config(home: Path, others: list[dict[str, Any]]) -> Path:
     config = yaml.safe_load((models.ROOT / "serve_config.yaml").read_text())
     config["http_options"] = {"host": "127.0.0.1", "port": HTTP_PORT}
     config["grpc_options"]["port"] = GRPC_PORT
     gateway = config["applications"][0]
     gateway["args"]["models"] = str(home / "models")
-    config["applications"] = [gateway, BARE_APP]
+    config["applications"] = [gateway, *others]
     path = home / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -1,12 +1,13 @@
 """Overhead: what the door costs. A model that does nothing, a bare Serve ingress, Starlette alone."""
 
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import load, models
-from benchmarks.cluster import BARE, NOOP, ROUTERS, URL, requests
+from benchmarks.cluster import BARE, NOOP, ROUTERS, URL, Roster, requests
 from benchmarks.findings import Figure, Findings, Plot
 from benchmarks.rounds import in_turn, ratio
 from benchmarks.server import Server, answers
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 TITLE = "Overhead: what the door costs"
 RAW_PORT = 8590
 RAW = f"http://127.0.0.1:{RAW_PORT}/"
+BODY = b'{"inputs": "a"}'
 CLIENTS = (1, 16, 64)
 MANY = 64
 LEAST_SHARE = 0.6
@@ -25,11 +27,11 @@ MOST_HOP_MS, MOST_HOP = 1.2, 3.0
 
 def measure(bench: "Bench") -> Findings:
     """Requests per second at 64 clients and the median latency of one client, of the three in turn."""
-    roster = bench.roster
-    roster.add(NOOP, deployment={"num_replicas": 1})
-    raw = _raw()
-    try:
+    bench.end()
+    with closing(_raw()), closing(Roster(bare=True)) as roster:
+        roster.add(NOOP, deployment={"num_replicas": 1})
         roster.wait_for(NOOP)
+        roster.wait(lambda: answers(BARE, BODY))
         roster.calm()
         urls = {
             "Roster, no-op model": f"{URL}/models/{NOOP}",
@@ -46,9 +48,6 @@ def measure(bench: "Bench") -> Findings:
             )
             for clients in CLIENTS
         }
-    finally:
-        raw.close()
-        roster.remove(NOOP)
     return _tell(found)
 
 
@@ -110,5 +109,5 @@ def _raw() -> Server:
         home / "raw.log",
         home,
     )
-    server.wait(lambda: answers(RAW, b'{"inputs": "a"}'))
+    server.wait(lambda: answers(RAW, BODY))
     return server

@@ -22,10 +22,11 @@ from deployments.card import Card, Description
 from deployments.errors import Forbidden, ModelNotFound
 from deployments.folders import UNLOADED, Folder, Folders
 from deployments.meter import Figures, Reading, put_together
-from deployments.ray_private import delete, largest_shares, serve_details
+from deployments.ray_private import delete, largest_shares, serve_details, serve_statuses
 from deployments.status import (
     broken_card,
     count_running,
+    is_at_rest,
     lacks_room_to_surge,
     running_card,
     waiting_card,
@@ -36,6 +37,7 @@ log = logging.getLogger("ray.serve")
 
 POLL_S, LONGEST_POLL_S = 0.5, 3.0
 LOOKING_SHARE = 1 / 10  # of the time: with hundreds of models a look costs Serve's controller and us a lot
+DETAILS_S = 10.0  # at least so often all is asked for, whatever the statuses say
 MISSING_S = 1.5  # a folder that is being replaced is away for a moment
 WATCH_S = 10.0
 REPORT_S = 5.0  # a Router that has said nothing for so long is gone
@@ -65,6 +67,9 @@ class Catalog:
         self.snapshot = Snapshot()
         self._changed = asyncio.Event()
         self._look_s = 0.0
+        self._running: dict[str, Any] = {}
+        self._statuses: list[bytes] | None = None  # when `_running` was as it is
+        self._asked_at = 0.0
         self._at_start: set[str] | None = None
         self._missing: dict[str, float] = {}
         self._refused: dict[str, str] = {}
@@ -125,7 +130,7 @@ class Catalog:
         begin = time.monotonic()
         asked = {id for id, card in self.snapshot.cards.items() if card.state != "unavailable"}
         folders = await asyncio.to_thread(self.folders.scan)
-        running = await serve_details()
+        running = await self._applications()
         self._look_s = time.monotonic() - begin
         apps = {id: app for id, app in running.items() if mark(app)}
         folders |= _taken(folders, {id for id, app in running.items() if _is_anothers(app)})
@@ -138,7 +143,17 @@ class Catalog:
             await self._spares.refill(sum(map(count_running, apps.values())))
         # Since the last step or before, Routers have been told to send nothing to them.
         if gone := [id for id in self._gone(MISSING_S) - asked if apps[id]["status"] != "DELETING"]:
+            self._statuses = None
             await asyncio.to_thread(delete, gone)
+
+    async def _applications(self) -> dict[str, Any]:
+        """All that Serve has; where nothing can have changed since it was last asked, what it had then."""
+        statuses = await serve_statuses()
+        at_rest = statuses == self._statuses and all(map(is_at_rest, self._running.values()))
+        if not at_rest or time.monotonic() - self._asked_at > DETAILS_S:
+            asked_at, running = time.monotonic(), await serve_details()
+            self._running, self._statuses, self._asked_at = running, statuses, asked_at
+        return self._running
 
     async def _deploy(
         self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
@@ -161,6 +176,7 @@ class Catalog:
         """Ask Serve for these; what it refuses is remembered, what fails otherwise is due again next time."""
         try:
             if due:
+                self._statuses = None
                 await asyncio.to_thread(_run, due, surge)
         except (ValueError, TypeError, RayServeException) as error:
             if len(due) == 1:

@@ -55,6 +55,12 @@ def count_running(app: dict[str, Any]) -> int:
     return sum(replica["state"] == "RUNNING" for replica in replicas)
 
 
+def is_at_rest(app: dict[str, Any]) -> bool:
+    """Whether nothing of an application changes before the status of its deployment does."""
+    statuses = {deployment["status"] for deployment in app["deployments"].values()}
+    return app["status"] != "DELETING" and bool(statuses) and statuses <= {"HEALTHY", "DEPLOY_FAILED"}
+
+
 def lacks_room_to_surge(app: dict[str, Any], shares: Mapping[str, float]) -> bool:
     """Whether a rolling update waits for a second GPU beside the one that the old replica has.
 

@@ -1,5 +1,6 @@
 """The Catalog without Ray: what it asks of Serve, what it leaves alone, and what it says of each model."""
 
+import copy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,18 @@ class Serve:
         self.ran: list[tuple[str, bool]] = []
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
+        self.asked = 0
 
     async def details(self) -> dict[str, Any]:
-        return self.apps
+        self.asked += 1
+        return copy.deepcopy(self.apps)
+
+    async def statuses(self) -> list[bytes]:
+        return [
+            repr((id, deployment["status"], deployment["message"])).encode()
+            for id, one in self.apps.items()
+            for deployment in one["deployments"].values()
+        ]
 
     def run(self, folders: list[Folder], surge: bool) -> None:
         if self.refusal:
@@ -50,6 +60,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
         "fingerprint": folder.fingerprint,
     }
     deployment = {
+        "status": "HEALTHY",
         "message": "",
         "status_trigger": "CONFIG_UPDATE_COMPLETED",
         "target_num_replicas": 1,
@@ -69,6 +80,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     fake = Serve()
     monkeypatch.setattr(module, "serve_details", fake.details)
+    monkeypatch.setattr(module, "serve_statuses", fake.statuses)
     monkeypatch.setattr(module, "_run", fake.run)
     monkeypatch.setattr(module, "delete", fake.delete)
     monkeypatch.setattr(module, "largest_shares", lambda: {"CPU": 2.0})
@@ -105,6 +117,30 @@ async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_pat
     add(tmp_path, "a", f"module_id: {ID}\ndeployment: {{num_replicas: 2}}")
     await look(catalog)
     assert serve.ran == [("a", True)] * 2
+
+
+async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    await look(catalog, 4)
+    asked = serve.asked
+    assert (await look(catalog, 3)).cards["a"].state == "ready"
+    assert serve.asked == asked
+    deployment = serve.apps["a"]["deployments"]["model"]
+    deployment.update(status="UNHEALTHY", replicas=[], message="a replica died")
+    assert (await look(catalog, 1)).cards["a"].state == "loading"
+    deployment.update(replicas=[{"state": "RUNNING"}])  # its status may tell only when all are there
+    assert (await look(catalog, 1)).cards["a"].state == "ready"
+    deployment.update(status="HEALTHY", message="")
+    await look(catalog, 1)
+    asked = serve.asked
+    deployment["target_num_replicas"] = 2
+    assert (await look(catalog, 1)).cards["a"].replicas.wanted == 1
+    monkeypatch.setattr(module, "DETAILS_S", -1.0)
+    assert (await look(catalog, 1)).cards["a"].replicas.wanted == 2
+    assert serve.asked == asked + 1
 
 
 async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
