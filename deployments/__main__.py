@@ -21,7 +21,7 @@ import yaml
 from deployments.app import ROOT
 from deployments.fast_lane import available, environment
 
-POLL_S = 0.5
+POLL_S, CALM_POLL_S = 0.5, 2.0  # between two looks: while models start, and afterwards
 LAST_LINES = 30
 
 
@@ -107,7 +107,7 @@ def _report(url: str, serve: "subprocess.Popen[bytes]") -> None:
             if not welcomed and _is_settled(client):
                 welcomed = True
                 print(_welcome(url, told), flush=True)
-            time.sleep(POLL_S)
+            time.sleep(CALM_POLL_S if welcomed else POLL_S)
 
 
 def _changes(client: httpx.Client, told: dict[str, str]) -> list[str]:
