@@ -38,17 +38,15 @@ class Spares:
 
     def __init__(self, count: int, runtime_env: dict[str, Any]) -> None:
         self._count, self._runtime_env = count, runtime_env
-        self._seen = 0
+        self._seen: int | None = None
 
     async def refill(self, replicas: int) -> None:
-        """Ask for as many workers as replicas have come since the last look, `count` at first."""
-        if not self._count or replicas <= self._seen:
-            self._seen = replicas
-            return
-        first, came = self._seen == 0, replicas - self._seen
+        """Ask for as many workers as replicas have come since the last look; at the first, for `count`."""
+        wanted = self._count if self._seen is None else min(replicas - self._seen, self._count)
         self._seen = replicas
+        if wanted <= 0:
+            return
         try:
-            wanted = self._count if first else min(came, self._count)
             await asyncio.to_thread(prestart_workers, wanted, self._runtime_env, KEEP_S)
         except Exception as error:
             log.warning("no spare workers: %s; new models start more slowly", type(error).__name__)
