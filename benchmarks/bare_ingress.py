@@ -28,5 +28,9 @@ def build(args: dict[str, Any]) -> Any:
     class Bare:
         pass
 
-    options: dict[str, Any] = {"ray_actor_options": {"num_cpus": 0.1}, "max_ongoing_requests": 1000}
+    options: dict[str, Any] = {
+        "ray_actor_options": {"num_cpus": 0.1},
+        "max_ongoing_requests": 1000,
+        "logging_config": {"enable_access_log": False, "log_level": "WARNING"},  # as the Routers have it
+    }
     return serve.deployment(serve.ingress(app)(Bare)).options(**options).bind()

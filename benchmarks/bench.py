@@ -18,7 +18,7 @@ class Bench:
 
     @property
     def roster(self) -> "Roster":
-        """The one cluster of this run."""
+        """The cluster of these questions."""
         if self._roster is None:
             from benchmarks.cluster import Roster
 

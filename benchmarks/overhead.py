@@ -109,5 +109,9 @@ def _raw() -> Server:
         home / "raw.log",
         home,
     )
-    server.wait(lambda: answers(RAW, BODY))
+    try:
+        server.wait(lambda: answers(RAW, BODY))
+    except BaseException:
+        server.close()
+        raise
     return server

@@ -32,7 +32,7 @@ class GatewayArgs(BaseModel):
     pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
     whether the Gradio pages are served, under /ui. `default_model` answers the routes that name no model.
     `repository_control`: whether callers may unload models and load them again. `spare_workers`: how many
-    processes per node have imported torch and transformers already (400 MB each), so that a new model or
+    processes per node have imported torch and transformers already (0.5 GB each), so that a new model or
     replica starts sooner.
     """
 

@@ -26,6 +26,7 @@ from deployments.ray_private import delete, largest_shares, serve_details, serve
 from deployments.status import (
     broken_card,
     count_running,
+    from_spares,
     is_at_rest,
     lacks_room_to_surge,
     running_card,
@@ -68,7 +69,7 @@ class Catalog:
         self._changed = asyncio.Event()
         self._look_s = 0.0
         self._running: dict[str, Any] = {}
-        self._statuses: list[bytes] | None = None  # when `_running` was as it is
+        self._statuses: list[bytes] | None = None  # read just before `_running`; None: it is out of date
         self._asked_at = 0.0
         self._at_start: set[str] | None = None
         self._missing: dict[str, float] = {}
@@ -140,7 +141,9 @@ class Catalog:
         self._describe(apps)
         self._publish(dict(self._cards(folders, apps, shares)))
         if self.snapshot.settled:  # at start they would take the time of the models themselves
-            await self._spares.refill(sum(map(count_running, apps.values())))
+            await self._spares.refill(
+                {id: node for app in apps.values() for id, node in from_spares(app).items()}
+            )
         # Since the last step or before, Routers have been told to send nothing to them.
         if gone := [id for id in self._gone(MISSING_S) - asked if apps[id]["status"] != "DELETING"]:
             self._statuses = None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from deployments.application import mark
+from deployments.application import RUNTIME_ENV, mark
 from deployments.card import Card, Description, Replicas, State
 from deployments.folders import Folder
 from deployments.task import MODULES
@@ -56,9 +56,29 @@ def count_running(app: dict[str, Any]) -> int:
 
 
 def is_at_rest(app: dict[str, Any]) -> bool:
-    """Whether nothing of an application changes before the status of its deployment does."""
-    statuses = {deployment["status"] for deployment in app["deployments"].values()}
-    return app["status"] != "DELETING" and bool(statuses) and statuses <= {"HEALTHY", "DEPLOY_FAILED"}
+    """Whether an application stays as it is until the status of a deployment changes."""
+    deployments = app["deployments"].values()
+    states = {replica["state"] for deployment in deployments for replica in deployment["replicas"]}
+    if app["status"] == "DEPLOY_FAILED":
+        return not states  # one of an older version may still run, or another still start
+    healthy = all(deployment["status"] == "HEALTHY" for deployment in deployments)
+    return app["status"] == "RUNNING" and healthy and states <= {"RUNNING"}
+
+
+def from_spares(app: dict[str, Any]) -> dict[str, str]:
+    """The running replicas that a spare worker has become, if there was one: their ids, and their nodes'."""
+    return {
+        replica["replica_id"]: replica["node_id"]
+        for deployment in app["deployments"].values()
+        if _env_vars(deployment) == RUNTIME_ENV["env_vars"]
+        for replica in deployment["replicas"]
+        if replica["state"] == "RUNNING"
+    }
+
+
+def _env_vars(deployment: dict[str, Any]) -> Any:
+    options = deployment["deployment_config"].get("ray_actor_options") or {}
+    return (options.get("runtime_env") or {}).get("env_vars")
 
 
 def lacks_room_to_surge(app: dict[str, Any], shares: Mapping[str, float]) -> bool:

@@ -8,6 +8,8 @@ next replica that starts, and the Catalog asks for another.
 import asyncio
 import importlib
 import logging
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from deployments.ray_private import HOOK, prestart_workers
@@ -38,16 +40,28 @@ class Spares:
 
     def __init__(self, count: int, runtime_env: dict[str, Any]) -> None:
         self._count, self._runtime_env = count, runtime_env
-        self._seen: int | None = None
+        self._seen: set[str] | None = None
+        self._taken: Counter[str] = Counter()  # by node
 
-    async def refill(self, replicas: int) -> None:
-        """Ask for as many workers as replicas have come since the last look; at the first, for `count`."""
-        wanted = self._count if self._seen is None else min(replicas - self._seen, self._count)
-        self._seen = replicas
-        if wanted <= 0:
+    async def refill(self, replicas: Mapping[str, str]) -> None:
+        """Make up for what the running `replicas` (ids and nodes) have taken, once no more of them come.
+
+        The first time, fill every node.
+        """
+        if not self._count:
             return
+        if self._seen is None:
+            await self._ask(self._count, None)
+        elif new := replicas.keys() - self._seen:
+            self._taken.update(replicas[id] for id in new)
+        else:
+            taken, self._taken = self._taken, Counter()
+            for node, many in taken.items():
+                await self._ask(min(many, self._count), node)
+        self._seen = set(replicas)
+
+    async def _ask(self, count: int, node: str | None) -> None:
         try:
-            await asyncio.to_thread(prestart_workers, wanted, self._runtime_env, KEEP_S)
+            await asyncio.to_thread(prestart_workers, count, self._runtime_env, KEEP_S, node)
         except Exception as error:
             log.warning("no spare workers: %s; new models start more slowly", type(error).__name__)
-            self._count = 0

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from deployments import catalog as module
-from deployments.application import MARK, fingerprint, mark, options
+from deployments.application import MARK, RUNTIME_ENV, fingerprint, mark, options
 from deployments.catalog import Catalog, Snapshot
 from deployments.config import read
 from deployments.folders import Folder
-from deployments.status import last_sentence, running_card, without_paths
+from deployments.status import from_spares, is_at_rest, last_sentence, running_card, without_paths
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -33,9 +33,9 @@ class Serve:
 
     async def statuses(self) -> list[bytes]:
         return [
-            repr((id, deployment["status"], deployment["message"])).encode()
-            for id, one in self.apps.items()
-            for deployment in one["deployments"].values()
+            repr([name, *(deployment[key] for key in ("status", "status_trigger", "message"))]).encode()
+            for one in self.apps.values()
+            for name, deployment in one["deployments"].items()
         ]
 
     def run(self, folders: list[Folder], surge: bool) -> None:
@@ -141,6 +141,41 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     monkeypatch.setattr(module, "DETAILS_S", -1.0)
     assert (await look(catalog, 1)).cards["a"].replicas.wanted == 2
     assert serve.asked == asked + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "deployment", "states", "rests"),
+    [
+        ("RUNNING", "HEALTHY", ["RUNNING"], True),
+        ("RUNNING", "HEALTHY", [], True),
+        ("RUNNING", "HEALTHY", ["PENDING_MIGRATION"], False),
+        ("RUNNING", "UPSCALING", ["RUNNING"], False),
+        ("DEPLOYING", "HEALTHY", ["RUNNING"], False),
+        ("UNHEALTHY", "UNHEALTHY", [], False),
+        ("DEPLOY_FAILED", "DEPLOY_FAILED", [], True),
+        ("DEPLOY_FAILED", "DEPLOY_FAILED", ["STARTING"], False),
+        ("DELETING", "HEALTHY", [], False),
+    ],
+)
+def test_what_can_change_without_a_status_is_looked_at(
+    status: str, deployment: str, states: list[str], rests: bool
+) -> None:
+    one = app(None, status=deployment, replicas=[{"state": state} for state in states])
+    assert is_at_rest({**one, "status": status}) is rests
+
+
+def test_running_replicas_that_a_spare_worker_has_become() -> None:
+    replicas = [
+        {"state": state, "replica_id": id, "node_id": f"node of {id}"}
+        for id, state in (("a", "RUNNING"), ("b", "STARTING"))
+    ]
+    one = app(None, replicas=replicas)
+    config = one["deployments"]["model"]["deployment_config"]
+    assert from_spares(one) == {}
+    config["ray_actor_options"] = {"runtime_env": RUNTIME_ENV}
+    assert from_spares(one) == {"a": "node of a"}
+    config["ray_actor_options"] = {"runtime_env": {"env_vars": {**RUNTIME_ENV["env_vars"], "A": "1"}}}
+    assert from_spares(one) == {}
 
 
 async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:

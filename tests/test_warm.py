@@ -7,29 +7,43 @@ import pytest
 from deployments import warm
 
 
-async def test_spares_are_there_before_the_first_model_and_again_for_each_that_took_one(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str | None]]:
+    asked: list[tuple[int, str | None]] = []
+    monkeypatch.setattr(
+        warm, "prestart_workers", lambda count, env, keep_s, only: asked.append((count, only))
+    )
+    return asked
+
+
+async def test_spares_are_there_before_the_first_model_and_again_where_one_was_taken(
+    asked: list[tuple[int, str | None]],
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(warm, "prestart_workers", lambda count, *_: asked.append(count))
     spares = warm.Spares(2, {})
-    for replicas in (0, 0, 1, 6, 3, 4):
+    for replicas in ({}, {"a": "x"}, {"a": "x"}, {"a": "x"}, {"b": "y"}, {"b": "y"}, {}):
         await spares.refill(replicas)
-    assert asked == [2, 1, 2, 1]
+    assert asked == [(2, None), (1, "x"), (1, "y")], "one that replaces another has taken one as well"
 
 
-async def test_without_spares_nothing_is_asked_for_nor_again_where_it_failed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: list[int] = []
+async def test_many_replicas_at_once_are_made_up_for_together(asked: list[tuple[int, str | None]]) -> None:
+    spares = warm.Spares(2, {})
+    for count in (0, 1, 4, 9, 9, 9):
+        await spares.refill({str(id): "x" for id in range(count)})
+    assert asked == [(2, None), (2, "x")]
 
-    def fail(count: int, *_: Any) -> None:
-        asked.append(count)
+
+async def test_without_spares_nothing_is_asked_for(asked: list[tuple[int, str | None]]) -> None:
+    spares = warm.Spares(0, {})
+    for replicas in ({}, {"a": "x"}, {"a": "x"}):
+        await spares.refill(replicas)
+    assert not asked
+
+
+async def test_a_node_that_does_not_answer_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
         raise OSError("no such node")
 
     monkeypatch.setattr(warm, "prestart_workers", fail)
-    for count in (0, 1):
-        spares = warm.Spares(count, {})
-        for replicas in (0, 1, 2):
-            await spares.refill(replicas)
-    assert asked == [1]
+    spares = warm.Spares(1, {})
+    for replicas in ({}, {"a": "x"}, {"a": "x"}):
+        await spares.refill(replicas)

@@ -19,7 +19,7 @@ from ui.panel import html
 
 PATH = "/ui"
 EVERY = 2.0  # seconds between two looks of an open page
-IDLE_S = 0.05  # between two looks for questions, or progress; gradio's own 1,100 a second are 4 % of a core
+LOOK_S = 0.05  # between two looks for questions, or progress; gradio's own 1,100 a second are 4 % of a core
 
 
 def build(router_url: str, *, at_door: bool = False, grpc_port: int = 9000) -> FastAPI:
@@ -73,7 +73,7 @@ def page(client: Client, place: Place) -> gr.Blocks:
             events.api(api.endpoint(task, client, board), api_name=task.name, api_description=task.summary)
         _refresh(blocks, live.Pages(board, panels), tabs, [head, farewell, tabs, table])
     blocks.queue(default_concurrency_limit=None)
-    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = IDLE_S
+    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = LOOK_S
     return blocks
 
 
