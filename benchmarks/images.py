@@ -28,7 +28,7 @@ def measure(bench: "Bench") -> Findings:
 
         def at_rest() -> float:
             with bench.roster.frozen():
-                return yardstick.fastest.rate(bench.seconds)
+                return yardstick.rate(bench.seconds)
 
         runs = {clients: partial(door.run, clients, bench.seconds, SAMPLE) for clients in CLIENTS}
         found = in_turn(bench.rounds, runs)
