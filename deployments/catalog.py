@@ -22,12 +22,12 @@ from deployments.card import Card, Description
 from deployments.errors import Forbidden, ModelNotFound
 from deployments.folders import UNLOADED, Folder, Folders
 from deployments.meter import Figures, Reading, put_together
-from deployments.ray_private import delete, largest_shares, serve_details, serve_statuses
+from deployments.observed import Observed
+from deployments.ray_private import delete, largest_shares
 from deployments.status import (
     broken_card,
     count_running,
     from_spares,
-    is_at_rest,
     lacks_room_to_surge,
     running_card,
     waiting_card,
@@ -38,7 +38,6 @@ log = logging.getLogger("ray.serve")
 
 POLL_S, LONGEST_POLL_S = 0.5, 3.0
 LOOKING_SHARE = 1 / 10  # of the time: with hundreds of models a look costs Serve's controller and us a lot
-DETAILS_S = 10.0  # at least so often all is asked for, whatever the statuses say
 MISSING_S = 1.5  # a folder that is being replaced is away for a moment
 WATCH_S = 10.0
 REPORT_S = 5.0  # a Router that has said nothing for so long is gone
@@ -68,9 +67,7 @@ class Catalog:
         self.snapshot = Snapshot()
         self._changed = asyncio.Event()
         self._look_s = 0.0
-        self._running: dict[str, Any] = {}
-        self._statuses: list[bytes] | None = None  # read just before `_running`; None: it is out of date
-        self._asked_at = 0.0
+        self._observed = Observed()
         self._at_start: set[str] | None = None
         self._missing: dict[str, float] = {}
         self._refused: dict[str, str] = {}
@@ -131,7 +128,7 @@ class Catalog:
         begin = time.monotonic()
         asked = {id for id, card in self.snapshot.cards.items() if card.state != "unavailable"}
         folders = await asyncio.to_thread(self.folders.scan)
-        running = await self._applications()
+        running = await self._observed.applications()
         self._look_s = time.monotonic() - begin
         apps = {id: app for id, app in running.items() if mark(app)}
         folders |= _taken(folders, {id for id, app in running.items() if _is_anothers(app)})
@@ -141,22 +138,11 @@ class Catalog:
         self._describe(apps)
         self._publish(dict(self._cards(folders, apps, shares)))
         if self.snapshot.settled:  # at start they would take the time of the models themselves
-            await self._spares.refill(
-                {id: node for app in apps.values() for id, node in from_spares(app).items()}
-            )
+            await self._spares.refill(from_spares(apps))
         # Since the last step or before, Routers have been told to send nothing to them.
         if gone := [id for id in self._gone(MISSING_S) - asked if apps[id]["status"] != "DELETING"]:
-            self._statuses = None
+            self._observed.expire()
             await asyncio.to_thread(delete, gone)
-
-    async def _applications(self) -> dict[str, Any]:
-        """All that Serve has; where nothing can have changed since it was last asked, what it had then."""
-        statuses = await serve_statuses()
-        at_rest = statuses == self._statuses and all(map(is_at_rest, self._running.values()))
-        if not at_rest or time.monotonic() - self._asked_at > DETAILS_S:
-            asked_at, running = time.monotonic(), await serve_details()
-            self._running, self._statuses, self._asked_at = running, statuses, asked_at
-        return self._running
 
     async def _deploy(
         self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
@@ -179,7 +165,7 @@ class Catalog:
         """Ask Serve for these; what it refuses is remembered, what fails otherwise is due again next time."""
         try:
             if due:
-                self._statuses = None
+                self._observed.expire()
                 await asyncio.to_thread(_run, due, surge)
         except (ValueError, TypeError, RayServeException) as error:
             if len(due) == 1:

@@ -55,20 +55,11 @@ def count_running(app: dict[str, Any]) -> int:
     return sum(replica["state"] == "RUNNING" for replica in replicas)
 
 
-def is_at_rest(app: dict[str, Any]) -> bool:
-    """Whether an application stays as it is until the status of a deployment changes."""
-    deployments = app["deployments"].values()
-    states = {replica["state"] for deployment in deployments for replica in deployment["replicas"]}
-    if app["status"] == "DEPLOY_FAILED":
-        return not states  # one of an older version may still run, or another still start
-    healthy = all(deployment["status"] == "HEALTHY" for deployment in deployments)
-    return app["status"] == "RUNNING" and healthy and states <= {"RUNNING"}
-
-
-def from_spares(app: dict[str, Any]) -> dict[str, str]:
+def from_spares(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     """The running replicas that a spare worker has become, if there was one: their ids, and their nodes'."""
     return {
         replica["replica_id"]: replica["node_id"]
+        for app in apps.values()
         for deployment in app["deployments"].values()
         if _env_vars(deployment) == RUNTIME_ENV["env_vars"]
         for replica in deployment["replicas"]

@@ -36,7 +36,7 @@ def preload() -> None:
 
 
 class Spares:
-    """Keeps `count` spare workers on every node, with a replica's `runtime_env`; none if `count` is 0."""
+    """Keeps `count` spare workers, with a replica's `runtime_env`, on each node that is there at first."""
 
     def __init__(self, count: int, runtime_env: dict[str, Any]) -> None:
         self._count, self._runtime_env = count, runtime_env

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from deployments import catalog as module
+from deployments import observed
 from deployments.application import MARK, RUNTIME_ENV, fingerprint, mark, options
 from deployments.catalog import Catalog, Snapshot
 from deployments.config import read
 from deployments.folders import Folder
-from deployments.status import from_spares, is_at_rest, last_sentence, running_card, without_paths
+from deployments.observed import is_at_rest
+from deployments.status import from_spares, last_sentence, running_card, without_paths
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -79,8 +81,8 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     fake = Serve()
-    monkeypatch.setattr(module, "serve_details", fake.details)
-    monkeypatch.setattr(module, "serve_statuses", fake.statuses)
+    monkeypatch.setattr(observed, "serve_details", fake.details)
+    monkeypatch.setattr(observed, "serve_statuses", fake.statuses)
     monkeypatch.setattr(module, "_run", fake.run)
     monkeypatch.setattr(module, "delete", fake.delete)
     monkeypatch.setattr(module, "largest_shares", lambda: {"CPU": 2.0})
@@ -138,7 +140,7 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     asked = serve.asked
     deployment["target_num_replicas"] = 2
     assert (await look(catalog, 1)).cards["a"].replicas.wanted == 1
-    monkeypatch.setattr(module, "DETAILS_S", -1.0)
+    monkeypatch.setattr(observed, "DETAILS_S", -1.0)
     assert (await look(catalog, 1)).cards["a"].replicas.wanted == 2
     assert serve.asked == asked + 1
 
@@ -171,11 +173,11 @@ def test_running_replicas_that_a_spare_worker_has_become() -> None:
     ]
     one = app(None, replicas=replicas)
     config = one["deployments"]["model"]["deployment_config"]
-    assert from_spares(one) == {}
+    assert from_spares({"id": one}) == {}
     config["ray_actor_options"] = {"runtime_env": RUNTIME_ENV}
-    assert from_spares(one) == {"a": "node of a"}
+    assert from_spares({"id": one}) == {"a": "node of a"}
     config["ray_actor_options"] = {"runtime_env": {"env_vars": {**RUNTIME_ENV["env_vars"], "A": "1"}}}
-    assert from_spares(one) == {}
+    assert from_spares({"id": one}) == {}
 
 
 async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
