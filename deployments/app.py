@@ -1,6 +1,7 @@
 """`build(args)` -> the gateway: the one application with a route. Named in serve_config.yaml."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +24,8 @@ from deployments.rpc import speaks_grpc
 
 ROOT = Path(__file__).parent.parent
 START_UI_S = 120.0
+# Between two collections of garbage, instead of 700: small requests soon make as many.
+MANY_OBJECTS = 10_000
 
 
 class GatewayArgs(BaseModel):
@@ -68,6 +71,7 @@ class Door(Router):
         app = web.build(self, DIALECTS)
         if self._ui is not None:
             app.routes.append(Mount("/ui", Bridge(self._ui)))
+        gc.set_threshold(MANY_OBJECTS)
         return app
 
 
