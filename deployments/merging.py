@@ -5,10 +5,10 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from deployments.answers import Answers, Usage
+from deployments.answers import Answers
 from deployments.card import Card
 from deployments.errors import InferenceError, Overloaded
 from deployments.schema import Schema
@@ -152,10 +152,10 @@ def overloaded(model_id: str, retry_after: float | None) -> Overloaded:
 
 
 def _hand_out(answers: Answers, batch: list[Waiting]) -> None:
-    start, whole = 0, answers.usage
+    start = 0
     for one in batch:
         end = start + len(one.inputs)
-        usage = Usage(whole.costs[start:end], whole.queued_s, whole.computed_s, whole.batches)
+        usage = replace(answers.usage, costs=answers.usage.costs[start:end])
         if not one.answers.done():
             one.answers.set_result(Answers(answers[start:end], usage))
         start = end
