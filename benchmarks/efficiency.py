@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks import agreement, inprocess, load, models
 from benchmarks.cluster import COUNTS, Door
@@ -16,30 +16,44 @@ TITLE = "Efficiency: how much of the model's speed reaches the callers"
 CLIENTS = (1, 16, 64, 256)
 MANY = 64
 SAMPLE = 16
-GOALS = {"embeddings": 0.85, "classification": 0.9}
-MOST_LONE = {"embeddings": 1.4, "classification": None}
 MOST_TAIL = 3.0
 TRY_S = 1.5
 
 
+class Case(NamedTuple):
+    """A checkpoint served by an engine; the least of the yardstick's rate, and the most of its time alone."""
+
+    kind: str
+    engine: str
+    least: float
+    most_lone: float | None = None
+
+
+CASES = {
+    "embeddings": Case("embeddings", "torch", 0.85, 1.4),
+    "embeddings, engine openvino": Case("embeddings", "openvino", 0.85, 1.4),
+    "classification": Case("classification", "torch", 0.9),
+}
+
+
 def measure(bench: "Bench") -> Findings:
-    """The two models, each at 1 to 256 clients, in turn with the yardstick."""
+    """The two models, each at 1 to 256 clients, in turn with the yardstick, which is torch alone."""
     findings = Findings("efficiency", TITLE)
     lines: dict[str, list[tuple[float | str, float]]] = {}
-    for kind in GOALS:
-        folder = models.checkpoint(kind)
+    for name, case in CASES.items():
+        folder = models.checkpoint(case.kind)
         with (
-            inprocess.yardstick(folder, COUNTS[kind], TRY_S) as yardstick,
-            bench.roster.model(kind) as door,
+            inprocess.yardstick(folder, COUNTS[case.kind], TRY_S) as yardstick,
+            bench.roster.model(case.kind, engine={"name": case.engine}) as door,
         ):
-            lines[kind] = _measure(bench, kind, door, yardstick, findings)
-    goals = {f"goal at {MANY} clients, {kind}": goal for kind, goal in GOALS.items()}
+            lines[name] = _measure(bench, name, door, yardstick, findings)
+    goals = {f"goal at {MANY} clients, {case.kind}": case.least for case in CASES.values()}
     findings.plot = Plot("Items per second through the door", "clients", "of the yardstick's", lines, goals)
     return findings
 
 
 def _measure(
-    bench: "Bench", kind: str, door: Door, yardstick: inprocess.Yardstick, findings: Findings
+    bench: "Bench", name: str, door: Door, yardstick: inprocess.Yardstick, findings: Findings
 ) -> list[tuple[float | str, float]]:
     # With very many clients an answer takes about as long as a run: theirs are longer.
     runs: dict[Any, Callable[[], Any]] = {
@@ -48,24 +62,24 @@ def _measure(
     runs["rate"] = partial(_at_rest, bench, partial(yardstick.rate, bench.seconds))
     runs["lone"] = partial(_at_rest, bench, partial(yardstick.lone_p50, min(bench.seconds, 3.0)))
     found = in_turn(bench.rounds, runs)
-    _check(kind, found[MANY], yardstick)
+    _check(found[MANY], yardstick)
     shares = {n: ratio([run.rate for run in found[n]], found["rate"]) for n in CLIENTS}
     for clients, share in shares.items():
-        goal = GOALS[kind] if clients == MANY else None
-        findings.at_least(f"{kind}: {clients} clients / in-process, items/s", share, goal)
+        goal = CASES[name].least if clients == MANY else None
+        findings.at_least(f"{name}: {clients} clients / in-process, items/s", share, goal)
     lone = ratio([run.p(50) for run in found[1]], found["lone"])
-    findings.at_most(f"{kind}: p50 of 1 client / one call in-process", lone, MOST_LONE[kind])
+    findings.at_most(f"{name}: p50 of 1 client / one call in-process", lone, CASES[name].most_lone)
     tail = ratio([run.p(99) for run in found[MANY]], [run.p(50) for run in found[MANY]])
-    findings.at_most(f"{kind}: p99 / p50 at {MANY} clients", tail, MOST_TAIL)
+    findings.at_most(f"{name}: p99 / p50 at {MANY} clients", tail, MOST_TAIL)
     told = f"{_rates(found['rate'])} items/s; batches of {yardstick.fastest.budget} median inputs"
-    findings.beside.append((f"{kind}, in-process, {yardstick.fastest.title}", told))
+    findings.beside.append((f"{name}, in-process, {yardstick.fastest.title}", told))
     told = f"one input alone: {1000 * found['lone'][-1]:.1f} ms"
-    findings.beside.append((f"{kind}, in-process, {yardstick.quickest.title}", told))
+    findings.beside.append((f"{name}, in-process, {yardstick.quickest.title}", told))
     for clients in CLIENTS:
         last = found[clients][-1]
         times = f"p50 {1000 * last.p(50):.1f} ms, p99 {1000 * last.p(99):.1f} ms"
         rates = _rates([run.rate for run in found[clients]])
-        findings.beside.append((f"{kind}, {clients} clients", f"{rates} items/s; {times}"))
+        findings.beside.append((f"{name}, {clients} clients", f"{rates} items/s; {times}"))
     return [(clients, share.value) for clients, share in shares.items()]
 
 
@@ -74,7 +88,7 @@ def _at_rest(bench: "Bench", run: Callable[[], float]) -> float:
         return run()
 
 
-def _check(kind: str, runs: list[load.Run], yardstick: inprocess.Yardstick) -> None:
+def _check(runs: list[load.Run], yardstick: inprocess.Yardstick) -> None:
     import orjson
 
     answers = {place: orjson.loads(body) for place, body in runs[0].answers.items()}

@@ -83,7 +83,8 @@ class Checkpoint:
         if self.dtype == "auto" and self.device == "cpu" and not _computes_in(str(model.dtype)):
             model = model.float()
         model = model.eval().to(self.device)
-        prepack(model)
+        if self.engine == "torch":
+            prepack(model)
         return model
 
     def outline(self, auto_class: Any) -> Any:

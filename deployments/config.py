@@ -87,9 +87,9 @@ class ModelConfig(BaseModel):
         if self.engine.name not in self.module.engines:
             known = " or ".join(self.module.engines)
             raise ValueError(f"`engine.name`: {self.module.task.name} runs on {known} only")
-        if self.engine.name == "torch" and self.engine.options:
-            raise ValueError("`engine.options` are vLLM's; `engine.name` is torch")
-        if self.engine.name != "torch" and "batching" in self.model_fields_set:
+        if self.engine.name != "vllm" and self.engine.options:
+            raise ValueError(f"`engine.options` are vLLM's; `engine.name` is {self.engine.name}")
+        if self.engine.name == "vllm" and "batching" in self.model_fields_set:
             raise ValueError("`batching` is of Roster's own engine; vLLM has `engine.options` for it")
         return self
 

@@ -30,13 +30,13 @@ def pack(model: Any) -> float:
     base, before = model.base_model, model.base_model.forward
     with torch.inference_mode():
         try:
-            batch = _probe(model.config)
+            batch = probe(model.config)
             expected = model(**batch)[0]
             register(NAME, _attend, "bidirectional_mask_function")
             model.set_attn_implementation(NAME)
             for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
                 base.forward = _packed(base, before, first)
-                if _close(model(**batch)[0], expected, batch["attention_mask"]):
+                if agrees(model(**batch)[0], expected, batch["attention_mask"], TOLERANCE):
                     return PACKED_PADDING
         except Exception:  # a network that was written otherwise
             pass
@@ -121,7 +121,8 @@ def _attend(
     return torch.cat(seen).unsqueeze(0), None
 
 
-def _probe(config: Any) -> dict[str, "torch.Tensor"]:
+def probe(config: Any) -> dict[str, "torch.Tensor"]:
+    """A batch of made-up texts of several lengths, to try a network with."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -131,8 +132,9 @@ def _probe(config: Any) -> dict[str, "torch.Tensor"]:
     return {"input_ids": ids.where(mask, config.pad_token_id or 0), "attention_mask": mask.long()}
 
 
-def _close(found: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor") -> bool:
+def agrees(found: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor", tolerance: float) -> bool:
+    """Whether two outputs of a network are the same, but for `tolerance` of the largest number."""
     if found.dim() == 3:  # of every token: what padding has become does not matter
         found, expected = found[mask.bool()], expected[mask.bool()]
     difference = (found - expected).abs().max()
-    return bool(difference <= TOLERANCE * expected.abs().max())
+    return bool(difference <= tolerance * expected.abs().max())

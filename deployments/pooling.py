@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from deployments.checkpoint import Checkpoint, max_length
+from deployments.encoding import ENGINES
 from deployments.errors import InvalidInput, ModelNotReady
-from deployments.packing import pack
 from deployments.tokens import Collator, token_ids
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TextEncoder:
         self.model = checkpoint.network(AutoModel)
         if self.model.config.is_encoder_decoder:
             self.model = self.model.get_encoder()
-        self.padding_cost = pack(self.model)
+        self.padding_cost = ENGINES[checkpoint.engine](self.model)
         self._read_recipe(checkpoint)
 
     def _read_recipe(self, checkpoint: Checkpoint) -> None:

@@ -40,9 +40,19 @@ def test_an_engine_may_be_named(tmp_path: Path) -> None:
         (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is no field of it; did you mean `hf_model`?"),
         (f"module_id: {ID}\nbatching: {{max_batch_size: 0}}", "`batching.max_batch_size`"),
         (f"module_id: {ID}\nengine: {{dtype: float99}}", "`engine.dtype`"),
-        (f"module_id: {ID}\nengine: {{name: triton}}", "`engine.name`: sentiment runs on torch only"),
-        (f"module_id: {ID}\nengine: {{name: vllm}}", "`engine.name`: sentiment runs on torch only"),
+        (
+            f"module_id: {ID}\nengine: {{name: triton}}",
+            "`engine.name`: sentiment runs on torch or openvino only",
+        ),
+        (
+            f"module_id: {ID}\nengine: {{name: vllm}}",
+            "`engine.name`: sentiment runs on torch or openvino only",
+        ),
         (f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}", "`engine.options` are vLLM's"),
+        (
+            f"module_id: {ID}\nengine: {{name: openvino, options: {{a: 9}}}}",
+            "`engine.options` are vLLM's; `engine.name` is openvino",
+        ),
         (
             f"module_id: {WRITER}\nengine: {{name: vllm}}\nbatching: {{max_batch_size: 9}}",
             "`batching` is of Roster's own engine; vLLM has `engine.options` for it",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from deployments.checkpoint import Checkpoint
+from deployments.encoding import ENGINES
 from deployments.errors import InvalidInput
 from deployments.pooling import Pooling, TextEncoder, unit
 from deployments.schema import Schema, Text, Vector
@@ -66,6 +67,7 @@ class Embeddings(Module):
     module_id = "01A9FC92-EF27-4AE7-8D95-E2DC488302D4"
     default_model = "distilbert/distilbert-base-uncased"
     default_revision = "1c4513b2eedbda136f57676a34eea67aba266e5c"
+    engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.encoder = TextEncoder(checkpoint)

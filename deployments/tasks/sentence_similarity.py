@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
+from deployments.encoding import ENGINES
 from deployments.pooling import TextEncoder, unit
 from deployments.schema import Schema, Text, Texts, Vector
 from deployments.task import Encoded, Module, task
@@ -59,6 +60,7 @@ class SentenceSimilarity(Module):
 
     module_id = "A2543F83-1520-416B-85E4-F2BCB6F63354"
     default_model = "sentence-transformers/all-MiniLM-L6-v2"
+    engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.encoder = TextEncoder(checkpoint)

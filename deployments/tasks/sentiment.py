@@ -4,7 +4,7 @@ from pydantic import Field
 
 from deployments.checkpoint import Checkpoint, max_length
 from deployments.classification import Function, labels
-from deployments.packing import pack
+from deployments.encoding import ENGINES
 from deployments.schema import Label, Schema, Text
 from deployments.task import Encoded, Module, task
 from deployments.tokens import Collator, token_ids
@@ -41,6 +41,7 @@ class Sentiment(Module):
 
     module_id = "FADC770C-25C8-4685-A176-51FF67B382C1"
     default_model = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
+    engines = tuple(ENGINES)
 
     max_length: int
 
@@ -51,7 +52,7 @@ class Sentiment(Module):
         self.model = checkpoint.network(AutoModelForSequenceClassification)
         self.max_length = max_length(self.tokenizer, self.model.config)
         self.collate = Collator(self.tokenizer)
-        self.padding_cost = pack(self.model)
+        self.padding_cost = ENGINES[checkpoint.engine](self.model)
 
     def encode(self, inputs: list[SentimentInput], params: SentimentParams) -> list[Encoded]:
         ids = token_ids(self.tokenizer, [item.text for item in inputs], self.max_length)
