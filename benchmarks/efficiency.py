@@ -1,4 +1,4 @@
-"""Efficiency: items per second through the door, against the same module called directly."""
+"""Efficiency: items per second through the door, against the same network called directly, in torch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,7 +37,7 @@ CASES = {
 
 
 def measure(bench: "Bench") -> Findings:
-    """The two models, each at 1 to 256 clients, in turn with the yardstick, which is torch alone."""
+    """Each case at 1 to 256 clients, in turn with the yardstick."""
     findings = Findings("efficiency", TITLE)
     lines: dict[str, list[tuple[float | str, float]]] = {}
     for name, case in CASES.items():

@@ -79,7 +79,8 @@ class Server:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
         _, left = psutil.wait_procs(processes, timeout=2)
-        _signal(left, signal.SIGKILL)
+        # What came after we looked: Serve leaves an HAProxy on its ports when it ends while that is reloaded.
+        _signal([*left, *_session(self._process.pid)], signal.SIGKILL)
         self._process.wait()
 
 
@@ -87,6 +88,15 @@ def answers(url: str, body: bytes) -> bool:
     """Whether a server answers this JSON with HTTP 200."""
     told = CLIENT.post(url, content=body, headers={"content-type": "application/json"})
     return told.status_code == httpx.codes.OK
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError):
+            if os.getsid(process.pid) == leader:
+                found.append(process)
+    return found
 
 
 def _signal(processes: Sequence[psutil.Process], number: int) -> None:

@@ -89,6 +89,8 @@ class ModelConfig(BaseModel):
             raise ValueError(f"`engine.name`: {self.module.task.name} runs on {known} only")
         if self.engine.name != "vllm" and self.engine.options:
             raise ValueError(f"`engine.options` are vLLM's; `engine.name` is {self.engine.name}")
+        if self.engine.name == "openvino" and self.engine.device == "cuda":
+            raise ValueError("`engine.device`: OpenVINO runs on processors")
         if self.engine.name == "vllm" and "batching" in self.model_fields_set:
             raise ValueError("`batching` is of Roster's own engine; vLLM has `engine.options` for it")
         return self

@@ -30,7 +30,7 @@ def pack(model: Any) -> float:
     base, before = model.base_model, model.base_model.forward
     with torch.inference_mode():
         try:
-            batch = probe(model.config)
+            batch = probe(model.config, PROBE)
             expected = model(**batch)[0]
             register(NAME, _attend, "bidirectional_mask_function")
             model.set_attn_implementation(NAME)
@@ -121,14 +121,14 @@ def _attend(
     return torch.cat(seen).unsqueeze(0), None
 
 
-def probe(config: Any) -> dict[str, "torch.Tensor"]:
-    """A batch of made-up texts of several lengths, to try a network with."""
+def probe(config: Any, lengths: Sequence[int]) -> dict[str, "torch.Tensor"]:
+    """A batch of made-up texts, padded on the right, to try a network with."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    shape = len(PROBE), max(PROBE)
+    shape = len(lengths), max(lengths)
     ids = torch.randint(config.vocab_size // 2, config.vocab_size, shape, generator=generator)
-    mask = torch.arange(max(PROBE)) < torch.tensor(PROBE).unsqueeze(1)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
     return {"input_ids": ids.where(mask, config.pad_token_id or 0), "attention_mask": mask.long()}
 
 

@@ -16,7 +16,7 @@ GAIN = 1.05  # a pass of twice the cost must do so much more per second to be wo
 LEAST_OVERHEAD = 1 / 32  # of a pass's best cost
 QUICK_S = 0.002  # of a pass that takes less, the clock tells too little, and no caller waits for long
 TYPICAL_TOKENS = 64  # of the text to try with
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
 class Range(NamedTuple):

@@ -50,6 +50,10 @@ def test_an_engine_may_be_named(tmp_path: Path) -> None:
         ),
         (f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}", "`engine.options` are vLLM's"),
         (
+            f"module_id: {ID}\nengine: {{name: openvino, device: cuda}}",
+            "`engine.device`: OpenVINO runs on processors",
+        ),
+        (
             f"module_id: {ID}\nengine: {{name: openvino, options: {{a: 9}}}}",
             "`engine.options` are vLLM's; `engine.name` is openvino",
         ),
