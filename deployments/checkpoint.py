@@ -83,7 +83,7 @@ class Checkpoint:
         if self.dtype == "auto" and self.device == "cpu" and not _computes_in(str(model.dtype)):
             model = model.float()
         model = model.eval().to(self.device)
-        if self.engine == "torch":
+        if self.engine == "torch":  # another engine reads the weights as they come
             prepack(model)
         return model
 
