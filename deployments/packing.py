@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -27,25 +27,53 @@ def pack(model: Any) -> float:
     attention = model.config._attn_implementation
     if model.device.type != "cpu" or model.dtype != torch.float32 or attention != "sdpa":
         return 1.0
-    base, before = model.base_model, model.base_model.forward
     with torch.inference_mode():
         try:
-            batch = probe(model.config, PROBE)
-            expected = model(**batch)[0]
+            tried = trial(model, PROBE)
             register(NAME, _attend, "bidirectional_mask_function")
             model.set_attn_implementation(NAME)
-            for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
-                base.forward = _packed(base, before, first)
-                if agrees(model(**batch)[0], expected, batch["attention_mask"], TOLERANCE):
-                    return PACKED_PADDING
+            if run_packed(model, model.base_model.forward, [tried], TOLERANCE):
+                return PACKED_PADDING
         except Exception:  # a network that was written otherwise
             pass
-    base.forward = before
     model.set_attn_implementation(attention)
     return 1.0
 
 
-def _packed(base: Any, padded: Any, first: int) -> Any:
+class Trial(NamedTuple):
+    """A batch, and the model's answer to it."""
+
+    batch: dict[str, "torch.Tensor"]
+    answer: "torch.Tensor"
+
+
+def trial(model: Any, lengths: Sequence[int]) -> Trial:
+    """The model's answer to a batch of made-up texts of these lengths."""
+    batch = probe(model.config, lengths)
+    return Trial(batch, model(**batch)[0])
+
+
+def run_packed(model: Any, run: Callable[..., Any], trials: Sequence[Trial], tolerance: float) -> bool:
+    """Let `run`, in the place of the base model's `forward`, run texts in one row, if answers stay the same.
+
+    It is given `input_ids` and `position_ids` [1, tokens], and as `cu_seq_lens_q` the `Groups`.
+    """
+    base, before = model.base_model, model.base_model.forward
+    try:
+        for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
+            packed = base.forward = _packed(base, run, first)
+            if all(
+                agrees(model(**batch)[0], answer, batch["attention_mask"], tolerance)
+                for batch, answer in trials
+            ):
+                before = packed
+                return True
+        return False
+    finally:
+        base.forward = before
+
+
+def _packed(base: Any, run: Callable[..., Any], first: int) -> Any:
     """The network's `forward`, with its texts in one row; `first` is the position of a text's first token."""
     import torch
 
@@ -61,7 +89,7 @@ def _packed(base: Any, padded: Any, first: int) -> Any:
         }
         rows["position_ids"] = (mask.cumsum(1)[texts, columns] + first - 1).unsqueeze(0)
         groups = [(len([*same]), length) for length, same in groupby(lengths[order].tolist())]
-        outputs = padded(**rows, cu_seq_lens_q=groups)
+        outputs = run(**rows, cu_seq_lens_q=groups)
         states = outputs.last_hidden_state[0]
         flat = states.new_zeros(input_ids.numel(), states.shape[-1])
         outputs.last_hidden_state = flat.index_copy_(0, kept, states).view(*input_ids.shape, -1)

@@ -45,6 +45,10 @@ def test_an_engine_may_be_named(tmp_path: Path) -> None:
             "`engine.name`: sentiment runs on torch or openvino only",
         ),
         (
+            f"module_id: {WRITER}\nengine: {{name: triton}}",
+            "runs on torch or openvino or vllm only",
+        ),
+        (
             f"module_id: {ID}\nengine: {{name: vllm}}",
             "`engine.name`: sentiment runs on torch or openvino only",
         ),

@@ -1,6 +1,7 @@
 """Text from a language model: what may be asked of it, and one way to generate, whole or streamed."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from deployments.generating.completion import Answer, GeneratedChunk
 from deployments.generating.continuous import ContinuousBatching
 from deployments.generating.engine import Engine
 from deployments.generating.kv_cache import network
+from deployments.generating.paged import paged
 from deployments.generating.row import Row
 from deployments.generating.sampling import SamplingParams, fresh_seed, resolve
 from deployments.limits import Batching
@@ -121,12 +123,14 @@ class TextGenerator:
         return prompt if len(prompt) <= size else first + prompt[len(prompt) - size + len(first) :]
 
 
-def _load(checkpoint: Checkpoint, tokenizer: Any, limits: Callable[[], Batching]) -> tuple[Any, Engine, int]:
+def _load(
+    checkpoint: Checkpoint, tokenizer: Any, limits: Callable[[], Batching], rows: Callable[[Any, int], Any]
+) -> tuple[Any, Engine, int]:
     from transformers import AutoModelForCausalLM
 
     model = checkpoint.network(AutoModelForCausalLM)
     pad = next(iter(_ids(tokenizer.pad_token_id) or _ends(model, tokenizer)), 0)
-    engine = ContinuousBatching(network(model, pad), Waiting(limits))
+    engine = ContinuousBatching(rows(model, pad), Waiting(limits))
     return model, engine, max_length(tokenizer, model.config)
 
 
@@ -142,7 +146,11 @@ def _load_vllm(checkpoint: Checkpoint, tokenizer: Any, _: Any) -> tuple[Any, Eng
     return model.to(engine.dtype), engine, min(max_length(tokenizer, model.config), engine.room)
 
 
-ENGINES = {"torch": _load, "vllm": _load_vllm}
+ENGINES: dict[str, Callable[..., tuple[Any, Engine, int]]] = {
+    "torch": partial(_load, rows=network),
+    "openvino": partial(_load, rows=paged),
+    "vllm": _load_vllm,
+}
 
 
 def take_settings(model: Any, task: str) -> dict[str, Any]:

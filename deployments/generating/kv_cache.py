@@ -175,22 +175,23 @@ class Apart:
 
 def network(model: Any, pad: int) -> Joined | Apart | Ragged:
     """The way in which a model's rows run together and yet give what each would give alone."""
+    if "dynamic" in _rope_types(model):  # its frequencies stay as the row before has left them
+        return Apart(model, most=1)
+    return (ragged(model) or Joined(model, pad)) if joinable(model) else Apart(model)
+
+
+def joinable(model: Any) -> bool:
+    """Whether a token's place in a pass, and the rows beside its own, change nothing for the model."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    config = model.config.get_text_config(decoder=True)
-    kinds = {type(layer) for layer in DynamicCache(config=config).layers}
-    ropes = _rope_types(config)
-    if "dynamic" in ropes:  # its frequencies stay as the row before has left them
-        return Apart(model, most=1)
-    if (
+    kinds = {type(layer) for layer in DynamicCache(config=_text_config(model)).layers}
+    return (
         kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
         and {"attention_mask", "position_ids", "past_key_values"} <= _takes(model)
-        and "longrope" not in ropes  # the longest row changes the frequencies of all
+        and not {"dynamic", "longrope"} & _rope_types(model)  # the longest row changes the frequencies of all
         and not model.is_remote_code()
-    ):
-        return ragged(model) or Joined(model, pad)
-    return Apart(model)
+    )
 
 
 def _takes(model: Any) -> set[str]:
@@ -202,9 +203,13 @@ def _options(model: Any) -> dict[str, Any]:
     return {"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in _takes(model) else {})
 
 
-def _rope_types(config: Any) -> set[str]:
+def _text_config(model: Any) -> Any:
+    return model.config.get_text_config(decoder=True)
+
+
+def _rope_types(model: Any) -> set[str]:
     """Of all layers: some configs have one set of parameters, some one for each kind of layer."""
-    told = getattr(config, "rope_parameters", None) or {}
+    told = getattr(_text_config(model), "rope_parameters", None) or {}
     each = [told, *(inner for inner in told.values() if isinstance(inner, dict))]
     return {str(parameters.get("rope_type")) for parameters in each}
 

@@ -47,6 +47,7 @@ class Ragged:
 
     most: int | None = None
     pads = False
+    kept: type[Any] = Kept  # what there is of each row
 
     def __init__(self, model: Any) -> None:
         self.model, self.device = model, model.device
@@ -55,20 +56,18 @@ class Ragged:
 
     def clear(self) -> None:
         """Forget all rows."""
-        self.rows: list[Kept] = []
+        self.rows: list[Any] = []
 
-    def read(
-        self, rows: Sequence[list[int]], beside: Sequence[int] = ()
-    ) -> tuple["torch.Tensor", list[Kept]]:
+    def read(self, rows: Sequence[list[int]], beside: Sequence[int] = ()) -> tuple["torch.Tensor", list[Any]]:
         """As `Joined.read`; with a token `beside` for every running row, this is their step as well.
 
         Then the running rows' logits come first.
         """
-        kept = [Kept() for _ in rows]
+        kept = [self.kept() for _ in rows]
         running = self.rows if beside else []
         return self._forward([*([token] for token in beside), *rows], [*running, *kept]), kept
 
-    def join(self, read: list[Kept], places: list[int]) -> None:
+    def join(self, read: list[Any], places: list[int]) -> None:
         """As `Joined.join`."""
         self.rows = self.rows + [read[place] for place in places]
 
@@ -80,7 +79,7 @@ class Ragged:
         """As `Joined.keep`."""
         self.rows = [self.rows[place] for place in places]
 
-    def _forward(self, rows: Sequence[list[int]], kept: list[Kept]) -> "torch.Tensor":
+    def _forward(self, rows: Sequence[list[int]], kept: list[Any]) -> "torch.Tensor":
         import torch
 
         sizes = [len(new) for new in rows]
@@ -112,22 +111,23 @@ def ragged(model: Any) -> Ragged | None:
         return None
     network = Ragged(model)
     with torch.inference_mode():
-        expected = torch.cat([model(torch.tensor([row])).logits[:, -1] for row in PROBE])
         try:
-            found = _probed(network)
+            return network if alike(network, model, PROBE, TOLERANCE) else None
         except Exception:  # a network that was written otherwise
             return None
-    return network if (found - expected).abs().max() <= TOLERANCE * expected.abs().max() else None
 
 
-def _probed(network: Ragged) -> "torch.Tensor":
-    """The logits after each row of `PROBE`: the first is read whole, beside the last token of the others."""
-    first, *others = PROBE
+def alike(network: Ragged, model: Any, rows: Sequence[list[int]], tolerance: float) -> bool:
+    """Whether logits are the model's own: one row is read whole, beside the last tokens of the others."""
+    import torch
+
+    expected = torch.cat([model(torch.tensor([row])).logits[:, -1] for row in rows])
+    first, *others = rows
     _, read = network.read([row[:-1] for row in others])
     network.join(read, list(range(len(others))))
     logits, _ = network.read([first], [row[-1] for row in others])
     network.clear()
-    return logits.roll(1, 0)
+    return bool((logits.roll(1, 0) - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 @contextmanager

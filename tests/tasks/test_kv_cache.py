@@ -10,7 +10,9 @@ import torch
 import transformers as hf
 
 from deployments.generating.kv_cache import Apart, Joined, network
+from deployments.generating.paged import paged
 from deployments.generating.ragged import AHEAD, Ragged
+from deployments.paging import LEAST_BLOCKS, Paged
 from tests.tasks import tiny
 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
@@ -38,6 +40,7 @@ MODELS: dict[str, tuple[Callable[[], Path], type, int | None]] = {
     "dynamic": (lambda: tiny.causal(hf.LlamaForCausalLM, rope_parameters=DYNAMIC), Apart, 1),
 }
 RAGGED = [name for name, (_, kind, _) in MODELS.items() if kind is Ragged]
+without_padding = pytest.mark.parametrize("way", [network, paged])
 every_model = pytest.mark.parametrize("name", MODELS)
 PROMPTS = [[40, 41, 42], [50] * 3 + list(range(60, 70)), [33, 44], [70, 71, 72, 73, 74, 75], [90]]
 
@@ -88,11 +91,12 @@ class Batch:
 
 
 @pytest.mark.parametrize(
-    ("name", "padded"), [*((name, False) for name in MODELS), *((name, True) for name in RAGGED)]
+    ("name", "way"),
+    [*((name, network) for name in MODELS), *((name, way) for name in RAGGED for way in (Joined, paged))],
 )
 @torch.inference_mode()
-def test_rows_that_come_and_go_read_as_alone(name: str, padded: bool) -> None:
-    batch = Batch(Joined(model(name), 0) if padded else network(model(name), 0))
+def test_rows_that_come_and_go_read_as_alone(name: str, way: Callable[..., Any]) -> None:
+    batch = Batch(way(model(name), 0))
     batch.take(0, 1)
     batch.step(3)
     batch.take(2)
@@ -112,10 +116,11 @@ def test_rows_that_come_and_go_read_as_alone(name: str, padded: bool) -> None:
     assert batch.told[3] == alone(model(name), PROMPTS[3], 3)
 
 
+@without_padding
 @pytest.mark.parametrize("name", RAGGED)
 @torch.inference_mode()
-def test_prompts_are_read_beside_a_step(name: str) -> None:
-    batch = Batch(network(model(name), 0))
+def test_prompts_are_read_beside_a_step(name: str, way: Callable[..., Any]) -> None:
+    batch = Batch(way(model(name), 0))
     batch.take(0)
     batch.take_beside_step(1, 2)
     batch.step(2)
@@ -128,9 +133,10 @@ def test_prompts_are_read_beside_a_step(name: str) -> None:
         assert told == alone(model(name), PROMPTS[place], len(told))
 
 
+@without_padding
 @torch.inference_mode()
-def test_a_row_outgrows_its_room() -> None:
-    batch = Batch(network(model("llama"), 0))
+def test_a_row_outgrows_its_room(way: Callable[..., Any]) -> None:
+    batch = Batch(way(model("llama"), 0))
     batch.take(0, 1)
     batch.step(2 * AHEAD + 5)
     assert batch.told[0] == alone(model("llama"), PROMPTS[0], 2 * AHEAD + 6)
@@ -152,6 +158,39 @@ def test_a_pass_that_fails_leaves_the_rows_as_they_were(monkeypatch: pytest.Monk
     monkeypatch.undo()
     batch.step(4)
     assert batch.told[0] == alone(model("llama"), PROMPTS[0], 7)
+
+
+@torch.inference_mode()
+def test_a_compiled_pass_that_fails_leaves_the_rows_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(paged(model("llama"), 0))
+    batch.take(0)
+    batch.step(2)
+    monkeypatch.setattr(Paged, "__call__", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        batch.take_beside_step(1)
+    monkeypatch.undo()
+    batch.take_beside_step(2)
+    batch.step(4)
+    assert batch.told[0] == alone(model("llama"), PROMPTS[0], 8)
+    assert batch.told[2] == alone(model("llama"), PROMPTS[2], 5)
+
+
+@torch.inference_mode()
+def test_blocks_come_and_go_with_the_rows() -> None:
+    batch = Batch(paged(model("llama"), 0))
+    pool = batch.network.network
+    batch.take(0, 1, 3)
+    batch.step(LEAST_BLOCKS * pool.block_size // 2)
+    assert pool.blocks > LEAST_BLOCKS
+    batch.drop(0, 1)
+    before = pool.blocks
+    batch.take(2, 4)
+    batch.step(40)
+    assert pool.blocks == before
+    for place in (2, 4):
+        assert batch.told[place] == alone(model("llama"), PROMPTS[place], 41)
+    batch.drop(2, 3, 4)
+    assert pool.blocks == LEAST_BLOCKS
 
 
 @every_model

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from torch.nn.functional import pad
 
 from deployments.checkpoint import Checkpoint
 from deployments.generating.completion import Generated, GeneratedChunk
 from deployments.generating.continuous import ContinuousBatching
 from deployments.generating.kv_cache import Joined
+from deployments.generating.paged import PagedRows
 from deployments.generating.ragged import Ragged
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.conftest import MODELS
@@ -21,15 +21,16 @@ from tests.tasks.conftest import MODELS
 PROMPTS = ["Once upon a time", "I", "The quick brown fox jumps over", "Hello! How", "My name is", "0"]
 
 
-NETWORKS = ("ragged", "joined")
+NETWORKS = ("ragged", "joined", "paged")
 
 
 def endless(network: str) -> TextGeneration:
     """A model of a test's own, whose answers never end by themselves; `network` is one of `NETWORKS`."""
     fresh = TextGeneration()
-    fresh.load(Checkpoint(str(MODELS / "text_generation")))
+    engine = "openvino" if network == "paged" else "torch"
+    fresh.load(Checkpoint(str(MODELS / "text_generation"), engine=engine))
     fresh.generator.ends.clear()
-    assert isinstance(fresh.generator.engine.network, Ragged)
+    assert type(fresh.generator.engine.network) is (PagedRows if network == "paged" else Ragged)
     if network == "joined":
         fresh.generator.engine = ContinuousBatching(Joined(fresh.model, 0), fresh.generator.engine.waiting)
     return fresh
@@ -57,16 +58,20 @@ class Passes:
     """
 
     def __init__(self, module: TextGeneration, seconds: float = 0.0) -> None:
-        self.forward, self.seconds = module.model.forward, seconds
+        self.seconds = seconds
         self.made: list[Pass] = []
         self.fail: Callable[[torch.Tensor], Exception | None] = lambda read: None
-        module.model.forward = self
+        network = module.generator.engine.network
+        if isinstance(network, Ragged):
+            self.forward, network._forward = network._forward, self
+        else:
+            self.forward, module.model.forward = module.model.forward, self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if "cu_seq_lens_q" in kwargs:
-            sizes, kept = kwargs["cu_seq_lens_q"]
-            rows = kwargs["input_ids"][0].split(sizes)
-            ids = torch.stack([pad(row, (max(sizes) - len(row), 0)) for row in rows])
+        if args:
+            rows, kept = args
+            longest = max(map(len, rows))
+            ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
             new = sum(not one.length for one in kept)
         else:
             ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
