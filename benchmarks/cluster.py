@@ -33,6 +33,10 @@ READY_S = 120.0
 CALM_SHARE = 0.25  # of one processor, below which a cluster has nothing left to do
 CALM_S = 20.0
 ROUTERS = 2
+ROSTERS = {
+    "Roster": "torch",
+    "Roster, engine openvino": "openvino",
+}  # whose models it is asked for, by engine
 BARE_APP = {
     "name": "bare",
     "route_prefix": "/bare",
@@ -90,21 +94,22 @@ class Roster(Server):
 
     def replicas(self, model_id: str) -> list[psutil.Process]:
         """The processes that hold the model."""
-        title = re.compile(rf"ray::ServeReplica:{re.escape(model_id)}\b")
+        title = re.compile(rf"ray::ServeReplica:{re.escape(model_id)}(?![\w-])")
         return [process for process in self.processes() if title.match(_title(process))]
 
     @contextmanager
-    def model(self, kind: str, **config: Any) -> "Iterator[Door]":
+    def model(self, kind: str, engine: str = "torch", **config: Any) -> "Iterator[Door]":
         """A benchmark checkpoint, served as long as the block runs, by a replica per processor."""
+        name = kind if engine == "torch" else f"{kind}-{engine}"
         deployment = config.pop("deployment", {"num_replicas": psutil.cpu_count()})
-        self.add(kind, models.checkpoint(kind), deployment=deployment, **config)
+        self.add(name, models.checkpoint(kind), deployment=deployment, engine={"name": engine}, **config)
         try:
-            self.wait_for(kind)
-            self._until(lambda: len(self.replicas(kind)) >= deployment.get("num_replicas", 1), "complete")
+            self.wait_for(name)
+            self._until(lambda: len(self.replicas(name)) >= deployment.get("num_replicas", 1), "complete")
             self.calm()
-            yield Door(f"{URL}/models/{kind}", kind)
+            yield Door(name, kind)
         finally:
-            self.remove(kind)
+            self.remove(name)
 
     def calm(self) -> None:
         """Wait until the cluster has nothing left to do, so that it does not disturb what comes next."""
@@ -165,8 +170,12 @@ def bare_serve() -> float:
 class Door:
     """A model of this run, through the door, in the Hugging Face dialect."""
 
-    url: str
+    name: str
     kind: str
+
+    @property
+    def url(self) -> str:
+        return f"{URL}/models/{self.name}"
 
     def run(self, clients: int, seconds: float, keep: int = 16) -> load.Run:
         return load.run(self.url, requests(self.url, self.kind), clients, seconds, keep=keep)

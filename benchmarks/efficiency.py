@@ -1,6 +1,7 @@
-"""Efficiency: items per second through the door, against the same network called directly, in torch."""
+"""Efficiency: items per second through the door, against the same network called directly."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,54 +34,65 @@ CASES = {
     "embeddings": Case("embeddings", "torch", 0.85, 1.4),
     "embeddings, engine openvino": Case("embeddings", "openvino", 0.85, 1.4),
     "classification": Case("classification", "torch", 0.9),
+    "classification, engine openvino": Case("classification", "openvino", 0.9),
 }
 
 
 def measure(bench: "Bench") -> Findings:
-    """Each case at 1 to 256 clients, in turn with the yardstick."""
+    """Each case at 1 to 256 clients, in turn with the network in torch, and in its own engine."""
     findings = Findings("efficiency", TITLE)
     lines: dict[str, list[tuple[float | str, float]]] = {}
     for name, case in CASES.items():
-        folder = models.checkpoint(case.kind)
-        with (
-            inprocess.yardstick(folder, COUNTS[case.kind], TRY_S) as yardstick,
-            bench.roster.model(case.kind, engine={"name": case.engine}) as door,
-        ):
-            lines[name] = _measure(bench, name, door, yardstick, findings)
+        with ExitStack() as stack:
+            yardsticks = {
+                engine: stack.enter_context(
+                    inprocess.yardstick(models.checkpoint(case.kind), COUNTS[case.kind], TRY_S, engine)
+                )
+                for engine in dict.fromkeys(("torch", case.engine))
+            }
+            door = stack.enter_context(bench.roster.model(case.kind, case.engine))
+            lines[name] = _measure(bench, name, door, yardsticks, findings)
     goals = {f"goal at {MANY} clients, {case.kind}": case.least for case in CASES.values()}
-    findings.plot = Plot("Items per second through the door", "clients", "of the yardstick's", lines, goals)
+    findings.plot = Plot(
+        "Items per second through the door", "clients", "of those in-process in torch", lines, goals
+    )
     return findings
 
 
 def _measure(
-    bench: "Bench", name: str, door: Door, yardstick: inprocess.Yardstick, findings: Findings
+    bench: "Bench", name: str, door: Door, yardsticks: dict[str, inprocess.Yardstick], findings: Findings
 ) -> list[tuple[float | str, float]]:
     # With very many clients an answer takes about as long as a run: theirs are longer.
     runs: dict[Any, Callable[[], Any]] = {
         n: partial(door.run, n, bench.seconds * max(1, n // MANY), SAMPLE) for n in CLIENTS
     }
-    runs["rate"] = partial(_at_rest, bench, partial(yardstick.rate, bench.seconds))
-    runs["lone"] = partial(_at_rest, bench, partial(yardstick.lone_p50, min(bench.seconds, 3.0)))
+    for engine, yardstick in yardsticks.items():
+        runs[engine, "rate"] = partial(_at_rest, bench, partial(yardstick.rate, bench.seconds))
+        runs[engine, "lone"] = partial(_at_rest, bench, partial(yardstick.lone_p50, min(bench.seconds, 3.0)))
     found = in_turn(bench.rounds, runs)
-    _check(found[MANY], yardstick)
-    shares = {n: ratio([run.rate for run in found[n]], found["rate"]) for n in CLIENTS}
-    for clients, share in shares.items():
-        goal = CASES[name].least if clients == MANY else None
-        findings.at_least(f"{name}: {clients} clients / in-process, items/s", share, goal)
-    lone = ratio([run.p(50) for run in found[1]], found["lone"])
-    findings.at_most(f"{name}: p50 of 1 client / one call in-process", lone, CASES[name].most_lone)
+    _check(found[MANY], yardsticks["torch"])
+    case = CASES[name]
+    for engine, yardstick in yardsticks.items():
+        direct = f"in-process in {engine}"
+        for clients in CLIENTS if engine == "torch" else (MANY,):
+            share = ratio([run.rate for run in found[clients]], found[engine, "rate"])
+            goal = case.least if clients == MANY else None
+            findings.at_least(f"{name}: {clients} clients / {direct}, items/s", share, goal)
+        lone = ratio([run.p(50) for run in found[1]], found[engine, "lone"])
+        findings.at_most(f"{name}: p50 of 1 client / one call {direct}", lone, case.most_lone)
+        budget = f"batches of {yardstick.fastest.budget} median inputs"
+        told = f"{_rates(found[engine, 'rate'])} items/s; {budget}"
+        findings.beside.append((f"{name}, {direct}, {yardstick.fastest.title}", told))
+        told = f"one input alone: {1000 * found[engine, 'lone'][-1]:.1f} ms"
+        findings.beside.append((f"{name}, {direct}, {yardstick.quickest.title}", told))
     tail = ratio([run.p(99) for run in found[MANY]], [run.p(50) for run in found[MANY]])
     findings.at_most(f"{name}: p99 / p50 at {MANY} clients", tail, MOST_TAIL)
-    told = f"{_rates(found['rate'])} items/s; batches of {yardstick.fastest.budget} median inputs"
-    findings.beside.append((f"{name}, in-process, {yardstick.fastest.title}", told))
-    told = f"one input alone: {1000 * found['lone'][-1]:.1f} ms"
-    findings.beside.append((f"{name}, in-process, {yardstick.quickest.title}", told))
     for clients in CLIENTS:
         last = found[clients][-1]
         times = f"p50 {1000 * last.p(50):.1f} ms, p99 {1000 * last.p(99):.1f} ms"
         rates = _rates([run.rate for run in found[clients]])
         findings.beside.append((f"{name}, {clients} clients", f"{rates} items/s; {times}"))
-    return [(clients, share.value) for clients, share in shares.items()]
+    return [(n, ratio([run.rate for run in found[n]], found["torch", "rate"]).value) for n in CLIENTS]
 
 
 def _at_rest(bench: "Bench", run: Callable[[], float]) -> float:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import load, models, texts, tried, venvs
+from benchmarks.cluster import ROSTERS
 from benchmarks.findings import Findings, Plot
 from benchmarks.inprocess import CORES, Processes
 from benchmarks.rounds import in_turn, ratio
@@ -83,14 +84,12 @@ def transformers_serve(folder: str) -> Streams:
 
 
 def measure(bench: "Bench") -> Findings:
-    """All three in turn, at 1 to 32 streams."""
+    """All of them in turn, at 1 to 32 streams."""
     findings = Findings("generation", TITLE)
     folder = models.checkpoint("generation")
     serve, setting = transformers_serve(str(folder)), _best_serve(findings)
     with ExitStack() as stack:
-        solos = [
-            Processes(folder, PROMPTS, *split, module="benchmarks.solo") for split in ((1, CORES), (1, 1))
-        ]
+        solos = [Processes(folder, PROMPTS, 1, threads, module="benchmarks.solo") for threads in (CORES, 1)]
         for one in solos:
             stack.callback(one.close)
         solo = max(solos, key=lambda one: one.rate(1.0))
@@ -100,8 +99,9 @@ def measure(bench: "Bench") -> Findings:
             servers["transformers serve"] = (_start_serve(setting), serve)
             stack.callback(servers["transformers serve"][0].close)
         if not bench.alone:
-            door = stack.enter_context(bench.roster.model("generation"))
-            servers["Roster"] = (bench.roster, through_the_door(door.url))
+            for name, engine in ROSTERS.items():
+                door = stack.enter_context(bench.roster.model("generation", engine))
+                servers[name] = (bench.roster, through_the_door(door.url))
         found = _in_turn(bench, servers, solo)
     _tell(findings, found, servers, setting or "")
     _agree(findings, found, servers, expected)
@@ -121,7 +121,8 @@ def _in_turn(
 
 
 def _apart(servers: dict[str, tuple[Server, Streams]], name: str, run: Callable[[], Any]) -> Any:
-    with frozen([server for other, (server, _) in servers.items() if other != name]):
+    asked = servers[name][0] if name else None
+    with frozen({server for server, _ in servers.values()} - {asked}):
         return run()
 
 
@@ -186,18 +187,16 @@ def _tell(
         told = f"{numbers} tokens/s; first token after {1000 * first:.0f} ms (p50)"
         findings.beside.append((f"{name}, {clients} streams", told))
     findings.beside.append(("one at a time", ", ".join(f"{rate:.0f}" for rate in solo) + " tokens/s"))
-    if "Roster" in servers:
-        own = rates["Roster", MANY]
-        findings.at_least(f"tokens/s at {MANY} streams: Roster / one at a time", ratio(own, solo), OVER_SOLO)
+    for roster in (name for name in ROSTERS if name in servers):
+        own = rates[roster, MANY]
+        told = f"tokens/s at {MANY} streams: {roster}"
+        findings.at_least(f"{told} / one at a time", ratio(own, solo), OVER_SOLO)
         if setting:
             serve = rates["transformers serve", MANY]
-            name = f"tokens/s at {MANY} streams: Roster / transformers serve"
-            findings.at_least(name, ratio(own, serve), OVER_SERVE, setting)
-            _tell_firsts(findings, found)
+            findings.at_least(f"{told} / transformers serve", ratio(own, serve), OVER_SERVE, setting)
+            _tell_firsts(findings, found, roster)
         else:
-            findings.unknown(
-                "tokens/s: Roster / transformers serve", f"≥ {OVER_SERVE:g}", "it does not run here"
-            )
+            findings.unknown(f"{told} / transformers serve", f"≥ {OVER_SERVE:g}", "it does not run here")
     base = sum(solo) / len(solo)
     findings.plot = Plot(
         f"{NEW_TOKENS} new tokens each, greedy, a Llama of 8 million parameters",
@@ -208,14 +207,14 @@ def _tell(
     )
 
 
-def _tell_firsts(findings: Findings, found: dict[tuple[str, int], list[Any]]) -> None:
+def _tell_firsts(findings: Findings, found: dict[tuple[str, int], list[Any]], roster: str) -> None:
     for clients in STREAMS:
         own, theirs = (
             [load.percentile(run.firsts, 50) for run in found[name, clients] if run.firsts]
-            for name in ("Roster", "transformers serve")
+            for name in (roster, "transformers serve")
         )
         if len(own) == len(theirs) and own:
-            name = f"time to first token at {clients} streams: Roster / transformers serve"
+            name = f"time to first token at {clients} streams: {roster} / transformers serve"
             findings.at_most(name, ratio(own, theirs))
 
 

@@ -1,7 +1,7 @@
 """The yardstick: the same module as a replica's, called directly in processes of its own, without a server.
 
 Batches are perfect: all of the workload is known beforehand, sorted by length and cut by a budget of tokens.
-`python -m benchmarks.inprocess FOLDER COUNT` is one such process: a line of JSON in, a line of JSON out.
+`python -m benchmarks.inprocess FOLDER COUNT ENGINE` is one such process: a line of JSON in, one of JSON out.
 """
 
 import json
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,21 @@ BUDGETS = (2, 8, 32, 128)  # of one batch, in inputs of the median cost; what ou
 class Processes:
     """Some processes with the same model, that work at the same time; `budget` is one of `BUDGETS`.
 
-    `module` is what each of them runs, with the folder and how much of the workload it knows.
+    `module` is what each of them runs, with the folder, how much of the workload it knows, and the engine.
     """
 
     def __init__(
-        self, folder: Path, count: int, processes: int, threads: int, module: str = "benchmarks.inprocess"
+        self,
+        folder: Path,
+        count: int,
+        processes: int,
+        threads: int,
+        engine: str = "torch",
+        module: str = "benchmarks.inprocess",
     ) -> None:
         self.title = f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}"
         self.budget = BUDGETS[0]
-        command = [sys.executable, "-m", module, str(folder), str(count)]
+        command = [sys.executable, "-m", module, str(folder), str(count), engine]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         self._workers = [
             subprocess.Popen(
@@ -117,24 +124,24 @@ class Yardstick:
 
 
 @contextmanager
-def yardstick(folder: Path, count: int, seconds: float) -> Iterator[Yardstick]:
+def yardstick(folder: Path, count: int, seconds: float, engine: str = "torch") -> Iterator[Yardstick]:
     """Many threads, and many processes, each with its best budget: to find it takes some times `seconds`."""
     with ExitStack() as stack:
         tried = []
         for processes, threads in SETTINGS:
-            tried.append(Processes(folder, count, processes, threads))
+            tried.append(Processes(folder, count, processes, threads, engine))
             stack.callback(tried[-1].close)
             tried[-1].choose_budget(seconds)
         yield Yardstick(tried)
 
 
 class _Worker:
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, engine: str) -> None:
         from deployments import config
 
         read = config.read(folder)
         self.module = read.module()
-        self.module.load(read.checkpoint(folder))
+        self.module.load(replace(read.checkpoint(folder), engine=engine))
         task = self.module.task
         name = next(iter(task.input.model_fields))
         self.params = task.params()
@@ -198,4 +205,4 @@ def obey(worker: Any) -> None:
 
 
 if __name__ == "__main__":
-    obey(_Worker(Path(sys.argv[1]), int(sys.argv[2])))
+    obey(_Worker(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from benchmarks import models
-from benchmarks.cluster import COUNTS
+from benchmarks.cluster import COUNTS, ROSTERS
 from benchmarks.findings import Findings, Plot
 from benchmarks.inprocess import Processes
 
@@ -20,7 +20,7 @@ MIB = 2**20
 def measure(bench: "Bench") -> Findings:
     """Resident memory of both, after the same texts."""
     findings = Findings("memory", TITLE)
-    lines: dict[str, list[tuple[float | str, float]]] = {"replica": [], "bare process": []}
+    lines: dict[str, list[tuple[float | str, float]]] = {}
     for kind in KINDS:
         bare = Processes(models.checkpoint(kind), COUNTS[kind], 1, 1)
         try:
@@ -28,17 +28,24 @@ def measure(bench: "Bench") -> Findings:
             direct = bare.memory()
         finally:
             bare.close()
-        with bench.roster.model(kind, deployment={"num_replicas": 1}) as door:
-            door.run(CLIENTS, bench.seconds)
-            (replica,) = bench.roster.replicas(kind)
-            told = replica.memory_full_info()
-        own = {"rss": told.rss, "pss": getattr(told, "pss", told.rss)}
-        findings.at_most(
-            f"{kind}: resident memory of a replica / bare process", own["rss"] / direct["rss"], MOST
-        )
-        for name, memory in (("replica", own), ("bare process", direct)):
-            lines[name].append((kind, memory["rss"] / MIB))
+        taken = {"bare process": direct} | {
+            name: _replica(bench, kind, engine) for name, engine in ROSTERS.items()
+        }
+        for name, memory in taken.items():
+            lines.setdefault(name, []).append((kind, memory["rss"] / MIB))
             sizes = f"{memory['rss'] / MIB:.0f} MiB resident, {memory['pss'] / MIB:.0f} MiB proportional"
             findings.beside.append((f"{kind}, {name}", sizes))
+            if name in ROSTERS:
+                told = f"{kind}: resident memory of a replica of {name} / bare process in torch"
+                findings.at_most(told, memory["rss"] / direct["rss"], MOST)
     findings.plot = Plot("Resident memory", "", "MiB", lines)
     return findings
+
+
+def _replica(bench: "Bench", kind: str, engine: str) -> dict[str, int]:
+    """A replica's memory in bytes, as `Processes.memory` tells a bare process's."""
+    with bench.roster.model(kind, engine, deployment={"num_replicas": 1}) as door:
+        door.run(CLIENTS, bench.seconds)
+        (replica,) = bench.roster.replicas(door.name)
+        told = replica.memory_full_info()
+    return {"rss": told.rss, "pss": getattr(told, "pss", told.rss)}

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import agreement, load, models, tried, venvs
+from benchmarks.cluster import ROSTERS
 from benchmarks.findings import Findings, Plot
 from benchmarks.inprocess import CORES, Processes
 from benchmarks.peer import NAIVE, PEERS, SAMPLE, Peer, Setting
@@ -72,9 +73,10 @@ def _compare(
         servers = {name: one.server for name, one in running.items()}
         runs = {name: partial(one.run, CLIENTS, bench.seconds) for name, one in running.items()}
         if not bench.alone:
-            door = stack.enter_context(bench.roster.model(kind))
-            servers["Roster"] = bench.roster
-            runs["Roster"] = partial(door.run, CLIENTS, bench.seconds)
+            for name, engine in ROSTERS.items():
+                door = stack.enter_context(bench.roster.model(kind, engine))
+                servers[name] = bench.roster
+                runs[name] = partial(door.run, CLIENTS, bench.seconds)
         found = in_turn(
             bench.rounds, {name: partial(_apart, name, servers, run) for name, run in runs.items()}
         )
@@ -85,23 +87,22 @@ def _compare(
 
 
 def _apart(name: str, servers: dict[str, Server], run: Callable[[], load.Run]) -> load.Run:
-    with frozen([server for other, server in servers.items() if other != name]):
+    with frozen({*servers.values()} - {servers[name]}):
         return run()
 
 
 def _tell(kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: Findings) -> None:
-    own = rates.get("Roster")
-    peers = {name: each for name, each in rates.items() if name != "Roster"}
+    peers = {name: each for name, each in rates.items() if name not in ROSTERS}
     for name, each in rates.items():
         told = ", ".join(f"{rate:.0f}" for rate in each)
         findings.beside.append((f"{name}, {kind}, {CLIENTS} clients, {settings.get(name, '')}", f"{told} /s"))
-    if own is None or not peers:
-        return
-    against_best, against_naive = GOALS[kind]
-    best = max(peers, key=lambda name: sum(peers[name]))
-    findings.at_least(f"{kind}: Roster / best peer ({best})", ratio(own, peers[best]), against_best)
-    for name, each in peers.items():
-        if name == NAIVE.name:
-            findings.at_least(f"{kind}: Roster / pipeline behind FastAPI", ratio(own, each), against_naive)
-        elif name != best:
-            findings.at_least(f"{kind}: Roster / {name}", ratio(own, each), note=settings[name])
+    for roster in (name for name in ROSTERS if name in rates and peers):
+        own, told = rates[roster], f"{kind}: {roster}"
+        against_best, against_naive = GOALS[kind]
+        best = max(peers, key=lambda name: sum(peers[name]))
+        findings.at_least(f"{told} / best peer ({best})", ratio(own, peers[best]), against_best)
+        for name, each in peers.items():
+            if name == NAIVE.name:
+                findings.at_least(f"{told} / pipeline behind FastAPI", ratio(own, each), against_naive)
+            elif name != best:
+                findings.at_least(f"{told} / {name}", ratio(own, each), note=settings[name])

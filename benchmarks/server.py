@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def _signal(processes: Sequence[psutil.Process], number: int) -> None:
 
 
 @contextmanager
-def frozen(servers: Sequence[Server]) -> Iterator[None]:
+def frozen(servers: Iterable[Server]) -> Iterator[None]:
     """All of these servers at rest."""
     with contextlib.ExitStack() as stack:
         for server in servers:

@@ -22,7 +22,10 @@ class InBlocks:
 
 
 class PagedRows(Ragged):
-    """As `Ragged`, with a compiled network: a row's blocks are free when it is among `rows` no more."""
+    """As `Ragged`, with a compiled network: blocks are free unless a row among `rows` has them.
+
+    So rows that were read join before the next pass, or not at all.
+    """
 
     kept = InBlocks
 
