@@ -51,12 +51,13 @@ class Run:
         """Good answers per second, from the end of the first burst to the last answer.
 
         A server that works in large batches answers in bursts; how many of them fall between two points in
-        time is chance.
+        time is chance. Where they do not reach over half of the seconds, they tell nothing between them.
         """
         burst = _burst(self.done)
-        if len(self.done) < 2 * burst + 1:
+        took = self.done[-1] - self.done[burst - 1] if self.done else 0.0
+        if len(self.done) < 2 * burst + 1 or took < self.seconds / 2:
             return len(self.done) / self.seconds
-        return (len(self.done) - burst) / (self.done[-1] - self.done[burst - 1])
+        return (len(self.done) - burst) / took
 
     @property
     def event_rate(self) -> float:

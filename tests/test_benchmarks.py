@@ -150,6 +150,8 @@ def test_the_rate_of_a_server_that_answers_in_bursts_is_that_of_whole_bursts() -
     assert load.Run(64, 3.0, done=bursts).rate == pytest.approx(32)
     assert load.Run(64, 3.0, done=[place / 100 for place in range(300)]).rate == pytest.approx(100)
     assert load.Run(64, 3.0, done=bursts[:32]).rate == pytest.approx(32 / 3)
+    one_in_two = [1.0, 1.001, *(1.1 + place / 1000 for place in range(62))]
+    assert load.Run(64, 3.0, done=one_in_two).rate == pytest.approx(64 / 3)
     assert load.Run(64, 3.0).rate == 0
 
 
