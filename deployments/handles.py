@@ -3,9 +3,9 @@ dies, and shares its way with others while the replicas are busy. What Ray raise
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 from ray.exceptions import RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
@@ -19,6 +19,8 @@ from deployments.schema import Schema
 
 TRIES = 3
 FAREWELL_S = 5.0  # what a call in flight is given when its model goes
+
+Result = TypeVar("Result")
 
 
 class ModelHandle:
@@ -38,38 +40,20 @@ class ModelHandle:
     async def call(self, method: str, *arguments: Any) -> Any:
         """What a replica's method returns. Raises an `InferenceError`."""
         self._refuse_if_full()
-        async with self._deadline():
-            return await self._tried(method, *arguments)
+        return await self._bounded(self._tried(method, *arguments))
 
     async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
         """One output, or one `InferenceError`, per input, in a call that others may share."""
-        async with self._deadline():
-            return await self._merger.infer(inputs, params)
+        return await self._bounded(self._merger.infer(inputs, params))
 
     async def stream(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
         self._refuse_if_full()
-        bunches = self._replicas.stream("stream", input, params)
-        started, tries = False, TRIES
-        try:
-            while True:
-                # One deadline a chunk: chunks may be asked for from different asyncio tasks.
-                async with self._deadline():
-                    try:
-                        bunch = await anext(bunches)
-                    except StopAsyncIteration:
-                        return
-                    except ConnectionError:
-                        tries -= 1
-                        if started or not tries:
-                            raise
-                        bunches = self._replicas.stream("stream", input, params)
-                        continue
-                started = True
+        async with aclosing(self._bunches(input, params)) as bunches:
+            # One deadline a bunch: chunks may be asked for from different asyncio tasks.
+            while (bunch := await self._bounded(anext(bunches, None))) is not None:
                 for chunk in bunch:
                     yield chunk
-        finally:
-            await bunches.aclose()
 
     def hurry(self) -> None:
         """The model has gone: what is in flight gets five seconds."""
@@ -100,13 +84,27 @@ class ModelHandle:
                 return await self._replicas.call(method, *arguments, weight=weight)
         return await self._replicas.call(method, *arguments, weight=weight)
 
-    @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
+    async def _bunches(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
+        """The chunks as they come, some together; tried again as `_tried`, until the first has come."""
+        for left in reversed(range(TRIES)):
+            started = False
+            try:
+                async with aclosing(self._replicas.stream("stream", input, params)) as bunches:
+                    async for bunch in bunches:
+                        started = True
+                        yield bunch
+                return
+            except ConnectionError:
+                if started or not left:
+                    raise
+
+    async def _bounded(self, call: Awaitable[Result]) -> Result:
         """Bounds a call in time, ends it early when the model goes, and turns Ray's errors into ours."""
+        deadline = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s) as deadline:
+            async with deadline:
                 self._deadlines.add(deadline)
-                yield
+                return await call
         except TimeoutError:
             card = self._card()
             if card.state == "unavailable":

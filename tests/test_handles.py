@@ -1,6 +1,7 @@
 """Calls that share their way while the replicas are busy."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -294,3 +295,38 @@ async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replic
         assert task.cancelled() or task.result() == [str(number)]
     merger = way._merger
     assert (merger._calls, merger._requests, len(merger._waiting), merger._sending) == (0, 0, 0, set())
+
+
+LOST = ConnectionError("the replica has gone")
+
+
+class Streams:
+    """Stands for a ReplicaSet whose streams go as told: bunches of chunks, or what is raised."""
+
+    def __init__(self, *streams: list[Any]) -> None:
+        self.calls, self.left = 0, [*streams]
+
+    async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
+        for told in self.left.pop(0):
+            if isinstance(told, Exception):
+                raise told
+            yield told
+
+
+async def written(monkeypatch: pytest.MonkeyPatch, *streams: list[Any]) -> list[str]:
+    monkeypatch.setattr(handles, "ReplicaSet", lambda model_id: Streams(*streams))
+    return [chunk async for chunk in handle().stream(Word(text="a"), Params())]
+
+
+async def test_a_stream_comes_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await written(monkeypatch, [["a", "b"], [], ["c"]]) == ["a", "b", "c"]
+
+
+async def test_a_stream_that_has_not_begun_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await written(monkeypatch, [LOST], [LOST], [["a"]]) == ["a"]
+
+
+@pytest.mark.parametrize("streams", [[[["a"], LOST], [["b"]]], [[LOST]] * handles.TRIES])
+async def test_a_stream_ends_with_its_replica(monkeypatch: pytest.MonkeyPatch, streams: list[Any]) -> None:
+    with pytest.raises(ModelNotReady, match="its replicas are restarting"):
+        await written(monkeypatch, *streams)

@@ -129,6 +129,8 @@ def said(output: Schema) -> Any:
         return {name: told for name, told in output.model_dump(mode="json").items() if told is not None}
     if value and isinstance(value[0], Vector):
         return [vector.values for vector in value]
+    if not value or not isinstance(value[0], Schema):  # numbers, of which there may be thousands
+        return value
     return output.model_dump(mode="json", include={name})[name]
 
 

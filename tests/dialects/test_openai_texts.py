@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI, OpenAI
 
@@ -78,6 +78,7 @@ def test_what_the_client_packs_is_the_same(client, router) -> None:
 
 
 @given(st.lists(FLOATS, max_size=50))
+@settings(deadline=None)
 def test_floats_are_packed_whole(values: list[float]) -> None:
     read = np.frombuffer(base64.b64decode(packed_floats(values)), "<f4")
     assert struct.pack(f"<{len(values)}f", *values) == read.tobytes()
