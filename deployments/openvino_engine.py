@@ -30,6 +30,7 @@ class _Encoder:
         import torch
 
         self._dtype = model.dtype  # of what torch does with the outputs
+        self._vocabulary = model.get_input_embeddings().num_embeddings
         row = {name: torch.arange(6).unsqueeze(0) for name in ("input_ids", "position_ids")}
         outputs = model.base_model(**row)
         self._output = type(outputs)
@@ -47,6 +48,8 @@ class _Encoder:
 
         if any(isinstance(value, torch.Tensor) for value in given.values()):
             raise NotImplementedError(f"only ids were compiled, and given was {', '.join(given)}")
+        if (largest := int(input_ids.max())) >= self._vocabulary:  # OpenVINO would look up something else
+            raise IndexError(f"token {largest} of a network with {self._vocabulary}")
         pieces: list[Piece] = []
         end = 0
         for count, length in cu_seq_lens_q:

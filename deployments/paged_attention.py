@@ -75,13 +75,15 @@ def _attend(
     value: "torch.Tensor",
     attention_mask: "torch.Tensor | None",
     *,
-    cu_seq_lens_q: Pages,
+    cu_seq_lens_q: Pages | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     position_ids: Any = None,
     **others: Any,
 ) -> tuple["torch.Tensor", None]:
     """In a trace, attention of (1, heads, tokens, size): nothing but its place is computed."""
+    if cu_seq_lens_q is None:
+        raise NotImplementedError("its attention is not told what is in a pass")
     causal, places, pools = cu_seq_lens_q
     if attention_mask is not None or module.is_causal is not causal or any(others.values()):
         raise NotImplementedError("attention with more to it")

@@ -91,6 +91,8 @@ class ContinuousBatching(Engine):
                 self._reading = []
                 if self._rows:
                     self._step()
+            if not self._rows:
+                self.network.clear()
         except BaseException as error:
             self._fail({*self._rows, *self._reading}, error)
             self._rows, self._reading, self._chooser, self._room = [], [], None, None

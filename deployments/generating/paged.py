@@ -44,11 +44,6 @@ class PagedRows(Ragged):
         super().clear()
         self.network.release()
 
-    def keep(self, places: list[int]) -> None:
-        super().keep(places)
-        if not places:
-            self.network.release()
-
     def _forward(self, rows: Sequence[list[int]], kept: list[Any]) -> "torch.Tensor":
         import numpy as np
 
@@ -91,7 +86,7 @@ def paged(model: Any, _: int) -> PagedRows:
 def _long(model: Any) -> list[list[int]]:
     """Rows as long as `LONG`, or as the model has positions."""
     most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or LONG
-    return [[1 + place % 9 for place in range(min(most, LONG) - less)] for less in (0, 1, 40)]
+    return [[1 + place % 9 for place in range(max(min(most, LONG) - less, 2))] for less in (0, 1, 40)]
 
 
 def _logits(network: Any, ids: Any, positions: Any, ends: Any, **pages: Any) -> tuple["torch.Tensor"]:

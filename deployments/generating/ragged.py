@@ -118,16 +118,24 @@ def ragged(model: Any) -> Ragged | None:
 
 
 def alike(network: Ragged, model: Any, rows: Sequence[list[int]], tolerance: float) -> bool:
-    """Whether logits are the model's own: one row is read whole, beside the last tokens of the others."""
+    """Whether logits are the model's own, in each kind of pass.
+
+    Rows are read, all at once or one beside the last tokens of the others, and take a step.
+    """
     import torch
 
     expected = torch.cat([model(torch.tensor([row])).logits[:, -1] for row in rows])
+    _, read = network.read([row[:-1] for row in rows])
+    network.join(read, list(range(len(rows))))
+    stepped = network.step([row[-1] for row in rows])
+    network.clear()
     first, *others = rows
     _, read = network.read([row[:-1] for row in others])
     network.join(read, list(range(len(others))))
-    logits, _ = network.read([first], [row[-1] for row in others])
+    beside, _ = network.read([first], [row[-1] for row in others])
     network.clear()
-    return bool((logits.roll(1, 0) - expected).abs().max() <= tolerance * expected.abs().max())
+    found = torch.stack([stepped, beside.roll(1, 0)])
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 @contextmanager
