@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,7 @@ from deployments.tuning import Capacity, measure, out_of_memory
 AHEAD = 8  # so many batches' worth may wait encoded: enough to choose among, and bounded in memory
 BUNCH_S = 0.02  # about as long as one call of `encode` may take
 MOST_IN_BUNCH = 512
+SHORT_OF_MEMORY_S = 60.0  # until a larger pass is tried again: others may have had it
 
 Told = list[tuple[Item, Any]]  # results, or exceptions, with what they are for
 
@@ -37,7 +39,8 @@ class Batcher:
         self.failures = 0
         self._module = module
         self._configured = limits
-        self._capacity = Capacity.untried(module)
+        self._capacity = self._measured = Capacity.untried(module)
+        self._larger_at = inf
         self._lock = Lock()  # for what follows, and the calls' results
         self._arrived: deque[Item] = deque()
         self._backlog = Backlog()
@@ -57,7 +60,7 @@ class Batcher:
 
     def tune(self, examples: list[Any]) -> None:
         """Answer the examples, then find how much one pass should hold. Raises what the module raises."""
-        self._capacity = measure(self._module, self._configured, examples)
+        self._capacity = self._measured = measure(self._module, self._configured, examples)
 
     async def submit(self, inputs: list[Any], params: Any) -> Answers:
         """One output, or the exception it failed with, per input. Cancelling takes them off the queue."""
@@ -118,11 +121,16 @@ class Batcher:
 
     def _outputs(self, items: list[Item]) -> list[Any]:
         try:
-            return list(self._module.run([item.input for item in items], items[0].call.params))
+            outputs = list(self._module.run([item.input for item in items], items[0].call.params))
         except Exception as error:
             if out_of_memory(error):
                 self._capacity = self._capacity.lowered(max(item.cost for item in items) * len(items))
+                self._larger_at = perf_counter() + SHORT_OF_MEMORY_S
             raise
+        if perf_counter() >= self._larger_at:
+            self._capacity = self._capacity.raised(self._measured)
+            self._larger_at = inf if self._capacity == self._measured else perf_counter() + SHORT_OF_MEMORY_S
+        return outputs
 
     def _encode_bunch(self) -> None:
         """Encode the oldest of what has arrived; `_encoding` is set, so nobody else does."""

@@ -35,7 +35,7 @@ class ModelHandle:
         self._timeout_s = timeout_s
         self._replicas = ReplicaSet(model_id)
         self._deadlines: set[asyncio.Timeout] = set()
-        self._merger = Merger(self._infer, card)
+        self._merger = Merger(self._infer, self._replicas.queue, card)
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """What a replica's method returns. Raises an `InferenceError`."""
@@ -70,19 +70,19 @@ class ModelHandle:
         """What is not merged does not wait in the merger's line, but counts as well."""
         card = self._card()
         room = card.max_ongoing_requests * max(card.replicas.running, 1) + card.max_queued_requests
-        if card.max_queued_requests >= 0 and self._replicas.calls >= room:
+        if card.max_queued_requests >= 0 and self._replicas.requests >= room:
             raise overloaded(self.model_id, 1.0)
 
-    async def _infer(self, inputs: list[Schema], params: Schema) -> Answers:
-        answers: Answers = await self._tried("infer", inputs, params, weight=len(inputs))
+    async def _infer(self, inputs: list[Schema], params: Schema, requests: int) -> Answers:
+        answers: Answers = await self._tried("infer", inputs, params, weight=len(inputs), requests=requests)
         return answers
 
-    async def _tried(self, method: str, *arguments: Any, weight: int = 1) -> Any:
+    async def _tried(self, method: str, *arguments: Any, **counts: int) -> Any:
         for _ in range(TRIES - 1):
             # A replica that dies takes the call with it. Inference changes nothing: another one may try.
             with contextlib.suppress(ConnectionError):
-                return await self._replicas.call(method, *arguments, weight=weight)
-        return await self._replicas.call(method, *arguments, weight=weight)
+                return await self._replicas.call(method, *arguments, **counts)
+        return await self._replicas.call(method, *arguments, **counts)
 
     async def _bunches(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks as they come, some together; tried again as `_tried`, until the first has come."""

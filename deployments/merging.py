@@ -30,7 +30,10 @@ class Waiting:
 
 
 class Merger:
-    """Gathers the inputs for one model into calls; `call` takes one to a replica, and tells its answers.
+    """Gathers the inputs for one model into calls.
+
+    `call` takes so many requests' inputs to a replica together, and tells the answers; `queue` is told how
+    many requests wait here.
 
     While as many calls are under way as there are replicas, further inputs wait, for a short time or until
     there are fewer, and then go together: first come, first served, those of equal parameters, an even share
@@ -39,9 +42,12 @@ class Merger:
     """
 
     def __init__(
-        self, call: Callable[[list[Schema], Schema], Awaitable[Answers]], card: Callable[[], Card]
+        self,
+        call: Callable[[list[Schema], Schema, int], Awaitable[Answers]],
+        queue: Callable[[int], None],
+        card: Callable[[], Card],
     ) -> None:
-        self._call, self._card = call, card
+        self._call, self._tell_queued, self._card = call, queue, card
         self._calls = 0  # under way
         self._requests = 0  # in these calls
         self._took_s = 0.0  # the last of them
@@ -65,6 +71,7 @@ class Merger:
         if 0 <= limit <= len(self._waiting):
             raise overloaded(self._card().id, 1.0)
         self._waiting.append(waiting)
+        self._tell_queued(len(self._waiting))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._patience(), self._send_waiting)
 
@@ -74,7 +81,7 @@ class Merger:
     async def _send_now(self, inputs: list[Schema], params: Schema) -> Answers:
         done = self._under_way(1)
         try:
-            answers: Answers = await self._call(inputs, params)
+            answers: Answers = await self._call(inputs, params, 1)
             return answers
         finally:
             done()
@@ -108,6 +115,7 @@ class Merger:
             leave = _last_cancels(len(batch), task)
             for one in batch:
                 one.answers.add_done_callback(leave)
+        self._tell_queued(len(self._waiting))
 
     def _room(self) -> tuple[int, int]:
         """How many replicas there are, and how many requests they hold."""
@@ -138,7 +146,7 @@ class Merger:
     async def _send(self, batch: list[Waiting]) -> None:
         try:
             inputs = [input for one in batch for input in one.inputs]
-            answers: Answers = await self._call(inputs, batch[0].params)
+            answers: Answers = await self._call(inputs, batch[0].params, len(batch))
             _hand_out(answers, batch)
         except Exception as error:
             for one in batch:

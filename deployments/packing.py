@@ -75,24 +75,31 @@ def run_packed(model: Any, run: Callable[..., Any], trials: Sequence[Trial], tol
 
 def _packed(base: Any, run: Callable[..., Any], first: int) -> Any:
     """The network's `forward`, with its texts in one row; `first` is the position of a text's first token."""
+    import numpy as np
     import torch
 
     def forward(input_ids: "torch.Tensor", attention_mask: "torch.Tensor", **given: Any) -> Any:
-        lengths = attention_mask.sum(1)
-        order = lengths.argsort(stable=True)
-        mask = attention_mask[order]
-        texts, columns = mask.nonzero(as_tuple=True)
-        kept = order[texts] * input_ids.shape[1] + columns
+        # The places in numpy: these are many small steps, and torch takes a multiple of the time for each.
+        mask = attention_mask.numpy().astype(bool)
+        order = mask.sum(1).argsort(kind="stable")
+        lengths = mask.sum(1)[order]
+        texts, columns = mask[order].nonzero()
+        kept = order[texts] * mask.shape[1] + columns
+        row = np.arange(len(kept))
+        places = np.zeros(mask.size, np.int64)  # in the row; padding may be anything, as before
+        places[kept] = row
+        begins = np.repeat(lengths.cumsum() - lengths, lengths)
         rows = {
-            name: value.flatten()[kept].unsqueeze(0) if isinstance(value, torch.Tensor) else value
+            name: value.flatten()[torch.from_numpy(kept)].unsqueeze(0)
+            if isinstance(value, torch.Tensor)
+            else value
             for name, value in {**given, "input_ids": input_ids}.items()
         }
-        rows["position_ids"] = (mask.cumsum(1)[texts, columns] + first - 1).unsqueeze(0)
-        groups = [(len([*same]), length) for length, same in groupby(lengths[order].tolist())]
+        rows["position_ids"] = torch.from_numpy(row - begins + first).unsqueeze(0)
+        groups = [(len([*same]), length) for length, same in groupby(lengths.tolist())]
         outputs = run(**rows, cu_seq_lens_q=groups)
         states = outputs.last_hidden_state[0]
-        flat = states.new_zeros(input_ids.numel(), states.shape[-1])
-        outputs.last_hidden_state = flat.index_copy_(0, kept, states).view(*input_ids.shape, -1)
+        outputs.last_hidden_state = states[torch.from_numpy(places)].view(*input_ids.shape, -1)
         if getattr(outputs, "pooler_output", None) is not None:
             outputs.pooler_output = base.pooler(outputs.last_hidden_state)
         return outputs

@@ -1,6 +1,7 @@
 """From texts to vectors: the network's token vectors, pooled the way the checkpoint was trained."""
 
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal
 
 from deployments.checkpoint import Checkpoint, max_length
@@ -43,6 +44,8 @@ class TextEncoder:
         self.model = checkpoint.network(AutoModel)
         if self.model.config.is_encoder_decoder:
             self.model = self.model.get_encoder()
+        if "add_pooling_layer" in signature(type(self.model).__init__).parameters:
+            self.model.pooler = None  # it takes time, and `_pool` does not look at it
         self.padding_cost = ENGINES[checkpoint.engine](self.model)
         self._read_recipe(checkpoint)
 
@@ -140,4 +143,5 @@ def _pool(states: "torch.Tensor", mask: "torch.Tensor", pooling: Pooling) -> "to
         return states[:, 0]
     if pooling == "last":
         return states[range(len(states)), lengths - 1]
-    return (states * mask.unsqueeze(-1)).sum(1) / lengths.unsqueeze(-1)
+    shares = mask / lengths.unsqueeze(1)
+    return (shares.unsqueeze(1) @ states).squeeze(1)

@@ -117,15 +117,20 @@ def running_replicas(handle: DeploymentHandle) -> Mapping[Any, Any]:
     return request_router.curr_replicas if request_router else {}
 
 
-def count_request(handle: DeploymentHandle, replica: Any, by: int) -> None:
-    """Count a request that is sent to a replica past the handle (1), or has ended (-1): autoscaling goes by
-    what handles count."""
+def count_running(handle: DeploymentHandle, replica: Any, by: int) -> None:
+    """Count requests that are sent to a replica past the handle, or, below 0, that have ended: autoscaling
+    goes by what handles count."""
     counts = handle._router._asyncio_router._metrics_manager
-    if by > 0:
+    for _ in range(by):
         counts.inc_num_total_requests("")
         counts.inc_num_running_requests_for_replica(replica)
-    else:
+    for _ in range(-by):
         counts.dec_num_running_requests_for_replica(replica)
+
+
+def count_queued(handle: DeploymentHandle, by: int) -> None:
+    """Count requests that wait to be sent past the handle, or, below 0, that do so no more."""
+    handle._router._asyncio_router._metrics_manager.num_queued_requests += by
 
 
 def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:

@@ -23,11 +23,11 @@ class ReplicaSet:
 
     Where none runs, or none that is listed can be reached, a call by the handle waits until Serve has one:
     scaled up from zero, or started again. A call goes to a replica at once, and waits there for its turn
-    where the replica has `max_ongoing_requests` already. `calls` are all that have not ended.
+    where the replica has `max_ongoing_requests` already. `requests` are all that have not ended.
     """
 
     def __init__(self, model_id: str) -> None:
-        self.calls = 0
+        self.requests = 0
         self._model_id = model_id
         self._handle: DeploymentHandle | None = None
         self._listed: Mapping[Any, Any] = {}
@@ -35,22 +35,30 @@ class ReplicaSet:
         self._keeping: dict[Any, asyncio.Task[None]] = {}
         self._opened = asyncio.Event()
         self._waking: asyncio.Task[None] | None = None
-        self._waiting = 0
+        self._waiting = 0  # requests, for a replica
+        self._line = 0  # requests that others keep, until there is room
+        self._told_queued = 0
         self._closed = False
 
-    async def call(self, method: str, *arguments: Any, weight: int = 1) -> Any:
+    async def call(self, method: str, *arguments: Any, weight: int = 1, requests: int = 1) -> Any:
         """What a replica's method returns. Raises what it raises; `ConnectionError` where the replica dies.
 
-        `weight` is how many inputs it has. Waits for a replica: the caller has a deadline.
+        `weight` is how many inputs it has, `requests` how many of Serve's it stands for. Waits for a replica:
+        the caller has a deadline.
         """
-        async with self._chosen() as channel:
+        async with self._chosen(requests) as channel:
             return await channel.call(method, *arguments, weight=weight)
 
     async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
         """The pieces that a replica's method yields. Waits, and raises, as `call`."""
-        async with self._chosen() as channel, aclosing(channel.stream(method, *arguments)) as pieces:
+        async with self._chosen(1) as channel, aclosing(channel.stream(method, *arguments)) as pieces:
             async for piece in pieces:
                 yield piece
+
+    def queue(self, requests: int) -> None:
+        """So many wait elsewhere to be sent: Serve shall know."""
+        self._line = requests
+        self._count_queued()
 
     def close(self) -> None:
         """Look for replicas no more, and hang up when the last call has ended."""
@@ -58,23 +66,23 @@ class ReplicaSet:
         self._hang_up_if_done()
 
     def _hang_up_if_done(self) -> None:
-        if self._closed and not self.calls:
+        if self._closed and not self.requests:
             for channel in self._channels.values():
                 channel.transport.close()
 
     @asynccontextmanager
-    async def _chosen(self) -> AsyncIterator[Channel]:
+    async def _chosen(self, requests: int) -> AsyncIterator[Channel]:
         """The channel to the replica that a call goes to, as long as the call lasts."""
-        self.calls += 1
+        self.requests += requests
         try:
-            replica, channel = self._pick() or await self._wait()
-            ray_private.count_request(self._handle, replica, 1)
+            replica, channel = self._pick() or await self._wait(requests)
+            ray_private.count_running(self._handle, replica, requests)
             try:
                 yield channel
             finally:
-                ray_private.count_request(self._handle, replica, -1)
+                ray_private.count_running(self._handle, replica, -requests)
         finally:
-            self.calls -= 1
+            self.requests -= requests
             self._hang_up_if_done()
 
     def _pick(self) -> tuple[Any, Channel] | None:
@@ -121,21 +129,29 @@ class ReplicaSet:
         finally:
             del self._keeping[replica]
 
-    async def _wait(self) -> tuple[Any, Channel]:
+    async def _wait(self, requests: int) -> tuple[Any, Channel]:
         while not (found := self._pick()):
             if self._waking is None:
                 self._waking = asyncio.get_running_loop().create_task(self._wake())
                 self._waking.add_done_callback(self._woken)
-            waking = self._waking
-            self._waiting += 1
+            self._waiting += requests
+            self._count_queued()
             try:
-                await asyncio.shield(waking)
+                await asyncio.shield(self._waking)
             finally:
-                self._waiting -= 1
-                if not self._waiting:  # lest Serve goes on starting a replica for nobody
-                    waking.cancel()
+                self._waiting -= requests
+                self._count_queued()
+                if self._waking and not self._waiting:  # lest Serve goes on starting a replica for nobody
+                    self._waking.cancel()
                     self._waking = None
         return found
+
+    def _count_queued(self) -> None:
+        # One of those that wait is Serve's own: the call that wakes it.
+        queued = self._line + max(self._waiting - 1, 0)
+        if self._handle is not None and queued != self._told_queued:
+            ray_private.count_queued(self._handle, queued - self._told_queued)
+            self._told_queued = queued
 
     def _woken(self, waking: "asyncio.Task[None]") -> None:
         if self._waking is waking:
@@ -148,6 +164,7 @@ class ReplicaSet:
         self._opened.clear()
         if self._handle is None:
             self._handle = await self._find()
+            self._count_queued()
         response = self._handle.remote()
         answered = asyncio.ensure_future(_wait_for(response))
         try:

@@ -1,6 +1,7 @@
 """Texts to token ids, and the ids of several texts to one padded batch."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from deployments.errors import InvalidInput
@@ -16,7 +17,8 @@ def token_ids(
 
     Raises `InvalidInput` where a text has no tokens, or more than `limit` and is not to be cut.
     """
-    ids: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    told = tokenizer(list(texts), verbose=False, return_attention_mask=False, return_token_type_ids=False)
+    ids: list[list[int]] = told["input_ids"]
     if not all(ids):
         raise InvalidInput("the text has no tokens for this model")
     longest = max(map(len, ids))
@@ -50,12 +52,13 @@ class Collator:
 
     def __call__(self, ids: Sequence[Sequence[int]], device: Any) -> dict[str, "torch.Tensor"]:
         """`input_ids` and `attention_mask`, (texts, longest) each, on the device."""
+        import numpy as np
         import torch
 
-        lengths = torch.tensor([len(one) for one in ids]).unsqueeze(1)
-        longest = int(lengths.max())
-        gaps = ([self.id] * (longest - len(one)) for one in ids)
-        rows = [[*gap, *one] if self.left else [*one, *gap] for one, gap in zip(ids, gaps, strict=True)]
-        places = torch.arange(longest)
-        mask = places >= longest - lengths if self.left else places < lengths
-        return {"input_ids": torch.tensor(rows, device=device), "attention_mask": mask.long().to(device)}
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        places = np.arange(lengths.max())
+        mask = (places[::-1] if self.left else places) < lengths[:, None]
+        rows = np.full(mask.shape, self.id)
+        rows[mask] = np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())
+        batch = {"input_ids": rows, "attention_mask": mask.astype(np.int64)}
+        return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}

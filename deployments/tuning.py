@@ -73,6 +73,11 @@ class Capacity:
         """After a pass of `cost` has failed for its size."""
         return replace(self, ceiling=min(self.ceiling, cost // 2))
 
+    def raised(self, measured: "Capacity") -> "Capacity":
+        """Some time after that: twice as much, and no more than was measured when the model loaded."""
+        ceiling = 2 * max(self.ceiling, 1)
+        return replace(self, ceiling=ceiling) if ceiling < min(measured.ceiling, measured.found) else measured
+
 
 class Try(NamedTuple):
     cost: int

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deployments import batching
 from deployments.answers import Answers
 from deployments.batching import AHEAD, Batcher
 from deployments.errors import InvalidInput
@@ -216,6 +217,28 @@ async def test_a_batch_without_memory_is_halved_and_the_next_is_smaller(model: M
     model.batches.clear()
     await behind_a_busy_model(b, model, ["x" * 10] * 8)
     assert [len(batch) for batch in model.batches] == [1, 2, 2, 2, 2]
+    assert b.failures == 0
+
+
+async def test_what_others_had_of_the_memory_is_used_again(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    b = batcher(model)
+    most, model.memory = b.limits, 30
+    await behind_a_busy_model(b, model, ["x" * 10] * 8)
+    model.memory = 1_000_000
+    await ask(b, "a")
+    assert b.limits.max_batch_tokens == 20, "not at once"
+    monkeypatch.setattr(batching, "SHORT_OF_MEMORY_S", 0.0)
+    b._larger_at = 0.0
+    await ask(b, "a")
+    assert b.limits.max_batch_tokens == 40
+    model.memory = 30
+    assert set(await behind_a_busy_model(b, model, ["x" * 10] * 8)) == {"X" * 10}, "tried too early, halved"
+    model.memory = 1_000_000
+    for _ in range(10):
+        await ask(b, "a")
+    assert b.limits == most
     assert b.failures == 0
 
 

@@ -28,12 +28,20 @@ class Replicas:
     """Stands for a ReplicaSet: keeps each call until it is told to answer it."""
 
     def __init__(self) -> None:
+        self.requests: list[int] = []
+        self.queued = 0
         self.calls: list[tuple[list[str], Params]] = []
         self.open: list[asyncio.Future[Any]] = []
         self.failures: list[Exception] = []
 
-    async def call(self, method: str, inputs: list[Word], params: Params, weight: int) -> Answers:
+    def queue(self, requests: int) -> None:
+        self.queued = requests
+
+    async def call(
+        self, method: str, inputs: list[Word], params: Params, weight: int, requests: int
+    ) -> Answers:
         assert (method, weight) == ("infer", len(inputs))
+        self.requests.append(requests)
         self.calls.append(([word.text for word in inputs], params))
         if self.failures:
             raise self.failures.pop(0)
@@ -94,8 +102,10 @@ async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas:
     way = handle(running=1)
     tasks = [await ask(way, "a"), await ask(way, "bb", "ccc"), await ask(way, "d")]
     assert len(replicas.calls) == 1
+    assert replicas.queued == 2
     await replicas.answer()
     assert [texts for texts, _ in replicas.calls] == [["a"], ["bb", "ccc", "d"]]
+    assert (replicas.requests, replicas.queued) == ([1, 2], 0), "callers, of which one has two inputs"
     await replicas.answer()
     answers = await asyncio.gather(*tasks)
     assert answers == [["A"], ["BB", "CCC"], ["D"]]
@@ -304,7 +314,10 @@ class Streams:
     """Stands for a ReplicaSet whose streams go as told: bunches of chunks, or what is raised."""
 
     def __init__(self, *streams: list[Any]) -> None:
-        self.calls, self.left = 0, [*streams]
+        self.requests, self.left = 0, [*streams]
+
+    def queue(self, requests: int) -> None:
+        pass
 
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
         for told in self.left.pop(0):

@@ -46,6 +46,7 @@ class Serve:
     def __init__(self) -> None:
         self.listed: dict[str, Any] = {}
         self.counts: list[tuple[str, int]] = []
+        self.queued: list[int] = []
         self.waking: list[Exception | None] = []
         self.woken = 0
         self.exists = self.answers = True
@@ -97,7 +98,8 @@ async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     serve = Serve()
     monkeypatch.setattr(replica_set.serve, "get_app_handle", serve.get_app_handle)
     monkeypatch.setattr(ray_private, "running_replicas", lambda _: serve.listed)
-    monkeypatch.setattr(ray_private, "count_request", lambda _, id, by: serve.counts.append((id, by)))
+    monkeypatch.setattr(ray_private, "count_running", lambda _, id, by: serve.counts.append((id, by)))
+    monkeypatch.setattr(ray_private, "count_queued", lambda _, by: serve.queued.append(by))
     yield serve
     for replica in serve.started:
         replica.listener._server.close()
@@ -132,7 +134,21 @@ async def test_serve_is_told_of_each_request(serve: Serve, replicas: ReplicaSet)
     await replicas.call("infer")
     assert [piece async for piece in replicas.stream("stream")] == ["a"]
     assert serve.counts == [("a", 1), ("a", -1)] * 2
-    assert replicas.calls == 0
+    await replicas.call("infer", weight=64, requests=9)
+    assert serve.counts[4:] == [("a", 9), ("a", -9)], "of a call that nine share, all nine"
+    assert replicas.requests == 0
+
+
+async def test_serve_is_told_what_waits(serve: Serve, replicas: ReplicaSet) -> None:
+    replicas.queue(3)
+    calls = [asyncio.create_task(replicas.call("infer", requests=4)) for _ in range(2)]
+    await until(lambda: serve.woken)
+    assert sum(serve.queued) == 3 + 8 - 1, "the call that wakes a replica is counted by Serve itself"
+    replicas.queue(0)
+    assert sum(serve.queued) == 7
+    await serve.start("a")
+    await asyncio.gather(*calls)
+    assert sum(serve.queued) == 0
 
 
 async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
@@ -201,7 +217,7 @@ async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
 ) -> None:
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(3)]
     await until(lambda: serve.woken)
-    assert replicas.calls == 3
+    assert replicas.requests == 3
     assert not serve.counts
     calls[0].cancel()
     await asyncio.sleep(0.01)
@@ -209,7 +225,7 @@ async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
     for call in calls[1:]:
         call.cancel()
     await until(lambda: serve.cancelled)
-    assert replicas.calls == 0
+    assert replicas.requests == 0
     await serve.start("a")
     assert await replicas.call("infer") == "a"
 

@@ -46,6 +46,9 @@ class Handle:
     def close(self) -> None:
         pass
 
+    def queue(self, requests: int) -> None:
+        pass
+
     async def call(self, *_: Any, **__: Any) -> Any:
         self.calls += 1
         answer = self.answers.pop(0) if self.answers else await asyncio.Event().wait()

@@ -1,0 +1,21 @@
+"""A model's deployment: what Serve is told of it."""
+
+from typing import Any
+
+import pytest
+
+from deployments.application import options
+
+
+@pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])
+def test_a_replica_has_a_thread_for_each_processor_of_its_own(share: dict[str, Any], threads: str) -> None:
+    told = options({"ray_actor_options": share})["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert told["OMP_NUM_THREADS"] == threads
+
+
+def test_what_a_model_sets_itself_is_kept() -> None:
+    own = {"num_cpus": 2, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "7"}}}
+    told = options({"ray_actor_options": own, "num_replicas": 3})
+    assert told["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7"
+    assert told["num_replicas"] == 3
+    assert "autoscaling_config" not in told
