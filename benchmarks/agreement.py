@@ -11,19 +11,20 @@ class Disagreement(Exception):
     """A server answered something else."""
 
 
-def require(answers: Mapping[int, Any], expected: Sequence[Any]) -> None:
-    """Compare each answer with the expected one in its place; raises `Disagreement`.
+def require(answers: Mapping[int, Any], expected: Sequence[Any], least_cosine: float = LEAST_COSINE) -> float:
+    """Compare each answer with the expected one in its place; the least cosine. Raises `Disagreement`.
 
     An answer is a vector, or labels with their scores, in however many lists.
     """
-    compared = 0
+    compared = []
     for place in sorted(answers.keys() & set(range(len(expected)))):
         found = cosine(numbers(answers[place]), numbers(expected[place]))
-        if found <= LEAST_COSINE:
+        if found <= least_cosine:
             raise Disagreement(f"answer {place} has a cosine of {found:.5f} to the module's own")
-        compared += 1
+        compared.append(found)
     if not compared:
         raise Disagreement("no answer could be compared")
+    return min(compared)
 
 
 def numbers(answer: Any) -> list[float]:

@@ -88,6 +88,12 @@ class Roster(Server):
     def cards(self) -> dict[str, dict[str, Any]]:
         return {card["id"]: card for card in self.http.get("/models").raise_for_status().json()}
 
+    def totals(self, model_id: str) -> dict[str, float]:
+        """What a model has done, and others of its name before it; a second late, as Routers tell it."""
+        told = self.http.get("/status").raise_for_status().json()
+        (totals,) = (dict(figures["totals"]) for figures in told if figures["id"] == model_id)
+        return totals
+
     def wait_for(self, *model_ids: str, state: str = "ready") -> None:
         """Until these models are in a state. Raises `StartError` when one will not be ready."""
         self._until(lambda: _all_in(self.cards(), model_ids, state), state)
@@ -98,11 +104,12 @@ class Roster(Server):
         return [process for process in self.processes() if title.match(_title(process))]
 
     @contextmanager
-    def model(self, kind: str, engine: str = "torch", **config: Any) -> "Iterator[Door]":
+    def model(self, kind: str, engine: str = "torch", dtype: str = "auto", **config: Any) -> "Iterator[Door]":
         """A benchmark checkpoint, served as long as the block runs, by a replica per processor."""
-        name = kind if engine == "torch" else f"{kind}-{engine}"
+        name = "-".join([kind, *(word for word in (engine, dtype) if word not in ("torch", "auto"))])
         deployment = config.pop("deployment", {"num_replicas": psutil.cpu_count()})
-        self.add(name, models.checkpoint(kind), deployment=deployment, engine={"name": engine}, **config)
+        engines = {"name": engine, "dtype": dtype}
+        self.add(name, models.checkpoint(kind), deployment=deployment, engine=engines, **config)
         try:
             self.wait_for(name)
             self._until(lambda: len(self.replicas(name)) >= deployment.get("num_replicas", 1), "complete")
@@ -111,9 +118,9 @@ class Roster(Server):
         finally:
             self.remove(name)
 
-    def calm(self) -> None:
+    def calm(self, seconds: float = CALM_S) -> None:
         """Wait until the cluster has nothing left to do, so that it does not disturb what comes next."""
-        end = time.monotonic() + CALM_S
+        end = time.monotonic() + seconds
         while self.idle_share(1.0) > CALM_SHARE and time.monotonic() < end:
             pass
 

@@ -133,6 +133,8 @@ def _best_serve(findings: Findings) -> str | None:
     except (venvs.InstallError, StartError, ConnectionError) as error:
         findings.notes.append(f"transformers serve: {type(error).__name__}: {error}")
         return None
+    versions = venvs.installed("transformers-serve", REQUIREMENTS)
+    findings.beside.append(("transformers serve, versions", versions))
     findings.beside.append(("transformers serve, tried alone", tried.line(found, "tokens/s")))
     return next(iter(found))
 

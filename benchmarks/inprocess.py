@@ -1,7 +1,9 @@
 """The yardstick: the same module as a replica's, called directly in processes of its own, without a server.
 
 Batches are perfect: all of the workload is known beforehand, sorted by length and cut by a budget of tokens.
-`python -m benchmarks.inprocess FOLDER COUNT ENGINE` is one such process: a line of JSON in, one of JSON out.
+`python -m benchmarks.inprocess FOLDER COUNT ENGINE DTYPE` is one such process: a line of JSON in, one out.
+It imports what the module needs, nothing of Ray, and makes the workload when it is first asked for work: the
+time that it takes to start, and its memory, are yardsticks as well.
 """
 
 import json
@@ -12,21 +14,25 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from benchmarks import texts
 from benchmarks.load import percentile
+
+ROOT = Path(__file__).parents[1]
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SETTINGS = ((1, CORES), (CORES, 1)) if CORES > 1 else ((1, 1),)  # processes, and threads of each
-BUDGETS = (2, 8, 32, 128)  # of one batch, in inputs of the median cost; what outgrows the caches is slower
+BUDGETS = (2, 8, 32, 128, 512)  # of one batch, in inputs of the median cost, as far as there are so many
+TRIED = 4  # of these: with much to do, small batches are slowest, and take longest to try
 
 
 class Processes:
-    """Some processes with the same model, that work at the same time; `budget` is one of `BUDGETS`.
+    """Some processes with the same model, that work at the same time; `budget` is that of their batches.
 
-    `module` is what each of them runs, with the folder, how much of the workload it knows, and the engine.
+    `module` is what each of them runs, with the folder, how much of the workload it knows, the engine and the
+    dtype. They have answered one input when they are there.
     """
 
     def __init__(
@@ -36,11 +42,13 @@ class Processes:
         processes: int,
         threads: int,
         engine: str = "torch",
+        dtype: str = "auto",
         module: str = "benchmarks.inprocess",
     ) -> None:
         self.title = f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}"
         self.budget = BUDGETS[0]
-        command = [sys.executable, "-m", module, str(folder), str(count), engine]
+        self._share = max(1, count // processes)
+        command = [sys.executable, "-m", module, str(folder), str(count), engine, dtype]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         self._workers = [
             subprocess.Popen(
@@ -48,7 +56,7 @@ class Processes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
-                cwd=Path(__file__).parents[1],
+                cwd=ROOT,
             )
             for _ in range(processes)
         ]
@@ -74,9 +82,9 @@ class Processes:
         return dict(self._ask(do="memory"))
 
     def choose_budget(self, seconds: float) -> None:
-        """Take the budget that is fastest here."""
+        """Take the budget that is fastest here, of those that a process's share of the workload fills."""
         rates = {}
-        for self.budget in BUDGETS:
+        for self.budget in sorted({min(budget, self._share) for budget in BUDGETS})[-TRIED:]:
             rates[self.budget] = self.rate(seconds)
         self.budget = max(rates, key=rates.__getitem__)
 
@@ -124,41 +132,64 @@ class Yardstick:
 
 
 @contextmanager
-def yardstick(folder: Path, count: int, seconds: float, engine: str = "torch") -> Iterator[Yardstick]:
+def yardstick(
+    folder: Path, count: int, seconds: float, engine: str = "torch", dtype: str = "auto"
+) -> Iterator[Yardstick]:
     """Many threads, and many processes, each with its best budget: to find it takes some times `seconds`."""
     with ExitStack() as stack:
         tried = []
         for processes, threads in SETTINGS:
-            tried.append(Processes(folder, count, processes, threads, engine))
+            tried.append(Processes(folder, count, processes, threads, engine, dtype))
             stack.callback(tried[-1].close)
             tried[-1].choose_budget(seconds)
         yield Yardstick(tried)
 
 
-class _Worker:
-    def __init__(self, folder: Path, count: int, engine: str) -> None:
-        from deployments import config
+@cache
+def computes_in(dtype: str) -> bool:
+    """Whether this processor does, as Roster judges it. Another process is asked: this one has no torch."""
+    code = f"from deployments.checkpoint import _computes_in; print(_computes_in('torch.{dtype}'))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    return told.stdout.strip() == "True"
 
-        read = config.read(folder)
-        self.module = read.module()
-        self.module.load(replace(read.checkpoint(folder), engine=engine))
-        task = self.module.task
-        name = next(iter(task.input.model_fields))
-        self.params = task.params()
-        values: Sequence[Any] = texts.photographs(count) if name == "image" else texts.texts(count)
-        self.inputs = [task.input.model_validate({name: value}) for value in values]
+
+class _Worker:
+    def __init__(self, folder: Path, count: int, engine: str, dtype: str) -> None:
+        import yaml
+
+        from deployments.config import CONFIG, ModelConfig
+
+        # Not `config.read`: it holds what a config says of the deployment to Ray Serve's own schemas.
+        config = ModelConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text()))
+        self.module = config.module()
+        self.module.load(replace(config.checkpoint(folder), engine=engine, dtype=dtype))
+        self.task = self.module.task
+        self.params = self.task.params()
+        self.count = count
+        self.answer([self.task.input.model_validate(self.task.examples()[0])])
+
+    @cached_property
+    def inputs(self) -> list[Any]:
+        from benchmarks import texts
+
+        name = next(iter(self.task.input.model_fields))
+        make = texts.photographs if name == "image" else texts.texts
+        values: Sequence[Any] = make(self.count)
+        return [self.task.input.model_validate({name: value}) for value in values]
+
+    @cached_property
+    def sorted(self) -> list[tuple[int, Any]]:
+        """The inputs, each with its cost, by their costs."""
         costs = [one.cost for one in self.module.encode(self.inputs, self.params)]
-        self.sorted = sorted(zip(costs, self.inputs, strict=True), key=lambda pair: pair[0])
-        self.median = percentile(costs, 50)
-        self.answer(self.inputs[:2])
+        return sorted(zip(costs, self.inputs, strict=True), key=lambda pair: pair[0])
 
     def answer(self, inputs: list[Any]) -> list[Any]:
         encoded = self.module.encode(inputs, self.params)
         return list(self.module.run([one.input for one in encoded], self.params))
 
     def rate(self, seconds: float, budget: int, place: int, share: int) -> dict[str, float]:
-        """Items per second over whole rounds of this process's share of the batches."""
-        batches = self._batches(min(budget, len(self.sorted) // share))[place::share]
+        """Items per second over whole rounds of this process's share, which is as mixed as the workload."""
+        batches = self._batches(self.sorted[place::share], budget)
         self.answer(batches[-1])
         begin, done = time.perf_counter(), 0
         while (took := time.perf_counter() - begin) < seconds or not done:
@@ -167,11 +198,12 @@ class _Worker:
         return {"rate": done / took}
 
     def lone(self, seconds: float) -> dict[str, float]:
+        inputs = self.inputs
         begin = time.perf_counter()
         took: list[float] = []
         while time.perf_counter() - begin < seconds:
             before = time.perf_counter()
-            self.answer([self.inputs[len(took) % len(self.inputs)]])
+            self.answer([inputs[len(took) % len(inputs)]])
             took.append(time.perf_counter() - before)
         return {"p50": percentile(took, 50)}
 
@@ -185,10 +217,11 @@ class _Worker:
         memory = psutil.Process().memory_full_info()
         return {"rss": memory.rss, "pss": getattr(memory, "pss", memory.rss)}
 
-    def _batches(self, budget: int) -> list[list[Any]]:
+    def _batches(self, inputs: Sequence[tuple[int, Any]], budget: int) -> list[list[Any]]:
+        most = budget * percentile([cost for cost, _ in self.sorted], 50)
         batches: list[list[Any]] = [[]]
-        for cost, one in self.sorted:
-            if batches[-1] and cost * (len(batches[-1]) + 1) > budget * self.median:
+        for cost, one in inputs:
+            if batches[-1] and cost * (len(batches[-1]) + 1) > most:
                 batches.append([])
             batches[-1].append(one)
         return batches
@@ -205,4 +238,4 @@ def obey(worker: Any) -> None:
 
 
 if __name__ == "__main__":
-    obey(_Worker(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    obey(_Worker(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

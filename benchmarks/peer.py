@@ -1,7 +1,6 @@
 """The peers: how each is installed, started, asked and read; all with the same checkpoint and texts."""
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,21 +33,22 @@ SETTINGS = (Setting(CORES, 1, 32), Setting(CORES, 1, 8), Setting(CORES, 1, 1))
 
 @dataclass(frozen=True)
 class Peer:
-    """A server that people use. `command` gets its environment's interpreter, the port and the setting."""
+    """A server that people use, in an environment of its own with the `requirements`.
+
+    `command` gets this environment's interpreter, the port and the setting.
+    """
 
     name: str
     command: Callable[[Path, int, Setting], list[str]]
     path: str
-    requirements: tuple[str, ...] = ()
+    requirements: tuple[str, ...]
     ask: Callable[[str], Any] = lambda text: {"inputs": text}
     read: Callable[[Any], Any] = lambda told: told
     settings: Sequence[Setting] = SETTINGS
 
     def start(self, kind: str, setting: Setting, place: int) -> "Running":
         """Start it and wait for its first answer. Raises `InstallError`, `StartError`."""
-        interpreter = (
-            venvs.python(self.name, self.requirements) if self.requirements else Path(sys.executable)
-        )
+        interpreter = venvs.python(self.name, self.requirements)
         port = FIRST_PORT + 10 * place
         environment = {
             "FOLDER": str(models.checkpoint(kind)),
@@ -121,7 +121,11 @@ def _read_open_inference(told: dict[str, Any]) -> Any:
 
 
 NAIVE = Peer(
-    "naive", _naive, "/predict", settings=(Setting(CORES, 1, 1), Setting(1, CORES, 1), Setting(1, 1, 1))
+    "naive",
+    _naive,
+    "/predict",
+    ("fastapi", "uvicorn[standard]"),
+    settings=(Setting(CORES, 1, 1), Setting(1, CORES, 1), Setting(1, 1, 1)),
 )
 PEERS = (
     NAIVE,

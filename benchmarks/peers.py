@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import agreement, load, models, tried, venvs
 from benchmarks.cluster import ROSTERS
 from benchmarks.findings import Findings, Plot
-from benchmarks.inprocess import CORES, Processes
+from benchmarks.inprocess import CORES, Processes, computes_in
 from benchmarks.peer import NAIVE, PEERS, SAMPLE, Peer, Setting
 from benchmarks.rounds import in_turn, ratio
 from benchmarks.server import Server, StartError, frozen
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TITLE = "Against its peers"
 CLIENTS = 64
 GOALS = {"embeddings": (2.0, 4.0), "classification": (1.5, None)}  # against the best peer, and the naive one
+HALF, HALF_KIND = "Roster, dtype bfloat16", "embeddings"  # has no goal: its answers are not the peers'
 TRY_S = 4.0
 
 
@@ -26,12 +27,15 @@ def measure(bench: "Bench") -> Findings:
     """Each peer's best setting first (tried once on a machine), then all of them and Roster in turn."""
     findings = Findings("peers", TITLE)
     shares: dict[str, list[tuple[float | str, float]]] = {}
+    versions: dict[str, str] = {}
     for kind in GOALS:
         yardstick = Processes(models.checkpoint(kind), SAMPLE, 1, CORES)
         expected = yardstick.answers(SAMPLE)
         yardstick.close()
         chosen = _choose(kind, expected, findings)
+        versions |= {peer.name: venvs.installed(peer.name, peer.requirements) for peer in chosen}
         shares[kind] = _compare(bench, kind, chosen, expected, findings)
+    findings.beside += [(f"{name}, versions", told) for name, told in versions.items()]
     findings.plot = Plot(
         f"{CLIENTS} clients, mixed short texts", "", "items per second, relative to the best", shares
     )
@@ -73,8 +77,11 @@ def _compare(
         servers = {name: one.server for name, one in running.items()}
         runs = {name: partial(one.run, CLIENTS, bench.seconds) for name, one in running.items()}
         if not bench.alone:
-            for name, engine in ROSTERS.items():
-                door = stack.enter_context(bench.roster.model(kind, engine))
+            doors = {name: bench.roster.model(kind, engine) for name, engine in ROSTERS.items()}
+            if kind == HALF_KIND and computes_in("bfloat16"):
+                doors[HALF] = bench.roster.model(kind, dtype="bfloat16")
+            for name, model in doors.items():
+                door = stack.enter_context(model)
                 servers[name] = bench.roster
                 runs[name] = partial(door.run, CLIENTS, bench.seconds)
         found = in_turn(
@@ -92,14 +99,20 @@ def _apart(name: str, servers: dict[str, Server], run: Callable[[], load.Run]) -
 
 
 def _tell(kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: Findings) -> None:
-    peers = {name: each for name, each in rates.items() if name not in ROSTERS}
+    peers = {name: each for name, each in rates.items() if name not in (*ROSTERS, HALF)}
     for name, each in rates.items():
         told = ", ".join(f"{rate:.0f}" for rate in each)
         findings.beside.append((f"{name}, {kind}, {CLIENTS} clients, {settings.get(name, '')}", f"{told} /s"))
-    for roster in (name for name in ROSTERS if name in rates and peers):
+    if not peers:
+        return
+    best = max(peers, key=lambda name: sum(peers[name]))
+    if HALF in rates:
+        share = ratio(rates[HALF], peers[best])
+        note = "no goal: the peer is in float32, and answers differ"
+        findings.at_least(f"{kind}: {HALF} / best peer ({best})", share, note=note)
+    for roster in (name for name in ROSTERS if name in rates):
         own, told = rates[roster], f"{kind}: {roster}"
         against_best, against_naive = GOALS[kind]
-        best = max(peers, key=lambda name: sum(peers[name]))
         findings.at_least(f"{told} / best peer ({best})", ratio(own, peers[best]), against_best)
         for name, each in peers.items():
             if name == NAIVE.name:

@@ -13,7 +13,13 @@ from benchmarks.findings import Findings, Plot, table
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 IMAGES = ROOT / "docs" / "images"
-VERSIONS = ("roster", "ray", "transformers", "torch", "starlette", "uvicorn")
+VERSIONS = ("roster", "ray", "transformers", "torch", "openvino", "starlette", "uvicorn")
+CPUINFO = Path("/proc/cpuinfo")
+# Of processors, as Linux names them: what a network's products are quick or slow by.
+FEATURES = (
+    *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16"),
+    *("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
+)
 INTRODUCTION = """\
 Written by `make bench`. A figure is a ratio within one run: what is compared ran in turn on one machine,
 and the median of the rounds counts. The bare numbers beside them say what this machine did that day, and
@@ -40,18 +46,32 @@ def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in VERSIONS)
     return (
-        f"Machine: {_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
-        f"no GPU used. Python {platform.python_version()}, {versions}."
+        f"Machine: {processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
+        f"{gpus()}. Python {platform.python_version()}, {versions}."
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name, with those of `FEATURES` that it has."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = CPUINFO.read_text().splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    facts = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+    has = f"{facts.get('flags', '')} {facts.get('features', '')}".split()
+    features = ", ".join(feature for feature in FEATURES if feature in has)
+    name = facts.get("model name", platform.machine())
+    return f"{name} ({features})" if features else name
+
+
+def gpus() -> str:
+    """Those that torch sees here. No question asks for any: replicas get none, and peers are told so."""
+    import torch
+
+    names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    return f"GPUs not used: {', '.join(names)}" if names else "no GPU that torch sees"
 
 
 def _section(one: Findings) -> str:

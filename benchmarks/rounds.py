@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from itertools import pairwise
+from statistics import fmean, median
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -29,6 +30,11 @@ def in_turn(rounds: int, runs: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:
         for name in list(runs)[:: -1 if number % 2 else 1]:
             results[name].append(runs[name]())
     return results
+
+
+def between(those: Sequence[float]) -> list[float]:
+    """What those would have been at the time of these, which were measured one between each two of them."""
+    return [fmean(pair) for pair in pairwise(those)]
 
 
 def ratio(these: Sequence[float], those: Sequence[float]) -> Ratio:

@@ -1,5 +1,6 @@
 """An environment of its own for each peer, made once in `.bench/venvs/`, with our torch and transformers."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,11 @@ from pathlib import Path
 from benchmarks.models import home
 
 INSTALL_S = 900.0
+TELL = """\
+import sys
+from importlib.metadata import version
+print(*(f"{package} {version(package)}" for package in sys.argv[1:]), sep=", ")
+"""
 
 
 class InstallError(Exception):
@@ -27,10 +33,10 @@ def python(name: str, requirements: Sequence[str]) -> Path:
     return interpreter
 
 
-def installed(interpreter: Path, package: str) -> str:
-    """The version of a package in another environment."""
-    code = f"from importlib.metadata import version; print(version({package!r}))"
-    return _run([str(interpreter), "-c", code]).strip()
+def installed(name: str, requirements: Sequence[str]) -> str:
+    """The versions of these, torch and transformers in the environment `name`. Raises `InstallError`."""
+    packages = ("torch", "transformers", *(re.split(r"[^\w.-]", one)[0] for one in requirements))
+    return _run([str(python(name, requirements)), "-c", TELL, *dict.fromkeys(packages)]).strip()
 
 
 def _pinned(package: str) -> str:

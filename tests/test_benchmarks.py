@@ -15,7 +15,7 @@ import pytest
 from benchmarks import agreement, findings, load, texts
 from benchmarks.findings import Findings, Plot
 from benchmarks.report import document
-from benchmarks.rounds import in_turn, ratio
+from benchmarks.rounds import between, in_turn, ratio
 from benchmarks.server import Server, StartError
 
 Answer = Callable[[bytes, int], bytes]
@@ -199,9 +199,16 @@ def test_a_ratio_is_the_median_of_the_rounds() -> None:
         ratio([1, 2], [1])
 
 
+def test_a_yardstick_that_drifts_is_taken_at_the_time_of_what_is_held_against_it() -> None:
+    assert between([10, 8, 6, 4]) == [9, 7, 5]
+
+
 def test_answers_are_compared_whatever_their_form() -> None:
     labels = [{"label": "B", "score": 0.2}, {"label": "A", "score": 0.8}]
     agreement.require({0: [[0.6, 0.8]], 1: [[*reversed(labels)]]}, [[0.6, 0.8], labels])
+    assert agreement.require({0: [1.0, 0.02], 1: [1.0, 0.0]}, [[1.0, 0.0]] * 2, 0.999) == pytest.approx(
+        0.9998
+    )
     with pytest.raises(agreement.Disagreement, match="answer 1"):
         agreement.require({0: [1.0, 0.0], 1: [0.0, 1.0]}, [[1.0, 0.0], [1.0, 0.0]])
     with pytest.raises(agreement.Disagreement, match="answer 0"):

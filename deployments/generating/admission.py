@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 from deployments.errors import ModelNotReady
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 READ_AT_ONCE = 8192  # tokens of one reading pass, where the limits do not say
 PASSES_KEPT = 16  # how many reading passes' tokens the caches of all running rows may hold together
+FORESEEN = 1024  # tokens more that a row is given room for; few write all that they may
 
 
 class Waiting:
@@ -25,6 +27,7 @@ class Waiting:
     def __init__(self, limits: Callable[[], "Batching"]) -> None:
         self.limits, self.closed = limits, False
         self._rows: OrderedDict[Row, None] = OrderedDict()
+        self._numbers = count()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -37,7 +40,7 @@ class Waiting:
 
     @property
     def room(self) -> int:
-        """The most tokens that all running rows may come to, each counted as long as the longest."""
+        """The most tokens that the caches of all running rows may hold together."""
         return PASSES_KEPT * self.at_once
 
     def put(self, rows: Sequence[Row]) -> None:
@@ -45,7 +48,9 @@ class Waiting:
         with self._changed:
             if self.closed:
                 raise ModelNotReady("the model is being replaced")
-            self._rows.update(dict.fromkeys(rows))
+            for row in rows:
+                row.number = next(self._numbers)
+                self._rows[row] = None
             self._changed.notify()
 
     def put_back(self, rows: Sequence[Row]) -> None:
@@ -81,27 +86,48 @@ class Waiting:
             while not (self.closed or self._rows):
                 self._changed.wait()
 
-    def take(self, running: Sequence[Row], most: int | None) -> list[Row]:
-        """The oldest, as many as one pass may read beside those `running`; `most` rows together, if given."""
-        most = min(self.limits().max_batch_size, most or self.limits().max_batch_size)
-        at_once, room = self.at_once, self.room
+    def take(self, running: Sequence[Row], most: float, pads: bool) -> list[Row]:
+        """The oldest, as many as one pass may read beside those `running`, and `most` rows together.
+
+        None passes another by. A network that `pads` keeps every row as long as the longest.
+        """
+        most, at_once, room = min(self.limits().max_batch_size, most), self.at_once, self.room
         taken: list[Row] = []
-        long, longest = 0, max((row.longest for row in running), default=0)
+        long, needs = 0, [_need(row) for row in running]
         with self._changed:
             for row in self._rows:
-                rows = len(running) + len(taken) + 1
-                long, longest = max(long, row.length), max(longest, row.longest)
-                full = rows > most or rows * longest > room
-                if (full and rows > 1) or (taken and long * (len(taken) + 1) > at_once):
+                long = max(long, row.length)
+                needs.append(_need(row))
+                full = len(needs) > most or _kept(needs, pads) > room
+                if (full and len(needs) > 1) or (taken and long * (len(taken) + 1) > at_once):
                     break
                 taken.append(row)
             for row in taken:
                 del self._rows[row]
         return taken
 
+    def fit(self, running: Sequence[Row], pads: bool) -> int:
+        """How many of the rows `running`, from the oldest on, still have room when they have grown."""
+        lengths, room = [row.length for row in oldest_first(running)], self.room
+        while len(lengths) > 1 and _kept(lengths, pads) > room:
+            lengths.pop()
+        return len(lengths)
+
+
+def oldest_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.number)
+
+
+def _need(row: Row) -> int:
+    return min(row.longest, row.length + FORESEEN)
+
+
+def _kept(lengths: Sequence[int], pads: bool) -> int:
+    return len(lengths) * max(lengths) if pads else sum(lengths)
+
 
 def of_like_length(rows: Sequence[Row], most_padding: float) -> list[list[Row]]:
-    """The rows in groups to read together, the shortest first, each with at most so much padding."""
+    """The rows in groups to read together, the oldest first, each with at most so much padding."""
     groups: list[list[Row]] = []
     padding = 0
     for row in sorted(rows, key=lambda row: row.length):
@@ -110,4 +136,4 @@ def of_like_length(rows: Sequence[Row], most_padding: float) -> list[list[Row]]:
             groups.append([])
             padding = 0
         groups[-1].append(row)
-    return groups
+    return sorted(map(oldest_first, groups), key=lambda group: group[0].number)

@@ -7,12 +7,13 @@ step: a forward pass that gives every running answer its next token. Where the n
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from deployments.errors import ModelNotReady
-from deployments.generating.admission import Waiting, of_like_length
+from deployments.generating.admission import Waiting, of_like_length, oldest_first
 from deployments.generating.choosing import Choice, Chooser
 from deployments.generating.engine import Engine
 from deployments.generating.kv_cache import Apart, Joined
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # On a GPU a pass more costs more than padding does.
 PASS_TOKENS = 32
 
+Made = TypeVar("Made")
+
 
 class ContinuousBatching(Engine):
     """Runs the answers of one model in one batch: those in `waiting` join it as there is room."""
@@ -36,7 +39,7 @@ class ContinuousBatching(Engine):
         self._reading: list[Row] = []
         self._rows: list[Row] = []
         self._chooser: Chooser | None = None
-        self._room: int | None = None  # as many rows as were there when memory ran out
+        self._room = inf  # for so many rows there is memory, as far as is known
         self._news: dict[asyncio.AbstractEventLoop, list[tuple[Row, News]]] = defaultdict(list)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -84,18 +87,20 @@ class ContinuousBatching(Engine):
     def _turn(self) -> None:
         try:
             self._let_go()
-            self._reading = self.waiting.take(self._rows, self._room or self.network.most)
+            self._leave(self.waiting.fit(self._rows, self.network.pads))
+            most = min(self._room, self.network.most or inf)
+            self._reading = self.waiting.take(self._rows, most, self.network.pads)
             if not self._read_beside_step():
                 for alike in of_like_length(self._reading, self._most_padding):
                     self._read(alike)
                 self._reading = []
-                if self._rows:
-                    self._step()
+                self._step()
             if not self._rows:
                 self.network.clear()
+                self._room = self._room if self.waiting else inf
         except BaseException as error:
             self._fail({*self._rows, *self._reading}, error)
-            self._rows, self._reading, self._chooser, self._room = [], [], None, None
+            self._rows, self._reading, self._chooser, self._room = [], [], None, inf
             self.network.clear()
         self._tell()
 
@@ -120,10 +125,8 @@ class ContinuousBatching(Engine):
         try:
             return self._read_together(rows)
         except Exception as error:
-            from deployments.tuning import out_of_memory  # which imports the tasks, and they this module
-
-            again = self._read_fewer if out_of_memory(error) else self._read_each
-            failure = error.with_traceback(None) if out_of_memory(error) else error
+            again = self._read_fewer if _out_of_memory(error) else self._read_each
+            failure = error.with_traceback(None) if _out_of_memory(error) else error
         # Out here the traceback is gone, and with it the tensors that it held.
         return again([row for row in rows if not row.ended], failure)
 
@@ -155,15 +158,46 @@ class ContinuousBatching(Engine):
         return self._read(rows[:half])
 
     def _step(self) -> None:
-        logits = self.network.step([row.generated[-1] for row in self._rows])
-        self._steps += 1
-        self._choose(logits)
+        """Give every running row its next token; where memory is short, the older ones."""
+        while self._rows:
+            logits = self._in_memory(lambda: self.network.step([row.generated[-1] for row in self._rows]))
+            if logits is not None:
+                self._steps += 1
+                return self._choose(logits)
+            if not self.network.undoes:
+                self._leave(0)
 
     def _choose(self, logits: "torch.Tensor") -> None:
-        """Give every running row the token that follows."""
+        """Give every running row the token that follows; where memory is short, the older ones."""
+        while rows := self._rows:
+            choices = self._in_memory(partial(self._choices, logits))
+            if choices is not None:
+                self._push(rows, choices)
+                return self._let_go()
+            logits = logits[[rows.index(row) for row in self._rows]]
+
+    def _choices(self, logits: "torch.Tensor") -> list[Choice]:
         self._chooser = self._chooser or Chooser(self._rows, logits.shape[-1], logits.device)
-        self._push(self._rows, self._chooser(logits))
-        self._let_go()
+        return self._chooser(logits)
+
+    def _in_memory(self, work: Callable[[], Made]) -> Made | None:
+        """What `work` makes; None where memory was too short, and the younger half of the rows have left."""
+        try:
+            return work()
+        except Exception as error:
+            if len(self._rows) == 1 or not _out_of_memory(error):
+                raise
+        # Out here, as in `_read`, nothing holds the tensors of what was begun.
+        self._room = len(self._rows) // 2
+        self._leave(self._room)
+        return None
+
+    def _leave(self, stay: int) -> None:
+        """Let all but the oldest rows wait again, before all others; they will go on where they are now."""
+        if stay < len(self._rows):
+            oldest = oldest_first(self._rows)
+            self.waiting.put_back(oldest[stay:])
+            self._keep([self._rows.index(row) for row in oldest[:stay]])
 
     def _push(self, rows: list[Row], choices: list[Choice]) -> None:
         self._tokens += len(rows)
@@ -188,10 +222,21 @@ class ContinuousBatching(Engine):
     def _let_go(self) -> None:
         """Leave out the rows that have ended, or that nobody waits for."""
         stay = [place for place, row in enumerate(self._rows) if not row.ended]
-        if len(stay) < len(self._rows):
-            self.network.keep(stay)
-            self._rows, self._chooser = [self._rows[place] for place in stay], None
-            self._room = self._room if stay else None
+        if left := len(self._rows) - len(stay):
+            self._room += left / self._room  # one more after each round of them: these may need less
+            self._keep(stay)
+
+    def _keep(self, places: list[int]) -> None:
+        """Go on with the rows at `places`; where there is no memory to sort them out, read them anew."""
+        self._rows, self._chooser = [self._rows[place] for place in places], None
+        try:
+            return self.network.keep(places)
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+        self.waiting.put_back(self._rows)
+        self._rows = []
+        self.network.clear()
 
     def _tell(self) -> None:
         """Hand the news over to the callers' event loops, in one call for each loop."""
@@ -201,6 +246,12 @@ class ContinuousBatching(Engine):
                 loop.call_soon_threadsafe(_hear, news)
             except RuntimeError:  # the loop is closed, and nobody waits any more
                 self.waiting.drop([row for row, _ in news])
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from deployments.tuning import out_of_memory  # which imports the tasks, and they this module
+
+    return out_of_memory(error)
 
 
 def _hear(news: list[tuple[Row, News]]) -> None:

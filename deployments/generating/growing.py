@@ -30,6 +30,11 @@ def _layer() -> Any:
             self.values, self.values_room = _grown(self.values, self.values_room, values)
             return self.keys, self.values
 
+        def put(self, keys: Any, values: Any) -> None:
+            """Hold these in the place of the others, whose room is free at once."""
+            self.keys, self.values = keys, values
+            self.keys_room = self.values_room = None
+
     return GrowingLayer
 
 

@@ -23,7 +23,7 @@ class Joined:
     """
 
     most: int | None = None
-    pads = True
+    pads = undoes = True
 
     def __init__(self, model: Any, pad: int) -> None:
         self.model, self.pad, self.device = model, pad, model.device
@@ -62,22 +62,28 @@ class Joined:
                 (old, _stack(old.keys, new.keys, width), _stack(old.values, new.values, width))
                 for old, new in zip(self.cache.layers, cache.layers, strict=True)
             ]:
-                layer.keys, layer.values = keys, values
+                layer.put(keys, values)
         else:
             self.cache = cache
         self._measure(self.lengths + lengths)
 
     def step(self, tokens: list[int]) -> "torch.Tensor":
-        """Read one token more in every row: the logits [rows, vocabulary] after it."""
+        """Read one token more in every row: the logits [rows, vocabulary] after it.
+
+        A step that fails leaves the rows as they were, in a network that `undoes` it.
+        """
         import torch
 
-        self.width += 1
-        if self.width > self.mask.shape[-1]:
+        if self.width == self.mask.shape[-1]:
             self._measure(self.lengths)
-            self.width += 1
         ids = torch.tensor(tokens, device=self.device).unsqueeze(-1)
-        logits = self._forward(ids, self.mask[:, : self.width], self.next, self.cache)
-        self.next = self.next + 1
+        try:
+            logits = self._forward(ids, self.mask[:, : self.width + 1], self.next, self.cache)
+            self.next = self.next + 1
+        except Exception:
+            self._undo()
+            raise
+        self.width += 1
         self.lengths = [length + 1 for length in self.lengths]
         return logits
 
@@ -93,6 +99,11 @@ class Joined:
             input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, **self.options
         ).logits
         return logits[:, -1]
+
+    def _undo(self) -> None:
+        """Leave out the column that some layers have already. Takes no memory."""
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[:, :, : self.width], layer.values[:, :, : self.width]
 
     def _measure(self, lengths: list[int]) -> None:
         """Note how long the rows are: what `step` needs of it."""
@@ -111,8 +122,8 @@ class Joined:
             return
         index = torch.tensor(places, device=self.device)
         for layer in cache.layers:
-            layer.keys = layer.keys[:, :, gap:].index_select(0, index)
-            layer.values = layer.values[:, :, gap:].index_select(0, index)
+            keys, values = layer.keys[:, :, gap:], layer.values[:, :, gap:]
+            layer.put(keys.index_select(0, index), values.index_select(0, index))
 
 
 class Apart:
@@ -122,7 +133,7 @@ class Apart:
     how many may run at once.
     """
 
-    pads = False
+    pads = undoes = False
 
     def __init__(self, model: Any, most: int | None = None) -> None:
         self.model, self.most, self.device = model, most, model.device

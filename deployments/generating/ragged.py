@@ -46,7 +46,7 @@ class Ragged:
     """Rows in a cache each: a pass reads any number of tokens more in every one of them."""
 
     most: int | None = None
-    pads = False
+    pads, undoes = False, True
     kept: type[Any] = Kept  # what there is of each row
 
     def __init__(self, model: Any) -> None:

@@ -15,11 +15,12 @@ class Row:
 
     `hear` is called in the event loop `loop` with `News`. `ended` is set by the engine when the answer is
     whole or has failed, and by the caller who no longer waits for it. `longest` is how many tokens it may
-    come to, prompt included.
+    come to, prompt included. `number` is its place among all that were ever asked for.
     """
 
     loop: asyncio.AbstractEventLoop
     hear: Callable[[News], None]
+    number: int
 
     def __init__(self, answer: Answer, wishes: Wishes) -> None:
         self.answer, self.wishes = answer, wishes

@@ -75,7 +75,9 @@ class Vllm(Engine):
 
     def _begin(self, row: Row, asked: Any) -> None:
         if not row.ended:
-            self._tasks[row] = self._loop.create_task(self._run(row, asked))
+            self._tasks[row] = task = self._loop.create_task(self._run(row, asked))
+            # Not in `_run`, of which nothing runs in a task that is cancelled before its first step.
+            task.add_done_callback(lambda _: self._tasks.pop(row))
 
     def _cancel(self, row: Row) -> None:
         if task := self._tasks.get(row):
@@ -94,8 +96,6 @@ class Vllm(Engine):
             _tell(row, None if row.ended else RuntimeError("vLLM ended an answer that was not whole"))
         except Exception as error:
             _tell(row, error)
-        finally:
-            del self._tasks[row]
 
     async def _write(self, row: Row, asked: Any) -> None:
         """Give the row its tokens. Leaving early, as a stop string does, ends vLLM's work on it."""

@@ -1,15 +1,19 @@
 """What one batch for all answers does with errors, with too much at once, and with loops that come and go."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import torch
 
 from deployments.errors import InvalidInput, ModelNotReady
+from deployments.generating import admission, continuous
+from deployments.generating.choosing import Chooser
 from deployments.generating.ragged import Ragged
 from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.writing import (
+    MIXED,
     PROMPTS,
     Passes,
     begun,
@@ -21,6 +25,8 @@ from tests.tasks.writing import (
     write,
 )
 from tests.tasks.writing import module as module
+
+NO_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory")
 
 
 class TestFailures:
@@ -110,6 +116,152 @@ class TestFailures:
         assert len(passes.made) == 1
 
 
+class TestShortMemory:
+    """In the middle of answers: the younger ones leave the batch, and go on later as if they had not."""
+
+    async def test_no_answer_is_lost(self, module: TextGeneration) -> None:
+        wishes = [params | {"max_new_tokens": 9 + 5 * place} for place, params in enumerate(MIXED)]
+        alone = [await write(module, p, **params) for p, params in zip(PROMPTS, wishes, strict=True)]
+        wishes[0]["stop"] = [alone[0].generated_text[3:6]]
+        alone[0] = await write(module, PROMPTS[0], **wishes[0])
+        assert alone[0].details.finish_reason == "stop_sequence"
+        before = module.counters()["generated_tokens"]
+        passes = Passes(module)
+        steps = iter(range(99))
+        passes.fail = lambda read: (
+            NO_MEMORY if read.shape[1] == 1 and len(read) > 2 and next(steps) > 2 else None
+        )
+        told = await asyncio.gather(
+            *(write(module, p, **params) for p, params in zip(PROMPTS, wishes, strict=True))
+        )
+        assert next(steps) > 3
+        for answer, same in zip(told, alone, strict=True):
+            assert ids(answer) == ids(same)
+            assert answer.generated_text == same.generated_text
+            for name in ("finish_reason", "generated_tokens", "input_length", "seed"):
+                assert getattr(answer.details, name) == getattr(same.details, name)
+        made = module.counters()["generated_tokens"] - before
+        assert made == sum(answer.details.generated_tokens for answer in told)
+
+    async def test_a_stream_goes_on_where_it_was(self, module: TextGeneration) -> None:
+        alone = [ids(await write(module, prompt, max_new_tokens=40)) for prompt in PROMPTS]
+        passes = Passes(module, seconds=0.002)
+        begins = [await begun(module, prompt) for prompt in PROMPTS]
+        passes.fail = lambda read: NO_MEMORY if len(read) > 2 else None
+        for (chunks, first), expected in zip(begins, alone, strict=True):
+            told = [first, *[chunk async for chunk in chunks]]
+            assert [chunk.token.id for chunk in told] == expected
+            assert [chunk.index for chunk in told] == [*range(1, 41)]
+        assert await idle(module)
+
+    async def test_the_older_ones_run_on(self, module: TextGeneration) -> None:
+        passes, ended = Passes(module, seconds=0.002), []
+
+        async def read(place: int, chunks: Any) -> None:
+            async for _ in chunks:
+                pass
+            ended.append(place)
+
+        begins = [await begun(module, prompt) for prompt in PROMPTS[:4]]
+        await until(module, running=4)
+        passes.made.clear()
+        passes.fail = lambda read: NO_MEMORY if len(read) > 1 else None
+        await asyncio.gather(*(read(place, chunks) for place, (chunks, _) in enumerate(begins)))
+        assert ended == [0, 1, 2, 3]
+        assert sum(one.new for one in passes.made if one.rows == 1) < 2 * 4, "once anew, and once in vain"
+
+    async def test_what_is_chosen_from_takes_memory_too(
+        self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alone = [ids(await write(module, p, **params)) for p, params in zip(PROMPTS, MIXED, strict=True)]
+
+        class Scarce(Chooser):
+            def __call__(self, logits: torch.Tensor) -> Any:
+                choices = super().__call__(logits)
+                if len(logits) > 2:
+                    raise NO_MEMORY
+                return choices
+
+        monkeypatch.setattr(continuous, "Chooser", Scarce)
+        told = await asyncio.gather(
+            *(write(module, p, **params) for p, params in zip(PROMPTS, MIXED, strict=True))
+        )
+        assert [ids(answer) for answer in told] == alone
+
+    async def test_of_those_that_came_together_the_older_stay(
+        self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also where the long ones among them are read after the others."""
+        inputs = [TextGenerationInput(text=text) for text in ("I", "a" * 80, "Tom", "0")]
+        params = TextGenerationParams(max_new_tokens=9, do_sample=False)
+        alone = [(await module.run([input], params))[0] for input in inputs]
+        stepped: list[list[int]] = []
+
+        class Scarce(Chooser):
+            def __call__(self, logits: torch.Tensor) -> Any:
+                if self.rows is module.generator.engine._rows:
+                    stepped.append([row.number % len(inputs) for row in self.rows])
+                    if len(logits) > 2:
+                        raise NO_MEMORY
+                return super().__call__(logits)
+
+        monkeypatch.setattr(continuous, "Chooser", Scarce)
+        assert await module.run(inputs, params) == alone
+        together, first, *_ = stepped
+        assert sorted(together) == [0, 1, 2, 3]
+        assert first == [0, 1]
+
+    async def test_so_does_sorting_them_out(
+        self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lengths = range(9, 9 + 3 * len(PROMPTS), 3)
+        alone = [ids(await write(module, p, max_new_tokens=n)) for p, n in zip(PROMPTS, lengths, strict=True)]
+        network: Any = module.generator.engine.network
+        keep, failed = network.keep, []
+
+        def scarce(places: list[int]) -> None:
+            if len(places) in {1, 2, 4} - {*failed}:
+                failed.append(len(places))
+                raise NO_MEMORY
+            keep(places)
+
+        monkeypatch.setattr(network, "keep", scarce)
+        told = await asyncio.gather(
+            *(write(module, p, max_new_tokens=n) for p, n in zip(PROMPTS, lengths, strict=True))
+        )
+        assert failed
+        assert [ids(answer) for answer in told] == alone
+
+    async def test_one_that_has_none_alone_fails_and_the_others_go_on(self, module: TextGeneration) -> None:
+        alone = ids(await write(module, PROMPTS[1], max_new_tokens=40))
+        passes = Passes(module, seconds=0.002)
+        begins = [await begun(module, prompt) for prompt in PROMPTS[:2]]
+        await until(module, running=2)
+        fails = iter([True, True])
+        passes.fail = lambda _: NO_MEMORY if next(fails, False) else None
+        (large, _), (small, first) = begins
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            [chunk async for chunk in large]
+        assert [first.token.id, *[chunk.token.id async for chunk in small]] == alone
+
+    async def test_as_many_as_before_run_again_after_a_while(self, module: TextGeneration) -> None:
+        module.generator.limits = Batching(max_batch_size=8)
+        passes = Passes(module)
+        short: list[int] = []
+
+        def fail(read: torch.Tensor) -> Exception | None:
+            if short or read.shape != (8, 1):
+                return None
+            short.append(len(passes.made))
+            return NO_MEMORY
+
+        passes.fail = fail
+        await asyncio.gather(*(write(module, "I", max_new_tokens=6) for _ in range(80)))
+        rows = [one.rows for one in passes.made[short[0] :]]
+        assert max(rows[:6]) <= 5, rows
+        assert max(rows) == 8, rows
+
+
 class TestLimits:
     async def test_no_more_rows_than_allowed(self, module: TextGeneration) -> None:
         passes = Passes(module)
@@ -135,6 +287,41 @@ class TestLimits:
         await asyncio.gather(*(write(module, "a" * 10, max_new_tokens=20) for _ in range(12)))
         length = len(module.tokenizer("a" * 10)["input_ids"]) + 20
         assert max(one.rows for one in passes.made) == 16 * 8 // length
+
+    async def test_a_long_one_leaves_the_others_their_room(self, module: TextGeneration) -> None:
+        """Where rows are not padded to its length."""
+        module.generator.limits = Batching(max_batch_tokens=8)
+        Passes(module, seconds=0.002)
+        chunks, _ = await begun(module, "I", max_new_tokens=90)
+        await asyncio.gather(*(write(module, "I", max_new_tokens=9) for _ in range(4)))
+        pads = module.generator.engine.network.pads
+        assert module.counters()["running"] == (0 if pads else 1)
+        assert len([chunk async for chunk in chunks]) == 89
+
+    async def test_room_is_given_for_what_is_there(
+        self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Two that may each fill all of it run together until they have; then the younger waits."""
+        monkeypatch.setattr(admission, "FORESEEN", 4)
+        alone = [ids(await write(module, prompt, max_new_tokens=100)) for prompt in PROMPTS[:3]]
+        module.generator.limits = Batching(max_batch_tokens=8)
+        network: Any = module.generator.engine.network
+        passes, kept, ended = Passes(module), [], []
+
+        def note(_: torch.Tensor) -> None:
+            lengths = network.lengths if network.pads else [one.length for one in network.rows]
+            kept.append(len(lengths) * max(lengths, default=0) if network.pads else sum(lengths))
+
+        async def one(place: int) -> None:
+            told = ids(await write(module, PROMPTS[place], max_new_tokens=100))
+            assert told == alone[place]
+            ended.append(place)
+
+        passes.fail = note
+        await asyncio.gather(*map(one, range(3)))
+        assert max(one.rows for one in passes.made) == 3
+        assert 100 < max(kept) <= 16 * 8
+        assert ended == [0, 1, 2]
 
     async def test_the_oldest_goes_first(self, module: TextGeneration) -> None:
         Passes(module, seconds=0.02)

@@ -1,5 +1,6 @@
 """Rows that join and leave a running batch read as they would alone."""
 
+import weakref
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.generating.kv_cache import Apart, Joined, network
+from deployments.generating.kv_cache import MASK_AHEAD, Apart, Joined, network
 from deployments.generating.paged import paged
 from deployments.generating.ragged import AHEAD, Ragged
 from deployments.paging import LEAST_BLOCKS, Paged
@@ -158,6 +159,33 @@ def test_a_pass_that_fails_leaves_the_rows_as_they_were(monkeypatch: pytest.Monk
     monkeypatch.undo()
     batch.step(4)
     assert batch.told[0] == alone(model("llama"), PROMPTS[0], 7)
+
+
+@torch.inference_mode()
+def test_so_does_a_step_in_one_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(Joined(model("llama"), 0))
+    batch.take(0, 1)
+    batch.step(2)
+    last = batch.network.model.model.layers[-1].mlp
+    monkeypatch.setattr(last, "forward", lambda *_: 1 / 0)  # the layers before have written already
+    with pytest.raises(ZeroDivisionError):
+        batch.step()
+    monkeypatch.undo()
+    batch.step()
+    batch.drop(1)
+    batch.step(MASK_AHEAD)
+    assert batch.told[0] == alone(model("llama"), PROMPTS[0], 4 + MASK_AHEAD)
+    assert batch.told[1] == alone(model("llama"), PROMPTS[1], 4)
+
+
+@torch.inference_mode()
+def test_what_a_row_had_is_free_when_it_has_left() -> None:
+    batch = Batch(Joined(model("llama"), 0))
+    batch.take(0, 1)
+    batch.step()
+    rooms = [weakref.ref(layer.keys_room) for layer in batch.network.cache.layers]
+    batch.drop(1)
+    assert [room() for room in rooms] == [None] * len(rooms)
 
 
 @torch.inference_mode()

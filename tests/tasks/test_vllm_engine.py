@@ -12,6 +12,7 @@ import torch
 
 from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput, ModelNotReady
+from deployments.generating.row import Row
 from deployments.generating.vllm_engine import Vllm
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks.conftest import MODELS, loaded
@@ -176,6 +177,27 @@ async def test_who_leaves_ends_the_work(module: TextGeneration) -> None:
     await asyncio.gather(cancelled, return_exceptions=True)
     assert (await until(module, running=0))["generated_tokens"] < 400
     assert engine(module).live == 0
+
+
+@pytest.mark.parametrize("ends", ["_cancel", "_close"])
+async def test_who_leaves_at_once_does_not_run(
+    module: TextGeneration, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Before vLLM has heard of it."""
+    own: Any = module.generator.engine
+    begin = own._begin
+
+    def begin_and_end(row: Row, asked: Any) -> None:
+        begin(row, asked)
+        getattr(own, ends)(*[row] * (ends == "_cancel"))
+
+    monkeypatch.setattr(own, "_begin", begin_and_end)
+    leaves = asyncio.ensure_future(write(module, "I"))
+    await asyncio.sleep(5 * EVERY)
+    leaves.cancel()
+    await asyncio.gather(leaves, return_exceptions=True)
+    assert await until(module, running=0)
+    assert not engine(module).calls
 
 
 async def test_what_it_is_asked(module: TextGeneration) -> None:

@@ -20,6 +20,14 @@ from tests.tasks.conftest import MODELS
 
 PROMPTS = ["Once upon a time", "I", "The quick brown fox jumps over", "Hello! How", "My name is", "0"]
 
+MIXED: list[dict[str, Any]] = [
+    {"do_sample": False},
+    {"temperature": 1.3, "seed": 1},
+    {"temperature": 1.3, "seed": 2},
+    {"top_k": 7, "top_p": 0.9, "seed": 3, "top_n_tokens": 3},
+    {"do_sample": False, "repetition_penalty": 1.5, "top_n_tokens": 2},
+    {"typical_p": 0.8, "frequency_penalty": 1.5, "presence_penalty": -0.5, "seed": 4},
+]
 
 NETWORKS = ("ragged", "joined", "paged")
 
