@@ -128,7 +128,7 @@ class Batcher:
                 self._larger_at = perf_counter() + SHORT_OF_MEMORY_S
             raise
         if perf_counter() >= self._larger_at:
-            self._capacity = self._capacity.raised(self._measured)
+            self._capacity = self._capacity.raised(self._measured, self._configured)
             self._larger_at = inf if self._capacity == self._measured else perf_counter() + SHORT_OF_MEMORY_S
         return outputs
 

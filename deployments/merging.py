@@ -33,7 +33,7 @@ class Merger:
     """Gathers the inputs for one model into calls.
 
     `call` takes so many requests' inputs to a replica together, and tells the answers; `queue` is told how
-    many requests wait here.
+    many requests wait here because replicas hold as many as they may.
 
     While as many calls are under way as there are replicas, further inputs wait, for a short time or until
     there are fewer, and then go together: first come, first served, those of equal parameters, an even share
@@ -71,7 +71,6 @@ class Merger:
         if 0 <= limit <= len(self._waiting):
             raise overloaded(self._card().id, 1.0)
         self._waiting.append(waiting)
-        self._tell_queued(len(self._waiting))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._patience(), self._send_waiting)
 

@@ -83,19 +83,19 @@ def _packed(base: Any, run: Callable[..., Any], first: int) -> Any:
         mask = attention_mask.numpy().astype(bool)
         order = mask.sum(1).argsort(kind="stable")
         lengths = mask.sum(1)[order]
+        begins = lengths.cumsum() - lengths
         texts, columns = mask[order].nonzero()
         kept = order[texts] * mask.shape[1] + columns
         row = np.arange(len(kept))
-        places = np.zeros(mask.size, np.int64)  # in the row; padding may be anything, as before
+        places = begins[order.argsort()].repeat(mask.shape[1])  # in the row; of padding, its text's first
         places[kept] = row
-        begins = np.repeat(lengths.cumsum() - lengths, lengths)
         rows = {
             name: value.flatten()[torch.from_numpy(kept)].unsqueeze(0)
             if isinstance(value, torch.Tensor)
             else value
             for name, value in {**given, "input_ids": input_ids}.items()
         }
-        rows["position_ids"] = torch.from_numpy(row - begins + first).unsqueeze(0)
+        rows["position_ids"] = torch.from_numpy(row - begins[texts] + first).unsqueeze(0)
         groups = [(len([*same]), length) for length, same in groupby(lengths.tolist())]
         outputs = run(**rows, cu_seq_lens_q=groups)
         states = outputs.last_hidden_state[0]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from math import inf
 from typing import Any
 
 import ray
@@ -131,6 +132,15 @@ def count_running(handle: DeploymentHandle, replica: Any, by: int) -> None:
 def count_queued(handle: DeploymentHandle, by: int) -> None:
     """Count requests that wait to be sent past the handle, or, below 0, that do so no more."""
     handle._router._asyncio_router._metrics_manager.num_queued_requests += by
+
+
+def most_queued(handle: DeploymentHandle) -> float:
+    """So many may be counted: at `max_queued_requests` a handle refuses its own next call. None, until it
+    knows its deployment."""
+    config = handle._router._asyncio_router._metrics_manager._deployment_config
+    if config is None:
+        return 0
+    return inf if config.max_queued_requests < 0 else max(config.max_queued_requests - 1, 0)
 
 
 def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments import ray_private
@@ -149,9 +149,11 @@ class ReplicaSet:
     def _count_queued(self) -> None:
         # One of those that wait is Serve's own: the call that wakes it.
         queued = self._line + max(self._waiting - 1, 0)
-        if self._handle is not None and queued != self._told_queued:
-            ray_private.count_queued(self._handle, queued - self._told_queued)
-            self._told_queued = queued
+        if self._handle is None or queued == self._told_queued:
+            return
+        queued = int(min(queued, ray_private.most_queued(self._handle)))
+        ray_private.count_queued(self._handle, queued - self._told_queued)
+        self._told_queued = queued
 
     def _woken(self, waking: "asyncio.Task[None]") -> None:
         if self._waking is waking:
@@ -190,5 +192,6 @@ class ReplicaSet:
 
 
 async def _wait_for(response: Any) -> None:
-    with contextlib.suppress(ActorDiedError, ActorUnavailableError):  # there will be another
+    # There will be another replica, or room in Serve's queue.
+    with contextlib.suppress(ActorDiedError, ActorUnavailableError, BackPressureError):
         await response

@@ -73,10 +73,10 @@ class Capacity:
         """After a pass of `cost` has failed for its size."""
         return replace(self, ceiling=min(self.ceiling, cost // 2))
 
-    def raised(self, measured: "Capacity") -> "Capacity":
-        """Some time after that: twice as much, and no more than was measured when the model loaded."""
+    def raised(self, measured: "Capacity", limits: Batching) -> "Capacity":
+        """Some time after that: twice as much, until it is as `measured` when the model loaded."""
         ceiling = 2 * max(self.ceiling, 1)
-        return replace(self, ceiling=ceiling) if ceiling < min(measured.ceiling, measured.found) else measured
+        return replace(self, ceiling=ceiling) if ceiling < measured.budget(limits) else measured
 
 
 class Try(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from deployments import ray_private, replica_set
 from deployments.channel import Listener
@@ -47,6 +47,7 @@ class Serve:
         self.listed: dict[str, Any] = {}
         self.counts: list[tuple[str, int]] = []
         self.queued: list[int] = []
+        self.most = 1000
         self.waking: list[Exception | None] = []
         self.woken = 0
         self.exists = self.answers = True
@@ -100,6 +101,7 @@ async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     monkeypatch.setattr(ray_private, "running_replicas", lambda _: serve.listed)
     monkeypatch.setattr(ray_private, "count_running", lambda _, id, by: serve.counts.append((id, by)))
     monkeypatch.setattr(ray_private, "count_queued", lambda _, by: serve.queued.append(by))
+    monkeypatch.setattr(ray_private, "most_queued", lambda _: serve.most)
     yield serve
     for replica in serve.started:
         replica.listener._server.close()
@@ -149,6 +151,26 @@ async def test_serve_is_told_what_waits(serve: Serve, replicas: ReplicaSet) -> N
     await serve.start("a")
     await asyncio.gather(*calls)
     assert sum(serve.queued) == 0
+
+
+async def test_no_more_is_told_to_wait_than_serve_lets_wait(serve: Serve, replicas: ReplicaSet) -> None:
+    serve.most = 5
+    calls = [asyncio.create_task(replicas.call("infer")) for _ in range(20)]
+    await until(lambda: serve.woken)
+    assert sum(serve.queued) == 5, "or Serve would refuse the call that wakes a replica"
+    await serve.start("a")
+    await asyncio.gather(*calls)
+    assert sum(serve.queued) == 0
+
+
+async def test_a_replica_is_asked_for_again_where_serve_has_too_many_waiting(
+    serve: Serve, replicas: ReplicaSet
+) -> None:
+    serve.waking.append(BackPressureError(1, 1))
+    call = asyncio.create_task(replicas.call("infer"))
+    await until(lambda: serve.woken == 2)
+    await serve.start("a")
+    assert await call == "a"
 
 
 async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(

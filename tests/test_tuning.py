@@ -111,6 +111,18 @@ def test_memory_is_the_ceiling(measured: Any) -> None:
     assert found.lowered(1000).lowered(2000).budget(Batching()) == 500
 
 
+@pytest.mark.parametrize("configured", [None, 9000])
+def test_after_lack_of_memory_it_grows_step_by_step(measured: Any, configured: int | None) -> None:
+    limits, budgets = Batching(max_batch_tokens=configured), []
+    most = measured(Network(0.005, 0.000001))
+    less = most.lowered(1000)
+    while less != most:
+        less = less.raised(most, limits)
+        budgets.append(less.budget(limits))
+    assert all(after <= 2 * before for before, after in zip([500, *budgets], budgets, strict=False))
+    assert budgets[-1] == most.budget(limits)
+
+
 def test_what_is_configured_holds(measured: Any) -> None:
     network = Network(0.005, 0.000001)
     found = measured(network, max_batch_tokens=700)

@@ -169,14 +169,16 @@ class ContinuousBatching(Engine):
 
     def _choose(self, logits: "torch.Tensor") -> None:
         """Give every running row the token that follows; where memory is short, the older ones."""
-        while rows := self._rows:
-            choices = self._in_memory(partial(self._choices, logits))
+        began = self._rows
+        while self._rows:
+            places = [began.index(row) for row in self._rows]
+            choices = self._in_memory(partial(self._choices, logits, places))
             if choices is not None:
-                self._push(rows, choices)
+                self._push(self._rows, choices)
                 return self._let_go()
-            logits = logits[[rows.index(row) for row in self._rows]]
 
-    def _choices(self, logits: "torch.Tensor") -> list[Choice]:
+    def _choices(self, logits: "torch.Tensor", places: list[int]) -> list[Choice]:
+        logits = logits if len(places) == len(logits) else logits[places]
         self._chooser = self._chooser or Chooser(self._rows, logits.shape[-1], logits.device)
         return self._chooser(logits)
 

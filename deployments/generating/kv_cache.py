@@ -58,14 +58,16 @@ class Joined:
         lengths = [lengths[place] for place in places]
         if self.lengths:
             width = max(*self.lengths, *lengths)
-            for layer, keys, values in [
+            stacked = [
                 (old, _stack(old.keys, new.keys, width), _stack(old.values, new.values, width))
                 for old, new in zip(self.cache.layers, cache.layers, strict=True)
-            ]:
+            ]
+            self._measure(self.lengths + lengths)
+            for layer, keys, values in stacked:
                 layer.put(keys, values)
         else:
+            self._measure(lengths)
             self.cache = cache
-        self._measure(self.lengths + lengths)
 
     def step(self, tokens: list[int]) -> "torch.Tensor":
         """Read one token more in every row: the logits [rows, vocabulary] after it.
@@ -109,9 +111,10 @@ class Joined:
         """Note how long the rows are: what `step` needs of it."""
         import torch
 
-        self.lengths, self.width = lengths, max(lengths)
-        self.mask = _mask([self.width - length for length in lengths], self.width + MASK_AHEAD, self.device)
+        width = max(lengths)
+        mask = _mask([width - length for length in lengths], width + MASK_AHEAD, self.device)
         self.next = torch.tensor(lengths, device=self.device).unsqueeze(-1)
+        self.lengths, self.width, self.mask = lengths, width, mask
 
     def _pick(self, cache: Any, lengths: list[int], places: list[int]) -> None:
         """Leave in `cache` the rows at `places`, without the padding that they share."""

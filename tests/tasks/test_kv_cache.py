@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers as hf
 
+from deployments.generating import kv_cache
 from deployments.generating.kv_cache import MASK_AHEAD, Apart, Joined, network
 from deployments.generating.paged import paged
 from deployments.generating.ragged import AHEAD, Ragged
@@ -252,6 +253,21 @@ def test_a_row_may_fill_every_position_beside_a_longer_one() -> None:
     batch.drop(1)
     batch.step(21)
     assert batch.told[4] == alone(model("gpt2"), PROMPTS[4], 63)
+
+
+@torch.inference_mode()
+def test_so_does_one_that_fails_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(Joined(model("llama"), 0))
+    batch.take(0, 1)
+    batch.step(2)
+    read = batch.network.read([PROMPTS[3]])
+    monkeypatch.setattr(kv_cache, "_mask", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        batch.network.join(read[1], [0])
+    monkeypatch.undo()
+    batch.step(5)
+    for place in (0, 1):
+        assert batch.told[place] == alone(model("llama"), PROMPTS[place], 8)
 
 
 @torch.inference_mode()

@@ -85,6 +85,16 @@ def test_padding_may_be_on_the_left() -> None:
         assert torch.allclose(model(**given)[0][1:, 5:], model(**alone)[0], atol=1e-5)
 
 
+def test_padding_is_nothing_of_another_text() -> None:
+    model = network(*PACKED[0])
+    assert pack(model) == PACKED_PADDING
+    given = batch(9, 4, 30, left=True)
+    with torch.inference_mode():
+        states = model(**given)[0]
+    for row, mask in zip(states, given["attention_mask"].bool(), strict=True):
+        assert torch.equal(row[~mask], row[mask][0].expand(int((~mask).sum()), -1))
+
+
 def test_types_of_tokens_are_kept() -> None:
     model, given = network(*PACKED[0]), batch(9, 4, 30)
     given["token_type_ids"] = torch.randint(0, 2, given["input_ids"].shape)
