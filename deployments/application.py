@@ -36,7 +36,7 @@ NO_INGRESS = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS
 ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 # What oneDNN prepares for a layer and a number of tokens is kept for the next such pass, by it and by torch,
 # by default 1,024 times each: 0.5 GB after some minutes of mixed texts, and no pass is quicker for it.
-FEW_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
+FEW_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "48", "LRU_CACHE_CAPACITY": "48"}
 RUNTIME_ENV = {
     "env_vars": {**NO_INGRESS, **ONE_LOOP, **FEW_SHAPES, **warm.ENVIRONMENT, "OMP_NUM_THREADS": "1"}
 }
