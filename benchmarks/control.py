@@ -12,7 +12,7 @@ from benchmarks import load, models
 from benchmarks.cluster import CALM_S, NOOP, URL, Roster, bare_serve, requests
 from benchmarks.findings import Findings, Plot
 from benchmarks.inprocess import Processes
-from benchmarks.rounds import between, in_turn, ratio
+from benchmarks.rounds import between, in_turn, listed, ratio
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
@@ -132,10 +132,10 @@ def _many(bench: "Bench", roster: Roster, findings: Findings) -> None:
     for size, share in shares.items():
         goal = LEAST_KEPT if size == SIZES[-1] else None
         findings.at_least(f"requests/s with {size} models, idle but one / with 1", share, goal)
-        told = f"{_rates(rates[size])} requests/s; {took[size]}"
+        told = f"{listed(rates[size])} requests/s; {took[size]}"
         findings.beside.append((f"{size} models, {CLIENTS} clients", told))
     findings.beside.append(
-        (f"1 model, before, between and after these, {CLIENTS} clients", f"{_rates(alone)} requests/s")
+        (f"1 model, before, between and after these, {CLIENTS} clients", f"{listed(alone)} requests/s")
     )
     findings.notes.append("“idle” is the cluster's own use of one processor, asked nothing.")
     findings.plot = Plot(
@@ -157,7 +157,3 @@ def _seconds(work: Callable[[], None]) -> float:
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
-
-
-def _rates(rates: list[float]) -> str:
-    return ", ".join(f"{rate:.0f}" for rate in rates)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from benchmarks import agreement, inprocess, load, models
 from benchmarks.cluster import COUNTS, Door
 from benchmarks.findings import Findings, Plot
-from benchmarks.rounds import in_turn, ratio
+from benchmarks.rounds import in_turn, listed, ratio
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
@@ -109,7 +109,7 @@ def _measure(
         lone = ratio([run.p(50) for run in found[1]], found[way, "lone"])
         findings.at_most(f"{name}: p50 of 1 client / one call {direct}", lone, case.most_lone)
         budget = f"batches of {yardstick.fastest.budget} median inputs"
-        told = f"{_rates(found[way, 'rate'])} items/s; {budget}"
+        told = f"{listed(found[way, 'rate'])} items/s; {budget}"
         findings.beside.append((f"{name}, {direct}, {yardstick.fastest.title}", told))
         told = f"one input alone: {1000 * found[way, 'lone'][-1]:.1f} ms"
         findings.beside.append((f"{name}, {direct}, {yardstick.quickest.title}", told))
@@ -118,7 +118,7 @@ def _measure(
     for clients in case.clients:
         last = found[clients][-1]
         times = f"p50 {1000 * last.p(50):.1f} ms, p99 {1000 * last.p(99):.1f} ms"
-        rates = _rates([run.rate for run in found[clients]])
+        rates = listed([run.rate for run in found[clients]])
         findings.beside.append((f"{name}, {clients} clients", f"{rates} items/s; {times}"))
     return [(n, ratio([run.rate for run in found[n]], found["torch", "rate"]).value) for n in case.clients]
 
@@ -133,7 +133,3 @@ def _agree(runs: list[load.Run], yardstick: inprocess.Yardstick, least_cosine: f
 
     answers = {place: orjson.loads(body) for place, body in runs[0].answers.items()}
     return agreement.require(answers, yardstick.quickest.answers(SAMPLE), least_cosine)
-
-
-def _rates(rates: list[float]) -> str:
-    return ", ".join(f"{rate:.0f}" for rate in rates)

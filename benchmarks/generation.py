@@ -12,7 +12,7 @@ from benchmarks import load, models, texts, tried, venvs
 from benchmarks.cluster import ROSTERS
 from benchmarks.findings import Findings, Plot
 from benchmarks.inprocess import CORES, Processes
-from benchmarks.rounds import in_turn, ratio
+from benchmarks.rounds import in_turn, listed, ratio
 from benchmarks.server import Server, StartError, answers, frozen
 from benchmarks.solo import NEW_TOKENS
 
@@ -185,10 +185,10 @@ def _tell(
     solo = found["one at a time", 1]
     for (name, clients), each in rates.items():
         first = median(load.percentile(run.firsts, 50) for run in found[name, clients] if run.firsts)
-        numbers = ", ".join(f"{rate:.0f}" for rate in each)
+        numbers = listed(each)
         told = f"{numbers} tokens/s; first token after {1000 * first:.0f} ms (p50)"
         findings.beside.append((f"{name}, {clients} streams", told))
-    findings.beside.append(("one at a time", ", ".join(f"{rate:.0f}" for rate in solo) + " tokens/s"))
+    findings.beside.append(("one at a time", listed(solo) + " tokens/s"))
     for roster in (name for name in ROSTERS if name in servers):
         own = rates[roster, MANY]
         told = f"tokens/s at {MANY} streams: {roster}"

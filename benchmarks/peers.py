@@ -10,7 +10,7 @@ from benchmarks.cluster import ROSTERS
 from benchmarks.findings import Findings, Plot
 from benchmarks.inprocess import CORES, Processes, computes_in
 from benchmarks.peer import NAIVE, PEERS, SAMPLE, Peer, Setting
-from benchmarks.rounds import in_turn, ratio
+from benchmarks.rounds import in_turn, listed, ratio
 from benchmarks.server import Server, StartError, frozen
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _apart(name: str, servers: dict[str, Server], run: Callable[[], load.Run]) -
 def _tell(kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: Findings) -> None:
     peers = {name: each for name, each in rates.items() if name not in (*ROSTERS, HALF)}
     for name, each in rates.items():
-        told = ", ".join(f"{rate:.0f}" for rate in each)
+        told = listed(each)
         findings.beside.append((f"{name}, {kind}, {CLIENTS} clients, {settings.get(name, '')}", f"{told} /s"))
     if not peers:
         return

@@ -41,3 +41,8 @@ def ratio(these: Sequence[float], those: Sequence[float]) -> Ratio:
     """These to those, round by round."""
     each = [one / other for one, other in zip(these, those, strict=True)]
     return Ratio(median(each), min(each), max(each))
+
+
+def listed(rates: Sequence[float]) -> str:
+    """The bare numbers, as they stand beside a figure."""
+    return ", ".join(f"{rate:.0f}" for rate in rates)

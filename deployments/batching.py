@@ -16,10 +16,10 @@ from typing import Any
 
 from deployments.answers import Answers
 from deployments.backlog import Backlog, Call, Item
-from deployments.errors import InferenceError
+from deployments.errors import InferenceError, out_of_memory
 from deployments.limits import Batching
 from deployments.task import Encoded, Module
-from deployments.tuning import Capacity, measure, out_of_memory
+from deployments.tuning import Capacity, measure
 
 AHEAD = 8  # so many batches' worth may wait encoded: enough to choose among, and bounded in memory
 BUNCH_S = 0.02  # about as long as one call of `encode` may take

@@ -17,6 +17,8 @@ Raised anywhere with one sentence; a dialect turns the `kind` into its own statu
 
 from typing import Any
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+
 
 class InferenceError(Exception):
     """A failure that can be told to the caller: one sentence and a kind."""
@@ -77,3 +79,8 @@ class TimedOut(InferenceError):
 
 class Internal(InferenceError):
     pass
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a pass has failed for its size: as torch says it on a GPU and on a processor."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)

@@ -16,7 +16,6 @@ GAIN = 1.05  # a pass of twice the cost must do so much more per second to be wo
 LEAST_OVERHEAD = 1 / 32  # of a pass's best cost
 QUICK_S = 0.002  # of a pass that takes less, the clock tells too little, and no caller waits for long
 TYPICAL_TOKENS = 64  # of the text to try with
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
 
 
 class Range(NamedTuple):
@@ -103,11 +102,6 @@ def measure(module: Module, limits: Batching, examples: list[Any]) -> Capacity:
         lambda count: module.run([input] * count, params),
         getattr(limits, capacity.range.field) or capacity.range.most,
     )
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether a pass has failed for its size: as torch says it on a GPU and on a processor."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
 def _grow(capacity: Capacity, cost: int, run: Callable[[int], Any], most: int) -> Capacity:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from deployments import tuning
+from deployments.errors import out_of_memory
 from deployments.limits import Batching
 from deployments.schema import Schema, Text, Texts
 from deployments.task import Encoded, Module, Task
@@ -159,4 +160,4 @@ def test_a_model_that_fails_its_examples_is_told() -> None:
     (RuntimeError("shapes do not match"), False),
 ])  # fmt: skip
 def test_lack_of_memory_is_known_by_its_message(error: Exception, is_it: bool) -> None:
-    assert tuning.out_of_memory(error) is is_it
+    assert out_of_memory(error) is is_it

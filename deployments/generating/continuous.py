@@ -12,7 +12,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
-from deployments.errors import ModelNotReady
+from deployments.errors import ModelNotReady, out_of_memory
 from deployments.generating.admission import Waiting, of_like_length, oldest_first
 from deployments.generating.choosing import Choice, Chooser
 from deployments.generating.engine import Engine
@@ -125,8 +125,8 @@ class ContinuousBatching(Engine):
         try:
             return self._read_together(rows)
         except Exception as error:
-            again = self._read_fewer if _out_of_memory(error) else self._read_each
-            failure = error.with_traceback(None) if _out_of_memory(error) else error
+            again = self._read_fewer if out_of_memory(error) else self._read_each
+            failure = error.with_traceback(None) if out_of_memory(error) else error
         # Out here the traceback is gone, and with it the tensors that it held.
         return again([row for row in rows if not row.ended], failure)
 
@@ -187,7 +187,7 @@ class ContinuousBatching(Engine):
         try:
             return work()
         except Exception as error:
-            if len(self._rows) == 1 or not _out_of_memory(error):
+            if len(self._rows) == 1 or not out_of_memory(error):
                 raise
         # Out here, as in `_read`, nothing holds the tensors of what was begun.
         self._room = len(self._rows) // 2
@@ -234,7 +234,7 @@ class ContinuousBatching(Engine):
         try:
             return self.network.keep(places)
         except Exception as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         self.waiting.put_back(self._rows)
         self._rows = []
@@ -248,12 +248,6 @@ class ContinuousBatching(Engine):
                 loop.call_soon_threadsafe(_hear, news)
             except RuntimeError:  # the loop is closed, and nobody waits any more
                 self.waiting.drop([row for row, _ in news])
-
-
-def _out_of_memory(error: Exception) -> bool:
-    from deployments.tuning import out_of_memory  # which imports the tasks, and they this module
-
-    return out_of_memory(error)
 
 
 def _hear(news: list[tuple[Row, News]]) -> None:
