@@ -1,6 +1,7 @@
 """What one batch for all answers does with errors, with too much at once, and with loops that come and go."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -307,8 +308,10 @@ class TestLimits:
         module.generator.limits = Batching(max_batch_tokens=8)
         network: Any = module.generator.engine.network
         passes, kept, ended = Passes(module), [], []
+        all_wait = threading.Event()
 
         def note(_: torch.Tensor) -> None:
+            assert all_wait.wait(10)
             lengths = network.lengths if network.pads else [one.length for one in network.rows]
             kept.append(len(lengths) * max(lengths, default=0) if network.pads else sum(lengths))
 
@@ -318,7 +321,12 @@ class TestLimits:
             ended.append(place)
 
         passes.fail = note
-        await asyncio.gather(*map(one, range(3)))
+        tasks = []
+        for place in range(3):
+            tasks.append(asyncio.ensure_future(one(place)))
+            await until(module, running=1, waiting=place)
+        all_wait.set()
+        await asyncio.gather(*tasks)
         assert max(one.rows for one in passes.made) == 3
         assert 100 < max(kept) <= 16 * 8
         assert ended == [0, 1, 2]
