@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 NAME = "packed"
 PACKED_PADDING = 1 / 32  # what a padded token costs then, beside a real one: it is written and read once
 PROBE = (9, 2, 5, 9)  # tokens of the texts to try with
-TOLERANCE = 1e-5  # of the largest number
+TOLERANCE = {"torch.float32": 1e-5, "torch.bfloat16": 2e-2}  # of the largest number, by the weights' dtype
 
 Groups = Sequence[tuple[int, int]]  # texts of one length that follow one another: how many, and the length
 
@@ -24,15 +24,15 @@ def pack(model: Any) -> float:
     """
     import torch
 
-    attention = model.config._attn_implementation
-    if model.device.type != "cpu" or model.dtype != torch.float32 or attention != "sdpa":
+    attention, tolerance = model.config._attn_implementation, TOLERANCE.get(str(model.dtype))
+    if model.device.type != "cpu" or tolerance is None or attention != "sdpa":
         return 1.0
     with torch.inference_mode():
         try:
             tried = trial(model, PROBE)
             register(NAME, _attend, "bidirectional_mask_function")
             model.set_attn_implementation(NAME)
-            if run_packed(model, model.base_model.forward, [tried], TOLERANCE):
+            if run_packed(model, model.base_model.forward, [tried], tolerance):
                 return PACKED_PADDING
         except Exception:  # a network that was written otherwise
             pass

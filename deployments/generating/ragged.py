@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from deployments.packing import register
+from deployments.packing import TOLERANCE, register
 
 if TYPE_CHECKING:
     import torch
 
 NAME = "ragged"
 AHEAD = 64  # tokens for which there is room at once
-TOLERANCE = 1e-5  # of the largest number
 PROBE = ([9, 5, 7, 3], [8, 2], [4, 6, 1])
 
 
@@ -103,16 +102,13 @@ def ragged(model: Any) -> Ragged | None:
     """The model's rows without padding, where it answers the same so; on a processor only."""
     import torch
 
-    if (
-        model.device.type != "cpu"
-        or model.dtype != torch.float32
-        or model.config._attn_implementation != "sdpa"
-    ):
+    tolerance = TOLERANCE.get(str(model.dtype))
+    if model.device.type != "cpu" or tolerance is None or model.config._attn_implementation != "sdpa":
         return None
     network = Ragged(model)
     with torch.inference_mode():
         try:
-            return network if alike(network, model, PROBE, TOLERANCE) else None
+            return network if alike(network, model, PROBE, tolerance) else None
         except Exception:  # a network that was written otherwise
             return None
 

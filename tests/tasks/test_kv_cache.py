@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,20 @@ def test_prompts_are_read_beside_a_step(name: str, way: Callable[..., Any]) -> N
     assert [len(batch.told[place]) for place in range(5)] == [5, 8, 8, 5, 4]
     for place, told in batch.told.items():
         assert told == alone(model(name), PROMPTS[place], len(told))
+
+
+@pytest.mark.parametrize("name", RAGGED)
+@torch.inference_mode()
+def test_in_bfloat16_rows_without_padding_are_as_near_as_torch_s(name: str) -> None:
+    half = deepcopy(model(name)).bfloat16()
+    wanted, usual = (
+        torch.stack([net(torch.tensor([prompt])).logits[0, -1] for prompt in PROMPTS])
+        for net in (model(name), half)
+    )
+    rows = network(half, 0)
+    assert type(rows) is Ragged
+    found, _ = rows.read(PROMPTS)
+    assert (found - wanted).abs().max() <= 1.5 * (usual - wanted).abs().max()
 
 
 @without_padding
