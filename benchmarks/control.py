@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -33,6 +33,8 @@ ZERO = {
     "look_back_period_s": 1,
     "metrics_interval_s": 0.5,
 }
+# Spare workers have the usual environment: this one starts as every replica did before there were any.
+NO_SPARE = {"ray_actor_options": {"runtime_env": {"env_vars": {"ROSTER_BENCHMARK": "no spare worker"}}}}
 IDLE = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 1}}
 
 
@@ -55,11 +57,11 @@ def _first_answers(bench: "Bench", roster: Roster, findings: Findings) -> None:
     roster.add("from-zero", SMALL, deployment={"autoscaling_config": ZERO})
     roster.wait_for("from-zero")
 
-    def hot() -> float:
+    def hot(**config: Any) -> float:
         model_id = f"hot-{next(number)}"
         roster.calm()
         begin = time.perf_counter()
-        roster.add(model_id, SMALL)
+        roster.add(model_id, SMALL, **config)
         took = _answered(roster, model_id, begin)
         roster.remove(model_id)
         return took
@@ -79,14 +81,22 @@ def _first_answers(bench: "Bench", roster: Roster, findings: Findings) -> None:
         process.close()
         return took
 
-    runs: dict[str, Callable[[], float]] = {"hot": hot, "zero": from_zero, "bare": bare}
+    cold = partial(hot, deployment=NO_SPARE)
+    runs: dict[str, Callable[[], float]] = {"hot": hot, "cold": cold, "zero": from_zero, "bare": bare}
     found = in_turn(bench.rounds, runs)
     roster.remove("from-zero")
     what = "bare Python that imports and loads the same"
     findings.at_most(f"hot add of a small model / {what}", ratio(found["hot"], found["bare"]), MOST_HOT)
+    findings.at_most(f"the same without a spare worker / {what}", ratio(found["cold"], found["bare"]))
     findings.at_most(f"scale from zero / {what}", ratio(found["zero"], found["bare"]))
-    for name, told in (("hot add", "hot"), ("scale from zero", "zero"), ("bare Python", "bare")):
-        findings.beside.append((f"{name}, to the first answer", ", ".join(f"{s:.2f} s" for s in found[told])))
+    names = {
+        "hot": "hot add",
+        "cold": "without a spare worker",
+        "zero": "scale from zero",
+        "bare": "bare Python",
+    }
+    for run, name in names.items():
+        findings.beside.append((f"{name}, to the first answer", ", ".join(f"{s:.2f} s" for s in found[run])))
 
 
 def _answered(roster: Roster, model_id: str, begin: float) -> float:

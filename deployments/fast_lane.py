@@ -5,14 +5,17 @@
 """
 
 import os
+import shlex
 import sys
 
 FAST_LANE = {
     # HAProxy in front of the Routers; handle calls over gRPC, a Router's code on the loop that receives.
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # A Router that dies before it answers: the request goes to another one, if it fits the buffer.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # A Router that dies before it answers: the request goes to another one, if it fits the buffer. As Serve
+    # writes this into HAProxy's config as it is, it takes a line more: Serve has requests spliced, and then
+    # HAProxy (2.8.25) overlooks callers who leave before the answer, and takes a processor until it has come.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response\n    no option splice-request",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "262144",
     # HAProxy itself is back after three failed checks: 3 s instead of 32 s.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.3",
@@ -54,4 +57,5 @@ def available() -> bool:
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"export {name}={value!r}\n" for name, value in environment(available()).items())
+    for name, value in environment(available()).items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")

@@ -32,5 +32,9 @@ def test_the_pages_bring_no_torch() -> None:
     assert loaded_by("ui.app", "torch", "transformers", "ray") == set()
 
 
-def test_a_replica_brings_no_gradio() -> None:
-    assert loaded_by("deployments.replica, torch, transformers", "gradio") == set()
+def test_a_replica_brings_no_gradio_and_no_pandas() -> None:
+    assert loaded_by("deployments.replica, torch, transformers", "gradio", "pandas") == set()
+
+
+def test_what_needs_pandas_has_it_nevertheless() -> None:
+    assert loaded_by("deployments.ray_private, pandas", "pandas") == {"pandas"}

@@ -1,6 +1,8 @@
 """One model, every dialect: the clients that people have, against a real door."""
 
 import asyncio
+import http.client
+import json
 import os
 import queue
 import signal
@@ -273,8 +275,8 @@ def test_every_dialect_gives_the_same_scores(
 
 @pytest.fixture
 def endless(cluster: Cluster) -> Iterator[str]:
-    """A model whose answers go on for long: weights by chance, room for thousands of tokens."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """Answers that go on: weights by chance, room for thousands of tokens, and no token that ends one."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig.from_pretrained(
         ROOT / "models" / "text_generation",
@@ -285,9 +287,11 @@ def endless(cluster: Cluster) -> Iterator[str]:
         num_key_value_heads=4,
         head_dim=64,
         max_position_embeddings=8192,
+        eos_token_id=None,
     )
     folder = cluster.add("endless", like="text_generation", deployment={"num_replicas": 1})
     LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(folder, eos_token=None, model_max_length=8192).save_pretrained(folder)
     cluster.wait_for_state("endless", "ready", 90)
     yield "endless"
     cluster.remove("endless")
@@ -295,6 +299,10 @@ def endless(cluster: Cluster) -> Iterator[str]:
 
 def counters(cluster: Cluster, model_id: str) -> dict[str, int]:
     return dict(cluster.http.get(f"/models/{model_id}/counters").json())
+
+
+def in_flight(cluster: Cluster, model_id: str) -> int:
+    return {one["id"]: int(one["in_flight"]) for one in cluster.http.get("/status").json()}[model_id]
 
 
 def is_idle(cluster: Cluster, model_id: str) -> bool:
@@ -315,6 +323,18 @@ def test_who_leaves_stops_the_work(cluster: Cluster, ai: openai.OpenAI, endless:
     assert counters(cluster, endless)["generated_tokens"] == made < 2000
 
 
+def test_who_leaves_before_the_answer_stops_the_work(cluster: Cluster, endless: str) -> None:
+    """With a body that comes after its headers, as from most clients."""
+    body = json.dumps({"inputs": PROMPT, "parameters": {"max_new_tokens": 4000}})
+    callers = [http.client.HTTPConnection(cluster.url.removeprefix("http://")) for _ in range(8)]
+    for caller in callers:
+        caller.request("POST", f"/models/{endless}", body)
+    wait_for(lambda: counters(cluster, endless)["running"] == len(callers), 10, "a row for each")
+    for caller in callers:
+        caller.close()
+    wait_for(lambda: is_idle(cluster, endless), 5, "no row left")
+
+
 def test_a_slow_reader_delays_nobody(cluster: Cluster, ai: openai.OpenAI, endless: str) -> None:
     slow = ai.completions.create(model=endless, prompt=PROMPT, max_tokens=2000, temperature=1.0, stream=True)
     next(slow)
@@ -323,6 +343,21 @@ def test_a_slow_reader_delays_nobody(cluster: Cluster, ai: openai.OpenAI, endles
     assert time.monotonic() - start < 10
     slow.close()
     wait_for(lambda: is_idle(cluster, endless), 5, "no row left")
+
+
+async def test_a_model_that_is_full_holds_up_no_other(cluster: Cluster, endless: str) -> None:
+    """Its callers are in the replica and in line before it; another model's overtake them."""
+    long = {"inputs": PROMPT, "parameters": {"max_new_tokens": 4000}}
+    limits = httpx.Limits(max_connections=400)
+    async with httpx.AsyncClient(base_url=cluster.url, limits=limits, timeout=60, trust_env=False) as client:
+        full = [asyncio.ensure_future(client.post(f"/models/{endless}", json=long)) for _ in range(200)]
+        await asyncio.to_thread(wait_for, lambda: in_flight(cluster, endless) == 200, 20, "all of its calls")
+        others = (client.post("/models/sentiment", json={"inputs": GOOD}) for _ in range(200))
+        assert {one.status_code for one in await asyncio.gather(*others)} == {httpx.codes.OK}
+        assert not any(one.done() for one in full)
+        for one in full:
+            one.cancel()
+    wait_for(lambda: is_idle(cluster, endless), 20, "no row left")
 
 
 async def test_a_thousand_streams_come_and_go(cluster: Cluster, endless: str) -> None:
@@ -342,11 +377,7 @@ async def test_a_thousand_streams_come_and_go(cluster: Cluster, endless: str) ->
     assert seen.count(200) > 500
     wait_for(lambda: is_idle(cluster, endless), 20, "no row left")
     assert "Rome" in cluster.http.post("/models/conversational", json={"inputs": QUESTION}).text
-    wait_for(
-        lambda: {one["id"]: one["in_flight"] for one in cluster.http.get("/status").json()}[endless] == 0,
-        10,
-        "no request in flight",
-    )
+    wait_for(lambda: in_flight(cluster, endless) == 0, 10, "no request in flight")
 
 
 def test_a_replica_that_dies_in_mid_stream_is_told(cluster: Cluster, ai: openai.OpenAI, endless: str) -> None:

@@ -3,8 +3,10 @@
 import os
 import signal
 import time
+from importlib.util import find_spec
 
 import httpx
+import psutil
 import pytest
 
 from tests.cluster.conftest import Cluster, in_lanes, wait_for
@@ -29,6 +31,13 @@ def test_a_copied_folder_answers_within_15_seconds_and_a_removed_one_is_gone(clu
     wait_for(lambda: cluster.http.get("/models/copied").status_code == httpx.codes.NOT_FOUND, 10, "404")
     assert cluster.http.post("/models/copied", json=SENTENCE).status_code == httpx.codes.NOT_FOUND
     wait_for(lambda: not cluster.pids("copied"), 20, "the processes' end")
+
+
+def test_a_replica_has_no_pandas(cluster: Cluster) -> None:
+    """Serve would import it in every one, for nothing, where it is installed: as here."""
+    assert find_spec("pandas")
+    (pid, *_) = cluster.pids("sentiment")
+    assert not [one.path for one in psutil.Process(pid).memory_maps() if "/pandas/" in one.path]
 
 
 def test_an_edit_that_scales_keeps_the_process_and_fails_nothing(cluster: Cluster) -> None:

@@ -31,7 +31,6 @@ LENGTHS = [(3,), (20, 3, 11, 60, 1), (1, 1, 2), (60, 59) * 4]
 FOLDERS = [(Embeddings, "embeddings"), (SentenceSimilarity, "sentence_similarity"), (Sentiment, "sentiment")]
 
 
-
 @pytest.mark.parametrize(("make", "config"), PACKED, ids=name)
 def test_answers_are_those_of_torch(make: Any, config: Any) -> None:
     model = louder(network(make, config), 6)
