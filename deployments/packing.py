@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 NAME = "packed"
 PACKED_PADDING = 1 / 32  # what a padded token costs then, beside a real one: it is written and read once
 PROBE = (9, 2, 5, 9)  # tokens of the texts to try with
-TOLERANCE = {"torch.float32": 1e-5, "torch.bfloat16": 2e-2}  # of the largest number, by the weights' dtype
+TOLERANCE = {"torch.float32": 1e-5, "torch.bfloat16": 5e-2}  # of the largest number, by the weights' dtype
 
 Groups = Sequence[tuple[int, int]]  # texts of one length that follow one another: how many, and the length
 
@@ -59,18 +60,22 @@ def run_packed(model: Any, run: Callable[..., Any], trials: Sequence[Trial], tol
     It is given `input_ids` and `position_ids` [1, tokens], and as `cu_seq_lens_q` the `Groups`.
     """
     base, before = model.base_model, model.base_model.forward
-    try:
-        for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
-            packed = base.forward = _packed(base, run, first)
-            if all(
-                agrees(model(**batch)[0], answer, batch["attention_mask"], tolerance)
-                for batch, answer in trials
-            ):
-                before = packed
-                return True
+    far: dict[Any, float] = {}
+    for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
+        packed = base.forward = _packed(base, run, first)
+        try:
+            far[packed] = max(
+                difference(model(**batch)[0], answer, batch["attention_mask"]) for batch, answer in trials
+            )
+        except IndexError:  # there are no such positions
+            continue
+        finally:
+            base.forward = before
+    nearest = min(far, key=far.__getitem__, default=None)
+    if nearest is None or far[nearest] > tolerance:
         return False
-    finally:
-        base.forward = before
+    base.forward = nearest
+    return True
 
 
 def _packed(base: Any, run: Callable[..., Any], first: int) -> Any:
@@ -167,9 +172,9 @@ def probe(config: Any, lengths: Sequence[int]) -> dict[str, "torch.Tensor"]:
     return {"input_ids": ids.where(mask, config.pad_token_id or 0), "attention_mask": mask.long()}
 
 
-def agrees(found: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor", tolerance: float) -> bool:
-    """Whether two outputs of a network are the same, but for `tolerance` of the largest number."""
+def difference(found: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor") -> float:
+    """How far apart two outputs of a network are at most, as a part of the largest number."""
     if found.dim() == 3:  # of every token: what padding has become does not matter
         found, expected = found[mask.bool()], expected[mask.bool()]
-    difference = (found - expected).abs().max()
-    return bool(difference <= tolerance * expected.abs().max())
+    apart = (found - expected).abs().max() / expected.abs().max()
+    return float(apart.nan_to_num(nan=inf))

@@ -357,7 +357,8 @@ async def test_a_model_that_is_full_holds_up_no_other(cluster: Cluster, endless:
         assert not any(one.done() for one in full)
         for one in full:
             one.cancel()
-    wait_for(lambda: is_idle(cluster, endless), 20, "no row left")
+    wait_for(lambda: in_flight(cluster, endless) == 0, 20, "none of its calls")
+    wait_for(lambda: is_idle(cluster, endless), 5, "no row left")
 
 
 async def test_a_thousand_streams_come_and_go(cluster: Cluster, endless: str) -> None:

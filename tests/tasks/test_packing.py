@@ -116,13 +116,27 @@ def test_padding_is_not_computed() -> None:
 
 @pytest.mark.parametrize(("make", "config"), PACKED, ids=name)
 def test_in_bfloat16_answers_are_as_near_as_padded_ones(make: Any, config: Any) -> None:
-    """And texts begin at their own position: at the one of other networks, RoBERTa's answers are far off."""
     model, lengths = network(make, config), (20, 3, 11, 3, 60, 1)
     exact = outputs(model, batch(*lengths))
     usual = outputs(model.bfloat16(), batch(*lengths))
     assert pack(model) == PACKED_PADDING
     for found, padded, wanted in zip(outputs(model, batch(*lengths)), usual, exact, strict=True):
         assert (found - wanted).abs().max() <= 1.5 * (padded - wanted).abs().max()
+
+
+@pytest.mark.parametrize(("make", "first"), [(hf.BertModel, 0), (hf.RobertaModel, 2)], ids=name)
+def test_in_bfloat16_the_nearer_of_two_positions_is_the_first(make: Any, first: int) -> None:
+    """Where positions count for little, answers with the wrong ones are near enough as well."""
+    model = network(make, dict(PACKED)[make])
+    positions = model.embeddings.position_embeddings
+    with torch.no_grad():
+        positions.weight *= 0.01
+    seen: list[int] = []
+    positions.register_forward_pre_hook(lambda _, given: seen.append(int(given[0].min())))
+    assert pack(model.bfloat16()) == PACKED_PADDING
+    seen.clear()
+    outputs(model, batch(9, 4))
+    assert seen == [first]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
