@@ -102,7 +102,7 @@ def draw(plot: Plot, path: Path) -> None:
             places = [names.index(str(x)) + width * (place - (len(plot.lines) - 1) / 2) for x, _ in points]
             bars = axes.bar(places, [y for _, y in points], width * 0.95, label=label)
             axes.bar_label(bars, fmt="%.3g", fontsize=8)
-        axes.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
+        axes.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names])
     else:
         for label, points in plot.lines.items():
             axes.plot(*zip(*points, strict=True), marker="o", label=label)
