@@ -28,13 +28,16 @@ def test_tasks_are_light(module: str) -> None:
     assert loaded_by(module, *HEAVY, "ray", "starlette") == set()
 
 
+@pytest.mark.slow
 def test_the_pages_bring_no_torch() -> None:
     assert loaded_by("ui.app", "torch", "transformers", "ray") == set()
 
 
+@pytest.mark.slow
 def test_a_replica_brings_no_gradio_and_no_pandas() -> None:
     assert loaded_by("deployments.replica, torch, transformers", "gradio", "pandas") == set()
 
 
+@pytest.mark.slow
 def test_what_needs_pandas_has_it_nevertheless() -> None:
     assert loaded_by("deployments.ray_private, pandas", "pandas") == {"pandas"}
