@@ -14,7 +14,7 @@ from deployments.errors import InferenceError
 
 @contextmanager
 def _absent(module: str) -> Iterator[None]:
-    """For whoever asks meanwhile, a module is not installed."""
+    """For whoever asks meanwhile, a module is not installed: None in its place stops an import."""
     absent = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
     try:
         yield
@@ -152,8 +152,8 @@ def count_queued(handle: DeploymentHandle, by: int) -> None:
 
 
 def most_queued(handle: DeploymentHandle) -> float:
-    """So many may be counted: at `max_queued_requests` a handle refuses its own next call. None, until it
-    knows its deployment."""
+    """So many may be counted: at `max_queued_requests` a handle refuses its own next call. 0 until it knows
+    its deployment."""
     config = handle._router._asyncio_router._metrics_manager._deployment_config
     if config is None:
         return 0

@@ -143,14 +143,15 @@ def test_in_bfloat16_rows_without_padding_are_as_near_as_torch_s(name: str) -> N
     assert type(rows) is Ragged
     found, read = rows.read(PROMPTS)
     rows.join(read, [*range(len(PROMPTS))])
-    assert as_near(name, half, PROMPTS, found)
-    assert as_near(name, half, [[*prompt, 44] for prompt in PROMPTS], rows.step([44] * len(PROMPTS)))
+    assert as_near(found, half, model(name), PROMPTS)
+    stepped = rows.step([44] * len(PROMPTS))
+    assert as_near(stepped, half, model(name), [[*prompt, 44] for prompt in PROMPTS])
 
 
-def as_near(name: str, half: Any, rows: list[list[int]], found: torch.Tensor) -> bool:
-    """Whether logits are hardly farther from those in float32 than the same network's of each row alone."""
+def as_near(found: torch.Tensor, half: Any, exact: Any, rows: list[list[int]]) -> bool:
+    """Whether rows' last logits are hardly farther from `exact`'s than those of `half`, each row alone."""
     wanted, usual = (
-        torch.stack([net(torch.tensor([row])).logits[0, -1] for row in rows]) for net in (model(name), half)
+        torch.stack([net(torch.tensor([row])).logits[0, -1] for row in rows]).float() for net in (exact, half)
     )
     return bool((found - wanted).abs().max() <= 1.5 * (usual - wanted).abs().max())
 

@@ -23,7 +23,8 @@ from deployments.tasks.sentence_similarity import SentenceSimilarity
 from deployments.tasks.sentiment import Sentiment
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks.conftest import MODELS, answers, loaded
-from tests.tasks.test_packing import PACKED, SIZE, UNPACKED, batch, name, network, outputs
+from tests.tasks.test_kv_cache import as_near
+from tests.tasks.test_packing import PACKED, SIZE, UNPACKED, batch, furthest, name, network, outputs
 from tests.tasks.tiny import louder
 from tests.waiting import until
 
@@ -51,21 +52,13 @@ def test_in_bfloat16_answers_are_as_near_as_torch_s() -> None:
     assert max(furthest(model, exact, given) for given in batches) < 1.5 * usual
 
 
-def furthest(model: Any, exact: Any, given: dict[str, torch.Tensor]) -> float:
-    pairs = zip(outputs(model, given), outputs(exact, given), strict=True)
-    return max(float((found.float() - one).abs().max()) for found, one in pairs)
-
-
 @torch.inference_mode()
 def test_a_language_model_in_bfloat16_is_as_near_as_torch_s() -> None:
     model = louder(hf.LlamaForCausalLM(hf.LlamaConfig(**SIZE)).eval().bfloat16(), 3)
     exact = deepcopy(model).float()
     rows = [[5, 9, 7, 30], [8, 2] * 20, [4]]
-    wanted, usual = (
-        torch.stack([net(torch.tensor([row])).logits[0, -1] for row in rows]) for net in (exact, model)
-    )
     found, _ = paged(model, 0).read(rows)
-    assert (found - wanted).abs().max() < 1.5 * (usual.float() - wanted).abs().max()
+    assert as_near(found, model, exact, rows)
 
 
 def test_a_token_that_the_network_does_not_know_is_refused_as_by_torch() -> None:
