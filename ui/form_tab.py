@@ -36,8 +36,9 @@ def build(task: Task, client: Client, place: Place) -> panel.Panel:
     sources = [model, *(field.widget for field in (*inputs, *params))]
     go = gr.State(0)
     triggers = [run.click, *([] if is_quick(task) else [go.change]), *_typing(task, model, inputs, params)]
-    started = _ask(task, asked, triggers, sources, outputs)
+    started = _ask(task, asked, triggers, sources, [run, *outputs] if stop else outputs)
     if stop:
+        panel.free(started, run)
         stop.click(lambda: "", None, said, cancels=[started], api_visibility="private")
     _fill(task, chips, inputs, go, started)
     return panel.Panel(task, model, standing)
@@ -73,18 +74,18 @@ class _Asking:
         return await self.whole(request, model, *values)
 
     async def stream(self, request: gr.Request, model: str | None, *values: Any) -> AsyncIterator[list[Any]]:
-        """As `whole`, again and again while the text grows."""
+        """As `whole`, again and again while the text grows, after the button."""
         skip = [panel.SKIP] * self.code
         try:
             asked = self._question(request, model, values)
-            yield [notice("Writing\N{HORIZONTAL ELLIPSIS}", "quiet"), "", *skip]
+            yield [panel.BUSY, notice("Writing\N{HORIZONTAL ELLIPSIS}", "quiet"), "", *skip]
             event, text = {}, ""
             async for last, text in asking.text(self.client, asked):
                 event = last
-                yield [panel.SKIP, text, *skip]
-            yield ["", text, *panel.written(asked, event)]
+                yield [panel.SKIP, panel.SKIP, text, *skip]
+            yield [panel.SKIP, "", text, *panel.written(asked, event)]
         except Exception as error:
-            yield [asking.refusal(error), panel.SKIP, *skip]
+            yield [panel.SKIP, asking.refusal(error), panel.SKIP, *skip]
 
     def _question(self, request: gr.Request, model: str | None, values: tuple[Any, ...]) -> Asked:
         cut = len(self.inputs)

@@ -1,6 +1,5 @@
 """What every tab has: the choice of a model, its parameters, a notice, and the request as code."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -14,6 +13,7 @@ from ui.forms import Field
 from ui.views import as_json
 
 SKIP = gr.skip()
+BUSY = gr.update(interactive=False)  # of the button that asks, while an answer is written
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,14 @@ def written(asked: Asked, told: Any) -> list[str]:
     return [as_json(told), *calls.write(asked)]
 
 
-def nothing(components: Sequence[Any]) -> list[Any]:
-    return [SKIP] * len(components)
+def free(started: Any, button: gr.Button) -> None:
+    """Let the button be pressed again once what it started has ended, or was stopped: gradio ignores what is
+    pressed before, though the text may be whole by then."""
+    started.then(
+        lambda: gr.update(interactive=True),
+        None,
+        button,
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )

@@ -126,6 +126,7 @@ def test_text_streams_and_can_be_stopped(visit: Any, house: House) -> None:
     seen.press("Run")
     answer = seen.panel.get_by_label("Answer").last
     expect(answer).to_have_value(re.compile("You said"))
+    expect(seen.panel.get_by_role("button", name="Run")).to_be_disabled()
     first = answer.input_value()
     time.sleep(0.6)
     assert len(answer.input_value()) > len(first)
@@ -136,6 +137,7 @@ def test_text_streams_and_can_be_stopped(visit: Any, house: House) -> None:
     assert answer.input_value() == stopped
     assert not stopped.endswith("say")
     assert house.closed == ["text-generation"]
+    expect(seen.panel.get_by_role("button", name="Run")).to_be_enabled()
 
 
 def test_a_chat_keeps_its_history_stops_and_clears(visit: Any, house: House) -> None:
@@ -144,7 +146,8 @@ def test_a_chat_keeps_its_history_stops_and_clears(visit: Any, house: House) -> 
         seen.field("Your turn").fill(turn)
         seen.field("Your turn").press("Enter")
         expect(seen.panel.get_by_text(f"You said {turn}", exact=False)).to_be_visible()
-        expect(seen.panel.locator(".notice")).to_have_count(0)
+        expect(seen.panel.get_by_role("button", name="Send")).to_be_enabled()
+    assert seen.panel.locator(".notice").count() == 0
     messages = house.asked[-1][1][0].messages
     assert [message.role for message in messages] == ["user", "assistant", "user"]
     assert messages[0].content == "my name is <b>Anna</b> <img src='http://example.org/x.png'>"
@@ -153,10 +156,22 @@ def test_a_chat_keeps_its_history_stops_and_clears(visit: Any, house: House) -> 
     seen.field("Your turn").fill("stop me")
     seen.press("Send")
     expect(seen.panel.get_by_text("You said stop", exact=False)).to_be_visible()
+    expect(seen.panel.get_by_role("button", name="Send")).to_be_disabled()
     seen.press("Stop")
     expect(seen.panel.locator(".notice")).to_have_count(0)
+    expect(seen.panel.get_by_role("button", name="Send")).to_be_enabled()
     seen.panel.get_by_role("button", name="Clear").last.click()  # the first is the chat's own icon
     expect(seen.panel.get_by_text("my name is", exact=False)).to_have_count(0)
+
+
+def test_what_is_typed_while_a_reply_is_written_is_sent_after_it(visit: Any, house: House) -> None:
+    house.pace = 0.2
+    seen = visit().open("Conversational")
+    for turn in ("first", "second"):
+        seen.field("Your turn").fill(turn)
+        seen.press("Send")
+        expect(seen.panel.get_by_text(f"You said {turn}")).to_be_visible()
+    assert len(house.asked[-1][1][0].messages) == 3
 
 
 def test_a_failed_turn_goes_back_into_the_box(visit: Any, house: House) -> None:

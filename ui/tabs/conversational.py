@@ -45,11 +45,12 @@ def build(task: Task, client: Client, place: Place) -> panel.Panel:
         [box.submit, send.click],
         talk.say,
         [model, box, chat, *(field.widget for field in params)],
-        outputs,
+        [send, *outputs],
         trigger_mode="once",
         show_progress="hidden",
         api_visibility="private",
     )
+    panel.free(sent, send)
     stop.click(lambda: "", None, said, cancels=[sent], api_visibility="private")
     clear.click(
         lambda: ["", [], "", *[""] * len(code)], None, outputs, cancels=[sent], api_visibility="private"
@@ -69,23 +70,23 @@ class _Talk:
     async def say(
         self, request: gr.Request, model: str | None, text: str, shown: Turns, *values: Any
     ) -> AsyncIterator[list[Any]]:
-        """What the outputs show: the box, the conversation, a notice, and the request as code."""
+        """What the outputs show: the button, the box, the conversation, a notice, and the request as code."""
         before = turns(shown)
         try:
             asked = self._question(request, model, text, before, values)
         except Blank as blank:
-            yield [panel.SKIP, panel.SKIP, asking.refusal(blank), *self.skip]
+            yield [panel.SKIP, panel.SKIP, panel.SKIP, asking.refusal(blank), *self.skip]
             return
         said = [_turn(**turn) for turn in asked.item[self.field]]
-        yield ["", said, notice("Writing\N{HORIZONTAL ELLIPSIS}", "quiet"), *self.skip]
+        yield [panel.BUSY, "", said, notice("Writing\N{HORIZONTAL ELLIPSIS}", "quiet"), *self.skip]
         try:
             event: dict[str, Any] = {}
             async for last, reply in asking.text(self.client, asked):
                 event = last
-                yield [panel.SKIP, [*said, _turn("assistant", reply)], panel.SKIP, *self.skip]
-            yield [panel.SKIP, panel.SKIP, "", *panel.written(asked, event)]
+                yield [panel.SKIP, panel.SKIP, [*said, _turn("assistant", reply)], panel.SKIP, *self.skip]
+            yield [panel.SKIP, panel.SKIP, panel.SKIP, "", *panel.written(asked, event)]
         except Exception as error:  # what was said goes back into the box, to be sent again
-            yield [text, said[:-1], asking.refusal(error), *self.skip]
+            yield [panel.SKIP, text, said[:-1], asking.refusal(error), *self.skip]
 
     def _question(
         self, request: gr.Request, model: str | None, text: str, before: Turns, values: tuple[Any, ...]
