@@ -13,7 +13,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 from deployments.answers import Answers
 from deployments.card import Card
 from deployments.errors import ModelNotReady, TimedOut
-from deployments.merging import Merger, overloaded
+from deployments.merging import Merger, refuse_if_full
 from deployments.replica_set import ReplicaSet
 from deployments.schema import Schema
 
@@ -39,7 +39,8 @@ class ModelHandle:
 
     async def call(self, method: str, *arguments: Any) -> Any:
         """What a replica's method returns. Raises an `InferenceError`."""
-        self._refuse_if_full()
+        # Not merged, these do not wait in the merger's line, but count as well.
+        refuse_if_full(self._card(), self._replicas.requests)
         return await self._bounded(self._tried(method, *arguments))
 
     async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
@@ -48,7 +49,7 @@ class ModelHandle:
 
     async def stream(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        self._refuse_if_full()
+        refuse_if_full(self._card(), self._replicas.requests)
         async with aclosing(self._bunches(input, params)) as bunches:
             # One deadline a bunch: chunks may be asked for from different asyncio tasks.
             while (bunch := await self._bounded(anext(bunches, None))) is not None:
@@ -65,13 +66,6 @@ class ModelHandle:
     def close(self) -> None:
         """Nobody will ask for this model any more."""
         self._replicas.close()
-
-    def _refuse_if_full(self) -> None:
-        """What is not merged does not wait in the merger's line, but counts as well."""
-        card = self._card()
-        room = card.max_ongoing_requests * max(card.replicas.running, 1) + card.max_queued_requests
-        if card.max_queued_requests >= 0 and self._replicas.requests >= room:
-            raise overloaded(self.model_id, 1.0)
 
     async def _infer(self, inputs: list[Schema], params: Schema, requests: int) -> Answers:
         answers: Answers = await self._tried("infer", inputs, params, weight=len(inputs), requests=requests)

@@ -20,7 +20,7 @@ MAX_MERGED = 64  # inputs
 MAX_MERGED_SIZE = 1024 * 1024  # characters and bytes
 
 
-@dataclass
+@dataclass(eq=False)
 class Waiting:
     """One caller's inputs that wait to be sent, and where their answers will be."""
 
@@ -63,16 +63,21 @@ class Merger:
         self._queue(waiting)
         try:
             return await waiting.answers
-        finally:
-            waiting.answers.cancel()
+        except asyncio.CancelledError:
+            self._leave(waiting)
+            raise
 
     def _queue(self, waiting: Waiting) -> None:
-        limit = self._card().max_queued_requests
-        if 0 <= limit <= len(self._waiting):
-            raise overloaded(self._card().id, 1.0)
+        refuse_if_full(self._card(), self._requests + len(self._waiting))
         self._waiting.append(waiting)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._patience(), self._send_waiting)
+
+    def _leave(self, waiting: Waiting) -> None:
+        waiting.answers.cancel()
+        with contextlib.suppress(ValueError):  # it may have been sent
+            self._waiting.remove(waiting)
+            self._count_queued()
 
     def _patience(self) -> float:
         return min(self._took_s * WAIT_SHARE, MAX_WAIT_S)
@@ -114,7 +119,11 @@ class Merger:
             leave = _last_cancels(len(batch), task)
             for one in batch:
                 one.answers.add_done_callback(leave)
-        self._tell_queued(len(self._waiting))
+        self._count_queued()
+
+    def _count_queued(self) -> None:
+        full = self._requests >= self._room()[1]
+        self._tell_queued(len(self._waiting) if full else 0)
 
     def _room(self) -> tuple[int, int]:
         """How many replicas there are, and how many requests they hold."""
@@ -153,9 +162,11 @@ class Merger:
                     one.answers.set_exception(error)
 
 
-def overloaded(model_id: str, retry_after: float | None) -> Overloaded:
-    """What is said where a model cannot take one more; `retry_after` in seconds."""
-    return Overloaded(f"model {model_id!r} has all the requests it can hold", retry_after=retry_after)
+def refuse_if_full(card: Card, requests: int) -> None:
+    """Raise `Overloaded` where a Router has as many requests as the replicas hold and may wait for them."""
+    room = card.max_ongoing_requests * max(card.replicas.running, 1) + card.max_queued_requests
+    if card.max_queued_requests >= 0 and requests >= room:
+        raise Overloaded(f"model {card.id!r} has all the requests it can hold", retry_after=1.0)
 
 
 def _hand_out(answers: Answers, batch: list[Waiting]) -> None:

@@ -248,7 +248,7 @@ async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> N
 
 
 async def test_only_so_many_may_wait(replicas: Replicas) -> None:
-    way = handle(running=1, max_queued_requests=1)
+    way = handle(running=1, max_ongoing_requests=1, max_queued_requests=1)
     first, second = await ask(way, "a"), await ask(way, "b")
     with pytest.raises(Overloaded) as refused:
         await (await ask(way, "c"))
@@ -256,6 +256,30 @@ async def test_only_so_many_may_wait(replicas: Replicas) -> None:
     await replicas.answer()
     await replicas.answer()
     assert await asyncio.gather(first, second) == [["A"], ["B"]]
+
+
+async def test_none_is_refused_while_the_replicas_have_room(replicas: Replicas) -> None:
+    way = handle(running=2, max_ongoing_requests=4, max_queued_requests=2)
+    tasks = [await ask(way, str(number)) for number in range(10)]
+    with pytest.raises(Overloaded):
+        await (await ask(way, "one more"))
+    while any(not future.done() for future in replicas.open):
+        await replicas.answer()
+    assert len(await asyncio.gather(*tasks)) == 10
+
+
+async def test_who_leaves_waits_no_more(replicas: Replicas) -> None:
+    way = handle(running=1, max_ongoing_requests=1, max_queued_requests=1)
+    first, second = await ask(way, "a"), await ask(way, "b")
+    way._merger._send_waiting()
+    assert replicas.queued == 1
+    second.cancel()
+    await settle()
+    assert replicas.queued == 0
+    third = await ask(way, "c")
+    await replicas.answer()
+    await replicas.answer()
+    assert (await first, await third) == (["A"], ["C"])
 
 
 @pytest.mark.parametrize(
