@@ -28,6 +28,7 @@ class Call:
     answered: "asyncio.Future[None]"
     gone: bool = False
     queued_s: float = 0.0
+    encoded_s: float = 0.0
     computed_s: float = 0.0
     batches: list[int] = field(default_factory=list)
 
@@ -44,7 +45,8 @@ class Call:
         return self.left == 0
 
     def answers(self) -> Answers:
-        return Answers(self.results, Usage(self.costs, self.queued_s, self.computed_s, self.batches))
+        usage = Usage(self.costs, self.queued_s, self.encoded_s, self.computed_s, self.batches)
+        return Answers(self.results, usage)
 
 
 @dataclass(eq=False, slots=True)

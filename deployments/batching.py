@@ -146,7 +146,10 @@ class Batcher:
             for items in alike.values()
             for pair in zip(items, self._each(self._encoded, items), strict=True)
         ]
-        self._bunch = _paced(self._bunch, perf_counter() - started)
+        took = perf_counter() - started
+        for call in {item.call for item in fresh}:
+            call.encoded_s += took
+        self._bunch = _paced(self._bunch, took)
         with self._lock:
             done = self._settle([(item, result) for item, result in told if isinstance(result, Exception)])
             for item, result in told:

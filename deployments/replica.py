@@ -88,13 +88,13 @@ class Replica:
         """Each text's tokens, with the signs that the model puts around a text where `special` says so."""
         return await asyncio.to_thread(_tokens, self._tokenizer, texts, special)
 
+    async def count_tokens(self, texts: list[str]) -> list[int]:
+        """How many tokens each text has, with the signs that the model puts around it."""
+        return await asyncio.to_thread(_counts, self._tokenizer, texts)
+
     async def decode(self, ids: list[list[int]], skip_special: bool = True) -> list[str]:
         """The text of each list of token ids. Raises `InvalidInput` where the model knows no such token."""
-        tokenizer = self._tokenizer
-        unknown = next((id for row in ids for id in row if not 0 <= id < len(tokenizer)), None)
-        if unknown is not None:
-            raise InvalidInput(f"this model has no token {unknown}, only 0 to {len(tokenizer) - 1}")
-        return [tokenizer.decode(row, skip_special_tokens=skip_special) for row in ids]
+        return await asyncio.to_thread(_texts, self._tokenizer, ids, skip_special)
 
     async def counters(self) -> dict[str, int]:
         """Running totals of this replica's work, by the module's own names."""
@@ -222,6 +222,19 @@ def _tokens(tokenizer: Any, texts: list[str], special: bool) -> list[list[TextTo
         ]
         for ids, signs, places, text in rows
     ]
+
+
+def _counts(tokenizer: Any, texts: list[str]) -> list[int]:
+    told = tokenizer(texts, verbose=False, return_attention_mask=False, return_token_type_ids=False)
+    return [len(ids) for ids in told["input_ids"]]
+
+
+def _texts(tokenizer: Any, ids: list[list[int]], skip_special: bool) -> list[str]:
+    size = len(tokenizer)
+    unknown = next((id for row in ids for id in row if not 0 <= id < size), None)
+    if unknown is not None:
+        raise InvalidInput(f"this model has no token {unknown}, only 0 to {size - 1}")
+    return [tokenizer.decode(row, skip_special_tokens=skip_special) for row in ids]
 
 
 def _told(error: Exception) -> InferenceError:

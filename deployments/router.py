@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Sized
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -17,11 +17,11 @@ from ray.serve.handle import DeploymentHandle
 from deployments.answers import Answers
 from deployments.card import Card
 from deployments.catalog import Snapshot
-from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady
+from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, TooLarge
 from deployments.fetch import Fetcher
 from deployments.handles import ModelHandle, unavailable
 from deployments.meter import Figures, Meter
-from deployments.schema import Schema, TextToken
+from deployments.schema import MAX_TEXT, Schema, TextToken
 from deployments.task import TASKS, Task
 
 log = logging.getLogger("ray.serve")
@@ -139,11 +139,18 @@ class Router:
                     yield chunk
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
-        """Each text's tokens. Raises `InvalidInput` where the model has no tokenizer."""
+        """Each text's tokens. Raises `InvalidInput` where the model has no tokenizer, `TooLarge`."""
+        _check_total("characters", texts)
         return list(await self._handle(model_id).call("tokenize", texts, special))
 
+    async def count_tokens(self, model_id: str, texts: list[str]) -> list[int]:
+        """How many tokens each text has. Raises `InvalidInput` where the model has no tokenizer."""
+        return list(await self._handle(model_id).call("count_tokens", texts))
+
     async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
-        """The text of each list of token ids. Raises `InvalidInput` where the model has no such token."""
+        """The text of each list of token ids. Raises `InvalidInput` where the model has no such token,
+        `TooLarge`."""
+        _check_total("token ids", ids)
         return list(await self._handle(model_id).call("decode", ids, skip_special))
 
     async def counters(self, model_id: str) -> dict[str, int]:
@@ -210,6 +217,12 @@ class Router:
         self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
         news, self._news = self._news, asyncio.Event()
         news.set()
+
+
+def _check_total(unit: str, rows: Sequence[Sized]) -> None:
+    """Raise `TooLarge` where the rows have over a million together."""
+    if (total := sum(map(len, rows))) > MAX_TEXT:
+        raise TooLarge(f"there are {total:,} {unit} together; at most {MAX_TEXT:,} are accepted")
 
 
 def _valid(schema: type[Schema], value: Any) -> Schema:

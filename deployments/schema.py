@@ -8,6 +8,7 @@ import base64
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput, TooLarge
 from deployments.media import picture_bytes
@@ -113,7 +114,8 @@ class Vector(Schema):
     values: list[float]
 
 
-class TextToken(Schema):
+# A text can have a million: as dictionaries they travel in a tenth of the time that objects take.
+class TextToken(TypedDict):
     """One token of a text, and its place in it, in characters; a special one has none."""
 
     id: int

@@ -65,7 +65,9 @@ class FakeRouter:
 
     async def infer(self, model_id: str, inputs: list[Any], params: Any) -> Answers:
         self.asked.append((model_id, inputs, params))
-        usage = Usage(costs=[7] * len(inputs), queued_s=0.25, computed_s=0.5, batches=[len(inputs)])
+        usage = Usage(
+            costs=[7] * len(inputs), queued_s=0.25, encoded_s=0.125, computed_s=0.5, batches=[len(inputs)]
+        )
         return Answers((self._outcome(model_id, input) for input in inputs), usage)
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
@@ -73,6 +75,10 @@ class FakeRouter:
         self._has_tokenizer(model_id)
         sign = [TextToken(id=0, text="[S]", special=True, start=None, stop=None)] if special else []
         return [[*sign, *_words(text), *sign] for text in texts]
+
+    async def count_tokens(self, model_id: str, texts: list[str]) -> list[int]:
+        self._has_tokenizer(model_id)
+        return [2 + len([*_words(text)]) for text in texts]
 
     async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
         self._has_tokenizer(model_id)

@@ -285,6 +285,8 @@ async def test_answers_tell_what_they_took(model: Model) -> None:
     assert (rest.usage.costs, rest.usage.batches) == ([3, 3, 5], [2, 1])
     assert 0 < first.usage.queued_s < 0.1 < first.usage.computed_s < 5
     assert 0 < rest.usage.computed_s < 0.1 <= rest.usage.queued_s < 5
+    assert 0 < first.usage.encoded_s < first.usage.queued_s
+    assert 0 < rest.usage.encoded_s < rest.usage.queued_s
     travelled = pickle.loads(pickle.dumps(rest))
     assert travelled == rest and travelled.usage == rest.usage
 

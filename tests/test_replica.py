@@ -1,6 +1,7 @@
 """A replica without Ray: it loads once, batches, streams, stops, describes itself, knows when it is ill."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,13 +162,32 @@ async def test_it_tells_tokens_and_takes_them_back(replica: Replica) -> None:
         await replica.tokenize(["a"])
     replica.module.tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "sentiment")
     (tokens,) = await replica.tokenize(["I loved it."])
-    plain = [token for token in tokens if not token.special]
-    assert [tokens[0].special, tokens[-1].special] == [True, True]
-    assert ["I loved it."[token.start : token.stop] for token in plain] == [token.text for token in plain]
+    plain = [token for token in tokens if not token["special"]]
+    assert [tokens[0]["special"], tokens[-1]["special"]] == [True, True]
+    assert ["I loved it."[token["start"] : token["stop"]] for token in plain] == [
+        token["text"] for token in plain
+    ]
     assert await replica.tokenize(["I loved it."], special=False) == [plain]
-    assert await replica.decode([[token.id for token in tokens]]) == ["i loved it."]
+    assert await replica.count_tokens(["I loved it.", "I"]) == [len(tokens), 3]
+    assert await replica.decode([[token["id"] for token in tokens]]) == ["i loved it."]
     with pytest.raises(InvalidInput, match="no token 999999"):
         await replica.decode([[999_999]])
+
+
+async def test_other_requests_do_not_wait_for_a_tokenizer(replica: Replica) -> None:
+    class Speller(list[str]):
+        def __call__(self, texts: list[str], **_: Any) -> dict[str, Any]:
+            seen.add(threading.get_ident())
+            return {"input_ids": [[1]]}
+
+        def decode(self, row: list[int], **_: Any) -> str:
+            seen.add(threading.get_ident())
+            return "a"
+
+    seen: set[int] = set()
+    replica.module.tokenizer = Speller("abc")
+    assert (await replica.count_tokens(["a"]), await replica.decode([[2]])) == ([1], ["a"])
+    assert seen and threading.get_ident() not in seen
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from deployments.errors import (
 from deployments.fetch import Fetcher
 from deployments.media import EXAMPLE_PICTURE
 from deployments.router import Router
+from deployments.schema import MAX_TEXT
 from deployments.task import TASKS
 
 SENTIMENT = TASKS["sentiment"]
@@ -93,6 +94,20 @@ async def test_an_answer_comes_through(make: Make) -> None:
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
     router, handle = make(ConnectionError(), ConnectionError(), Answers(["answer"]))
     assert await ask(router) == ["answer"]
+    assert handle.calls == 3
+
+
+async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) -> None:
+    router, handle = make(["a token"], ["a text"], [7])
+    await asyncio.wait_for(router.check_health(), 1)
+    half = MAX_TEXT // 2
+    assert await router.tokenize("m", ["a" * half] * 2) == ["a token"]
+    assert await router.decode("m", [[1] * half] * 2) == ["a text"]
+    assert await router.count_tokens("m", ["a" * half] * 3) == [7]
+    with pytest.raises(TooLarge, match="1,000,001 characters"):
+        await router.tokenize("m", ["a" * half, "a" * half, "a"])
+    with pytest.raises(TooLarge, match="1,000,001 token ids"):
+        await router.decode("m", [[1] * half, [1] * half, [1]])
     assert handle.calls == 3
 
 

@@ -27,7 +27,7 @@ from deployments.dialect import (
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TaskMismatch
 from deployments.schema import words
 from deployments.task import Task
-from deployments.wire import openai_ranking
+from deployments.wire import openai_embeddings, openai_ranking
 from deployments.wire import tei_data_model as wire
 from deployments.wire.model_info import Health, Info, healthy, info
 from deployments.wire.tei_call import DIALECT, Call, Untokenizable
@@ -92,8 +92,7 @@ async def rerank(router: "Router", request: Request) -> Response:
     raw = await read_body(request)
     told = read_json(raw)
     if isinstance(told, dict) and "documents" in told:
-        named = request.path_params if told.get("model") else {"model_id": _model(router, request)}
-        return await openai_ranking.rerank(router, _again(request, raw, named))
+        return await openai_ranking.rerank(router, _again(router, request, raw, told))
     call = Call(router, _model(router, request), "reranker")
     asked = wire.read(wire.TeiRerankRequest, told)
     scores, usage = await call.scores(asked, asked.query, asked.texts)
@@ -108,8 +107,16 @@ async def rerank(router: "Router", request: Request) -> Response:
     return call.tell(ranks, [asked.query, *asked.texts], usage)
 
 
-def _again(request: Request, body: bytes, path_params: dict[str, Any]) -> Request:
-    """The request as it was before its body was read."""
+async def embeddings(router: "Router", request: Request) -> Response:
+    """OpenAI's form."""
+    raw = await read_body(request)
+    return await openai_embeddings.embed(router, _again(router, request, raw, read_json(raw)))
+
+
+def _again(router: "Router", request: Request, body: bytes, told: Any) -> Request:
+    """The request as it was before its body was read; where that names no model, the path does."""
+    named = isinstance(told, dict) and told.get("model")
+    path_params = request.path_params if named else {"model_id": _model(router, request)}
 
     async def receive() -> Message:
         return {"type": "http.request", "body": body}
@@ -130,8 +137,7 @@ async def tokenize(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request))
     asked = wire.read(wire.TeiTokenizeRequest, await _body(request))
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    rows = await call.tokenize(texts, asked.add_special_tokens)
-    return json_response([[token.model_dump() for token in row] for row in rows])
+    return json_response(await call.tokenize(texts, asked.add_special_tokens))
 
 
 async def decode(router: "Router", request: Request) -> Response:
@@ -181,6 +187,12 @@ ROUTES: tuple[tuple[Any, str, Any, Any], ...] = (
     (embed, "Turn texts into vectors", wire.TeiEmbedRequest, wire.TeiEmbedAnswer),
     (embed_all, "Turn texts' tokens into vectors", wire.TeiEmbedAllRequest, wire.TeiEmbedAllAnswer),
     (embed_sparse, "Refuse: no model here is sparse", wire.TeiEmbedAllRequest, None),
+    (
+        embeddings,
+        "Turn texts into vectors, in OpenAI's form",
+        openai_embeddings.EmbeddingsRequest,
+        openai_embeddings.Embeddings,
+    ),
     (similarity, "Compare a sentence with others", wire.TeiSimilarityRequest, wire.TeiSimilarityAnswer),
     (rerank, "Rank texts by a query", wire.TeiRankRequest, wire.TeiRanking),
     (predict, "Classify texts", wire.TeiPredictRequest, wire.TeiPredictAnswer),
@@ -209,7 +221,11 @@ def offers(task: Task, model_id: str) -> list[Offer]:
     by_word = {word: example[name] for name, word in meant.items() if name in example}
     text, texts = by_word.get("text"), by_word.get("texts")
     main: dict[wire.Kind | None, dict[str, Any]] = {
-        "embedding": {"embed": {"inputs": text}, "embed_all": {"inputs": text}},
+        "embedding": {
+            "embed": {"inputs": text},
+            "embed_all": {"inputs": text},
+            "embeddings": {"input": text},
+        },
         "classifier": {"predict": {"inputs": text}},
         "reranker": {
             "rerank": {"query": text, "texts": texts},

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.dialect import Operation, Rpc, UnsupportedMedia, read_body
+from deployments.dialect import Operation, Rpc, UnsupportedMedia, check_json, read_body
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, TaskMismatch
 from deployments.task import Task
 from deployments.wire import caikit_data_model, protobuf
@@ -139,6 +139,7 @@ async def _read(request: Request, schema: type[BaseModel]) -> BaseModel:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     body = await read_body(request)
+    check_json(body)  # as it is in a form, too: its fields may be JSON
     if media_type == "multipart/form-data":
         body = orjson.dumps(await read_form(request, body, schema))
     elif media_type != "application/json":

@@ -20,8 +20,10 @@ from deployments.wire.sse import event_stream
 if TYPE_CHECKING:
     from deployments.router import Router
 
-ALIASES = {"max_tokens": "max_new_tokens"}
+ALIASES = {"max_tokens": "max_new_tokens", "stop_words": "stop"}
 """What clients of this protocol call a parameter, where the task has none of that name."""
+WORDS = ("bad_words", "stop_words")
+"""TensorRT-LLM's lists of texts: a lone text is a list of one, and an empty one stands for none."""
 
 
 def generates(task: Task) -> bool:
@@ -76,12 +78,19 @@ async def _read(router: "Router", request: Request) -> tuple[str, Task, Schema, 
 
 def _params(task: Task, given: Mapping[str, Any]) -> dict[str, Any]:
     """The task's own names; `stream` is said by the path."""
+    given = {name: _words(value) if name in WORDS else value for name, value in given.items()}
     own = task.params.model_fields
     return {
         name if name in own else ALIASES.get(name, name): value
         for name, value in given.items()
         if value is not None and name != "stream"
     }
+
+
+def _words(value: Any) -> Any:
+    """The texts of a list that are not empty; None if there is none of them."""
+    words = [value] if isinstance(value, str) else value
+    return [word for word in words if word != ""] or None if isinstance(words, list) else words
 
 
 def _said(model_id: str, text: str) -> dict[str, Any]:

@@ -118,7 +118,7 @@ async def _prompts(router: "Router", model_id: str, given: Any) -> list[str]:
     if isinstance(given, str) or isinstance(given[0], str):
         return await texts_of(router, model_id, given, "prompt")
     rows = given if isinstance(given[0], list) else [given]
-    begin = [token.id for token in (await router.tokenize(model_id, [""]))[0][:1]]
+    begin = [token["id"] for token in (await router.tokenize(model_id, [""]))[0][:1]]
     rows = [row[1:] or row if row[:1] == begin else row for row in rows]
     return await texts_of(router, model_id, rows, "prompt", skip_special=False)
 

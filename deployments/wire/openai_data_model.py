@@ -21,8 +21,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.answers import Answers
-from deployments.dialect import UnsupportedMedia, json_response, read_body
-from deployments.errors import InferenceError, InvalidInput, TaskMismatch
+from deployments.dialect import UnsupportedMedia, check_json, json_response, read_body
+from deployments.errors import InferenceError, InvalidInput, TaskMismatch, TooLarge
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, words
 from deployments.task import Task
 
@@ -100,8 +100,10 @@ async def read(request: Request, type_: type[R]) -> R:
     media = request.headers.get("content-type", "")
     if media.partition("/")[0].strip().lower() in NOT_JSON:
         raise UnsupportedMedia(f"the Content-Type {media!r} is not understood; send application/json")
+    body = await read_body(request)
+    check_json(body)
     try:
-        return type_.model_validate_json(await read_body(request))
+        return type_.model_validate_json(body)
     except ValidationError as invalid:
         errors = invalid.errors(include_url=False, include_input=False, include_context=False)
         # What is missing is often missing because another field is of a kind that is not read here.
@@ -167,7 +169,7 @@ async def texts_of(
     rows = [given] if shape == "ids" else given
     try:
         return await router.decode(model_id, rows, skip_special)
-    except InvalidInput as error:
+    except (InvalidInput, TooLarge) as error:
         raise _again(error, f"`{param}`: {error}") from None
 
 

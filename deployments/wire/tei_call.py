@@ -89,8 +89,9 @@ class Call:
         if limit is None or asked.truncate or "truncate" in self.task.params.model_fields:
             return
         suspects = [text for text in texts if len(text.encode()) + SIGNS > limit]
-        rows = await self.tokenize(suspects) if suspects else []
-        longest = max(map(len, rows), default=0)
+        if not suspects:
+            return
+        longest = max(await _tokenized(self.router.count_tokens(self.model_id, suspects)))
         if longest > limit:
             raise InvalidInput(
                 f"a text has {longest} tokens; without `truncate`, at most {limit} are accepted"
@@ -108,7 +109,8 @@ class Call:
                 "x-compute-characters": str(sum(map(len, texts))),
                 "x-compute-tokens": str(sum(usage.costs)),
                 "x-total-time": str(total),
-                "x-queue-time": str(round(1000 * usage.queued_s)),
+                "x-tokenization-time": str(round(1000 * usage.encoded_s)),
+                "x-queue-time": str(round(1000 * (usage.queued_s - usage.encoded_s))),
                 "x-inference-time": str(round(1000 * usage.computed_s)),
             }
         )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, Field, RootModel, ValidationError, WrapValidator
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, TextToken, words
+from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken, words
 from deployments.task import Task
 from deployments.wire import openai_ranking
 from deployments.wire.ranking import compares
@@ -55,15 +55,15 @@ def _shaped(shape: str) -> WrapValidator:
 
 Stop = Field(fail_fast=True)  # a list's first mistake is told; a long one could hold a million
 Row = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Stop]
-OneText = Annotated[str, BeforeValidator(_filled)]
-ManyTexts = Annotated[list[str], Stop, BeforeValidator(_filled), _shaped("a list of texts")]
+OneText = Annotated[Text, BeforeValidator(_filled)]
+ManyTexts = Annotated[list[Text], Stop, BeforeValidator(_filled), _shaped("a list of texts")]
 Inputs = Annotated[
-    str | Row | Annotated[list[str | Row], Stop],
+    Text | Row | Annotated[list[Text | Row], Stop],
     BeforeValidator(_filled),
     _shaped("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
 TokenizeInputs = Annotated[
-    str | Annotated[list[str], Stop], BeforeValidator(_filled), _shaped("a text, or a list of texts")
+    Text | Annotated[list[Text], Stop], BeforeValidator(_filled), _shaped("a text, or a list of texts")
 ]
 Ids = Annotated[
     Row | Annotated[list[Row], Stop],
@@ -71,7 +71,7 @@ Ids = Annotated[
     _shaped("a list of token ids, or a list of such lists"),
 ]
 PredictInputs = Annotated[
-    str | Annotated[list[str], Stop] | Annotated[list[list[str]], Stop],
+    Text | Annotated[list[Text], Stop] | Annotated[list[list[Text]], Stop],
     BeforeValidator(_filled),
     _shaped("a text, or a list of lists that hold a text each"),
 ]

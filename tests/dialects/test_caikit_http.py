@@ -10,6 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from deployments import web
+from deployments.dialect import MAX_ELEMENTS
 from deployments.dialects import caikit
 from deployments.errors import InvalidInput, ModelNotFound, ModelNotReady, Overloaded, TimedOut
 from deployments.media import EXAMPLE_PICTURE
@@ -310,6 +311,14 @@ async def test_a_broken_form(client: httpx.AsyncClient, content_type: str) -> No
     headers = {"content-type": content_type}
     response = await client.post(path("sentiment"), content=b"--x\r\nnonsense", headers=headers)
     assert response.status_code == 400
+
+
+async def test_a_body_of_a_million_lists(client: httpx.AsyncClient) -> None:
+    lists = "[" * (MAX_ELEMENTS + 1)
+    plain = await client.post(path("sentiment"), content=lists, headers={"content-type": "application/json"})
+    for response in (plain, await form(client, "sentiment", ("inputs", TEXT), ("parameters", lists))):
+        assert (response.status_code, response.json()["code"]) == (413, 413)
+        assert "lists and objects" in response.json()["details"]
 
 
 async def test_health(client: httpx.AsyncClient) -> None:

@@ -155,6 +155,8 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
         {"parameters": {"max_new_tokens": 5, "stop": ["a"], "stream": False}},
         {"parameters": {"max_tokens": 5, "stop": ["a"]}, "id": "7"},
         {"max_tokens": 5, "stop": ["a"], "stream": True},
+        {"max_tokens": 5, "stop_words": ["a", ""], "bad_words": [""]},
+        {"parameters": {"max_tokens": 5, "stop_words": "a", "bad_words": []}},
     ],
 )
 async def test_text_is_generated(http, router, model: str, params: dict[str, Any]) -> None:
@@ -163,6 +165,14 @@ async def test_text_is_generated(http, router, model: str, params: dict[str, Any
     ((_, (item,), chosen),) = router.asked
     assert (chosen.max_new_tokens, chosen.stop) == (5, ["a"])
     assert "Hi." in str(item)
+
+
+async def test_tensorrt_llm_s_own_example(http, router) -> None:
+    body = {"text_input": "What is machine learning?", "max_tokens": 20, "bad_words": "", "stop_words": ""}
+    for model in GENERATING:
+        answered = await http.post(f"/models/{model}/generate", json=body)
+        assert answered.status_code == 200, answered.text
+    assert router.asked[0][2].stop == []
 
 
 def events(text: str) -> list[Any]:
@@ -192,7 +202,7 @@ async def test_text_is_streamed(http, router) -> None:
         ("text-generation/generate", {}, 400, "`text_input`"),
         ("text-generation/generate", {"text_input": ["Hi."]}, 400, "`text_input`"),
         ("text-generation/generate", {"text_input": ""}, 400, "empty"),
-        ("text-generation/generate", {"text_input": "Hi.", "bad_words": []}, 400, "`bad_words`"),
+        ("text-generation/generate", {"text_input": "Hi.", "bad_words": ["a"]}, 400, "`bad_words`"),
         ("text-generation/generate", {"text_input": "Hi.", "parameters": []}, 400, "`parameters`"),
         ("nope/generate", {"text_input": "Hi."}, 404, "'nope'"),
         ("text-generation/versions/3/generate", {"text_input": "Hi."}, 404, "'3'"),

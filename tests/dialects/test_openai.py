@@ -14,6 +14,7 @@ from openai import OpenAI
 from pydantic import Field
 
 from deployments import errors, web
+from deployments.dialect import MAX_ELEMENTS
 from deployments.dialects import DIALECTS
 from deployments.dialects.openai import dialect, offers
 from deployments.errors import InferenceError, ModelNotFound, Overloaded
@@ -171,6 +172,13 @@ def test_an_unknown_model_is_404(http, path: str) -> None:
 def test_a_wrong_body_is_400(http, path: str, content: bytes) -> None:
     answered = http.post(f"/v1/{path}", content=content)
     assert answered.status_code == 400
+    conforms(answered.json(), "OpenAIFailure")
+
+
+@EVERY_ROUTE
+def test_a_body_of_a_million_lists_is_413(http, path: str) -> None:
+    answered = http.post(f"/v1/{path}", content=b"[" * (MAX_ELEMENTS + 1))
+    assert (answered.status_code, "lists and objects" in answered.text) == (413, True)
     conforms(answered.json(), "OpenAIFailure")
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import AsyncOpenAI, OpenAI
 
-from deployments.errors import InvalidInput, Overloaded
+from deployments.errors import InvalidInput, Overloaded, TooLarge
 from deployments.schema import MAX_TEXT, Label
 from deployments.task import TASKS
 from deployments.wire.openai_embeddings import packed_floats
@@ -164,6 +164,16 @@ def test_too_long_a_text(client, router) -> None:
     with pytest.raises(openai.APIStatusError, match="`input`: the text has 1,000,001 characters") as long:
         embed(client, "a" * (MAX_TEXT + 1))
     assert (long.value.status_code, long.value.param) == (413, "input")
+
+
+def test_too_many_token_ids(client, router, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: Any) -> list[str]:
+        raise TooLarge("there are 1,000,001 token ids")
+
+    monkeypatch.setattr(router, "decode", refuse)
+    with pytest.raises(openai.APIStatusError, match="`input`: there are") as many:
+        embed(client, [[1]])
+    assert (many.value.status_code, many.value.param) == (413, "input")
 
 
 def test_a_model_without_embeddings(client, router) -> None:

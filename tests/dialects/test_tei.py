@@ -15,7 +15,7 @@ from deployments.card import Card
 from deployments.dialects import huggingface
 from deployments.dialects.tei import dialect
 from deployments.errors import Forbidden, InvalidInput, ModelNotFound, Overloaded, TimedOut
-from deployments.schema import MAX_ITEMS
+from deployments.schema import MAX_ITEMS, MAX_TEXT
 from deployments.task import TASKS
 from deployments.wire.tei_data_model import kind
 from tests.dialects.test_huggingface import listening
@@ -127,6 +127,19 @@ async def test_embed_all(http, router) -> None:
     assert answered.json() == [[[1.0, 2.0], [3.0, 4.0]]] * 2
     assert params(router).pooling == "none"
     assert params(router).normalize is None, "tokens' vectors are as they are"
+
+
+@pytest.mark.parametrize(
+    ("place", "named"), [("", {}), ("", {"model": "embeddings"}), ("/models/embeddings", {"model": "any"})]
+)
+async def test_embeddings_in_the_form_of_openai(http, router, place: str, named: dict[str, str]) -> None:
+    if named:
+        router.default_model = "sentiment"
+    told = (await http.post(f"{place}/embeddings", json={"input": [ONE, TWO], **named})).json()
+    assert (told["model"], [one["embedding"] for one in told["data"]]) == ("embeddings", [VECTOR] * 2)
+    assert texts(router) == [ONE, TWO]
+    answered = await http.post(f"{place}/embeddings", json=[])
+    assert (answered.status_code, answered.json()["error_type"]) == (422, "Validation")
 
 
 async def test_embed_sparse_is_refused(http) -> None:
@@ -241,7 +254,8 @@ async def test_headers_tell_what_it_took(http, router) -> None:
         assert headers["x-compute-type"] == "cpu"
         assert headers["x-compute-characters"] == str(characters)
         assert headers["x-compute-tokens"] == str(tokens)
-        assert (headers["x-queue-time"], headers["x-inference-time"]) == ("250", "500")
+        assert (headers["x-tokenization-time"], headers["x-queue-time"]) == ("125", "125")
+        assert headers["x-inference-time"] == "500"
         assert 0 <= int(headers["x-total-time"]) < 10_000
 
 
@@ -249,6 +263,7 @@ async def test_headers_tell_what_it_took(http, router) -> None:
 
 
 LONG = "word " * 600  # a token each, and two signs around them
+VERY_LONG = "word " * (MAX_TEXT // 5 + 1)
 
 
 @pytest.mark.parametrize(
@@ -260,14 +275,39 @@ LONG = "word " * 600  # a token each, and two signs around them
     ],
 )
 async def test_what_a_task_would_cut_is_refused_unless_it_may_be_cut(
-    http, router, path: str, body: dict[str, Any]
+    http, router, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
 ) -> None:
+    monkeypatch.setattr(router, "tokenize", None)  # their number is enough
     answered = await http.post(path, json=body)
     assert (answered.status_code, answered.json()["error_type"]) == (422, "Validation")
     assert "602 tokens" in answered.json()["error"]
     assert "512" in answered.json()["error"]
     assert not router.asked
     assert (await http.post(path, json={**body, "truncate": True})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/tokenize", {"inputs": VERY_LONG}),
+        ("/tokenize", {"inputs": ["short", VERY_LONG]}),
+        ("/models/sentiment/predict", {"inputs": VERY_LONG}),
+        ("/models/sentiment/predict", {"inputs": [["short"], [VERY_LONG]]}),
+        ("/models/sentence-similarity/rerank", {"query": VERY_LONG, "texts": ["short"]}),
+        ("/models/sentence-similarity/rerank", {"query": "short", "texts": [VERY_LONG]}),
+        (
+            "/models/sentence-similarity/similarity",
+            {"inputs": {"source_sentence": "short", "sentences": [VERY_LONG]}},
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_text_of_over_a_million_characters_is_not_cut_into_tokens(
+    http, path: str, body: dict[str, Any]
+) -> None:
+    answered = await http.post(path, json=body)
+    assert (answered.status_code, answered.json()["error_type"]) == (413, "Validation")
+    assert "characters" in answered.json()["error"]
 
 
 async def test_a_text_of_many_bytes_and_few_tokens_is_not_too_long(http) -> None:
@@ -430,7 +470,7 @@ async def test_the_main_route_is_by_what_the_model_is(http, router, path: str) -
     assert "object-detection" in answered.json()["error"]
 
 
-@pytest.mark.parametrize("path", ["/", "/embed", "/rerank", "/tokenize", "/invocations"])
+@pytest.mark.parametrize("path", ["/", "/embed", "/embeddings", "/rerank", "/tokenize", "/invocations"])
 async def test_without_a_default_model_one_must_be_named(path: str) -> None:
     async with client_of(web.build(Homeless(), [dialect])) as http:
         answered = await http.post(path, json={"inputs": ONE})
