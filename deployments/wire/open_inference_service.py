@@ -13,6 +13,7 @@ from deployments.meter import Totals
 from deployments.schema import Schema
 from deployments.task import Task
 from deployments.wire import tensor_inputs, tensor_outputs
+from deployments.wire.huggingface_data_model import form
 from deployments.wire.open_inference_bodies import Inference
 from deployments.wire.open_inference_data_model import (
     VERSION,
@@ -79,9 +80,27 @@ async def stream(
     inputs, params = await _read(router, task, items, given)
     if len(inputs) != 1:
         raise InvalidInput(f"one row can be streamed, not {len(inputs)}; the parameter `stream` can be false")
-    async with aclosing(router.stream(model_id, inputs[0], params)) as chunks:
+    async with aclosing(pieces(router, model_id, inputs[0], params)) as told:
+        async for piece in told:
+            yield piece
+
+
+async def pieces(
+    router: "Router", model_id: str, input: Schema, params: Schema
+) -> AsyncGenerator[tuple[str, bool], None]:
+    """The pieces of a generated text, each with whether it is the last; together they are the answer."""
+    before = _opening(input, params)
+    async with aclosing(router.stream(model_id, input, params)) as chunks:
         async for chunk in chunks:
-            yield "" if chunk.token.special else chunk.token.text, chunk.generated_text is not None
+            text = "" if chunk.token.special else chunk.token.text
+            yield before + text, chunk.generated_text is not None
+            before = ""
+
+
+def _opening(input: Schema, params: Schema) -> str:
+    """The text that is gone on from, where the answer begins with it: no chunk's token has it."""
+    whole = getattr(params, "return_full_text", False)
+    return str(getattr(input, form(type(input)).lone or "")) if whole else ""
 
 
 @cache
