@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from deployments.errors import Forbidden, InvalidInput, TooLarge
+from deployments.errors import Forbidden, InferenceError, InvalidInput, TooLarge
 from deployments.media import MAX_BYTES
 from deployments.schema import Schema, words
 
@@ -24,33 +24,33 @@ class Fetcher:
         self._client = httpx.AsyncClient(timeout=FETCH_S, follow_redirects=False) if hosts else None
 
     async def fill(self, schema: type[Schema], inputs: list[Any]) -> list[Any]:
-        """`inputs`, URLs in picture fields fetched. Raises `Forbidden`, `InvalidInput`, `TooLarge`."""
-        places = [
-            (place, name)
-            for place, input in enumerate(inputs)
-            if isinstance(input, dict)
-            for name in _pictures(schema)
-            if _is_url(input.get(name))
-        ]
-        if not places:
-            return inputs
-        if len(places) > MAX_URLS:
-            raise TooLarge(
-                f"{len(places)} pictures are given by URL; at most {MAX_URLS} are fetched at a time"
-            )
-        filled = [dict(input) if isinstance(input, dict) else input for input in inputs]
-        pictures = await self._fetch_all([inputs[place][name] for place, name in places])
-        for (place, name), picture in zip(places, pictures, strict=True):
-            filled[place][name] = picture
-        return filled
+        """`inputs`, URLs in picture fields fetched, each once. Raises `TooLarge` for too many of them.
 
-    async def _fetch_all(self, urls: list[str]) -> list[bytes]:
-        hosts = [self._allowed(url) for url in urls]
+        `Forbidden`, `InvalidInput` and `TooLarge` of a picture stand in its input's place.
+        """
+        urls = [_urls(schema, input) for input in inputs]
+        count = sum(map(len, urls))
+        if not count:
+            return inputs
+        if count > MAX_URLS:
+            raise TooLarge(f"{count} pictures are given by URL; at most {MAX_URLS} are fetched at a time")
+        pictures = await self._fetch_all({url for named in urls for url in named.values()})
+        return [_filled(input, named, pictures) for input, named in zip(inputs, urls, strict=True)]
+
+    async def _fetch_all(self, urls: set[str]) -> dict[str, bytes | InferenceError]:
+        async with asyncio.TaskGroup() as group:
+            tasks = {url: group.create_task(self._outcome(url)) for url in urls}
+        return {url: task.result() for url, task in tasks.items()}
+
+    async def _outcome(self, url: str) -> bytes | InferenceError:
         try:
+            host = self._allowed(url)
             async with asyncio.timeout(FETCH_S):
-                return await asyncio.gather(*map(self._fetch, urls))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as failed:
-            raise InvalidInput(f"the picture could not be fetched from {hosts[0]!r}") from failed
+                return await self._fetch(url)
+        except InferenceError as refused:
+            return refused
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            return InvalidInput(f"the picture could not be fetched from {host!r}")
 
     def _allowed(self, url: str) -> str:
         try:
@@ -76,6 +76,20 @@ async def _bounded(response: httpx.Response) -> bytes:
         if len(picture) > MAX_BYTES:
             raise TooLarge(f"the picture is over {MAX_BYTES:,} bytes")
     return bytes(picture)
+
+
+def _urls(schema: type[Schema], input: Any) -> dict[str, str]:
+    """The URLs in an input's picture fields."""
+    if not isinstance(input, dict):
+        return {}
+    return {name: input[name] for name in _pictures(schema) if _is_url(input.get(name))}
+
+
+def _filled(input: Any, urls: dict[str, str], pictures: dict[str, bytes | InferenceError]) -> Any:
+    """The input with its pictures, or why one of them is missing."""
+    fetched = {name: pictures[url] for name, url in urls.items()}
+    failed = (picture for picture in fetched.values() if isinstance(picture, InferenceError))
+    return next(failed, {**input, **fetched}) if fetched else input
 
 
 def _is_url(value: Any) -> bool:

@@ -101,9 +101,22 @@ class Router:
         pictures are fetched from the hosts that the operator allowed. Raises `InvalidInput` that names the
         field, `TooLarge`, `Forbidden`.
         """
+        each, chosen = await self.read_each(task, dialect, inputs, params)
+        for one in each:
+            if isinstance(one, InferenceError):
+                raise one
+        return each, chosen
+
+    async def read_each(
+        self, task: Task, dialect: str, inputs: list[Any], params: Mapping[str, Any]
+    ) -> tuple[list[Any], Schema]:
+        """As `read`, with what is wrong with an input in its place.
+
+        Raises what is wrong with the parameters, or `TooLarge` for too many URLs; then nothing is fetched.
+        """
+        chosen = _valid(task.params, {**task.dialect_params.get(dialect, {}), **params})
         inputs = await self._fetcher.fill(task.input, inputs)
-        defaults = task.dialect_params.get(dialect, {})
-        return [_valid(task.input, input) for input in inputs], _valid(task.params, {**defaults, **params})
+        return [_outcome(task.input, input) for input in inputs], chosen
 
     async def figures(self) -> list[Figures]:
         """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""
@@ -230,6 +243,13 @@ def _valid(schema: type[Schema], value: Any) -> Schema:
         return schema.model_validate(value)
     except ValidationError as invalid:
         raise InvalidInput("; ".join(map(_sentence, invalid.errors(include_url=False)))) from None
+
+
+def _outcome(schema: type[Schema], value: Any) -> Schema | InferenceError:
+    try:
+        return value if isinstance(value, InferenceError) else _valid(schema, value)
+    except InferenceError as error:
+        return error
 
 
 def _sentence(error: Any) -> str:

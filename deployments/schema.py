@@ -7,7 +7,15 @@ their part from it, so a task that speaks in these words is spoken by every dial
 import base64
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput, TooLarge
@@ -26,6 +34,10 @@ class Schema(BaseModel):
 def _text(value: Any) -> Any:
     if value == "":
         raise InvalidInput("the text is empty")
+    return _bounded(value)
+
+
+def _bounded(value: Any) -> Any:
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise TooLarge(f"the text has {len(value):,} characters; at most {MAX_TEXT:,} are accepted")
     return value
@@ -126,16 +138,25 @@ class TextToken(TypedDict):
 
 
 class Message(Schema):
-    """One turn of a conversation."""
+    """One turn of a conversation; what was said in it may be nothing."""
 
     role: Literal["system", "user", "assistant"]
-    content: Text
+    content: Annotated[str, BeforeValidator(_bounded), Field(json_schema_extra={"format": "text"})]
+
+
+def _answerable(messages: list[Message]) -> list[Message]:
+    if not messages[-1].content:
+        raise InvalidInput("the last turn is empty")
+    return messages
 
 
 Messages = Annotated[
-    list[Message], BeforeValidator(_messages), Field(json_schema_extra={"format": "conversation"})
+    list[Message],
+    BeforeValidator(_messages),
+    AfterValidator(_answerable),
+    Field(json_schema_extra={"format": "conversation"}),
 ]
-"""A conversation, oldest turn first; a bare string is one user's turn."""
+"""A conversation, oldest turn first; a bare string is one user's turn. The last turn says something."""
 
 
 def words(schema: type[BaseModel]) -> dict[str, str]:

@@ -6,12 +6,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import httpx
 from pydantic import ValidationError
 
 import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.answers import Answers, Usage
 from deployments.card import Card, Description, Replicas, State
 from deployments.errors import Forbidden, InferenceError, InvalidInput, ModelNotFound, ModelNotReady
+from deployments.fetch import Fetcher
 from deployments.media import EXAMPLE_PICTURE
 from deployments.meter import Figures
 from deployments.schema import TextToken, words
@@ -36,6 +38,7 @@ class FakeRouter:
     def forget(self) -> None:
         """Be as new."""
         self.control = False
+        self.fetcher = Fetcher([])
         self.outputs: dict[str, Callable[[Any], Any]] = {}
         self.streams: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {}
         self.asked: list[tuple[str, list[Any], Any]] = []
@@ -56,12 +59,20 @@ class FakeRouter:
         return [Figures(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
 
     async def read(self, task: Task, dialect: str, inputs: list[Any], params: Any) -> tuple[list[Any], Any]:
-        try:
-            chosen = task.params.model_validate({**task.dialect_params.get(dialect, {}), **params})
-            return [task.input.model_validate(input) for input in inputs], chosen
-        except ValidationError as invalid:
-            first = invalid.errors()[0]
-            raise InvalidInput(f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}") from None
+        each, chosen = await self.read_each(task, dialect, inputs, params)
+        for one in each:
+            if isinstance(one, InferenceError):
+                raise one
+        return each, chosen
+
+    async def read_each(
+        self, task: Task, dialect: str, inputs: list[Any], params: Any
+    ) -> tuple[list[Any], Any]:
+        chosen = _valid(task.params, {**task.dialect_params.get(dialect, {}), **params})
+        if isinstance(chosen, InferenceError):
+            raise chosen
+        inputs = await self.fetcher.fill(task.input, inputs)
+        return [_valid(task.input, input) for input in inputs], chosen
 
     async def infer(self, model_id: str, inputs: list[Any], params: Any) -> Answers:
         self.asked.append((model_id, inputs, params))
@@ -122,6 +133,29 @@ class FakeRouter:
             return self.outputs.get(model_id, lambda _: sample(self.task(model_id).output))(input)
         except InferenceError as error:
             return error
+
+
+def fetching(answer: Callable[[str], httpx.Response]) -> tuple[Fetcher, list[str]]:
+    """A fetcher for "allowed.example", where `answer` is asked by path; and the paths that were."""
+    asked: list[str] = []
+
+    def get(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return answer(request.url.path)
+
+    fetcher = Fetcher(["allowed.example"])
+    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(get))
+    return fetcher, asked
+
+
+def _valid(schema: Any, value: Any) -> Any:
+    try:
+        return value if isinstance(value, InferenceError) else schema.model_validate(value)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        return InvalidInput(f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}")
+    except InferenceError as error:
+        return error
 
 
 def _words(text: str) -> Iterator[TextToken]:

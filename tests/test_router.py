@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
@@ -21,8 +20,6 @@ from deployments.errors import (
     TimedOut,
     TooLarge,
 )
-from deployments.fetch import Fetcher
-from deployments.media import EXAMPLE_PICTURE
 from deployments.router import Router
 from deployments.schema import MAX_TEXT
 from deployments.task import TASKS
@@ -185,6 +182,18 @@ async def test_bad_input_names_the_field(
         await router.read(SENTIMENT, "huggingface", [input], params)
 
 
+async def test_what_is_wrong_with_an_input_stands_in_its_place(make: Make) -> None:
+    router, _ = make()
+    inputs = [{"text": "a"}, {"text": ""}, {"text": 3}, {"text": "b"}]
+    (first, *wrong, last), _ = await router.read_each(SENTIMENT, "huggingface", inputs, {})
+    assert (first.text, last.text) == ("a", "b")
+    assert [str(error) for error in wrong] == ["the text is empty", "`text`: Input should be a valid string"]
+    with pytest.raises(InvalidInput, match="empty"):
+        await router.read(SENTIMENT, "huggingface", inputs, {})
+    with pytest.raises(InvalidInput, match="`topk`"):
+        await router.read_each(SENTIMENT, "huggingface", inputs, {"topk": 1})
+
+
 async def test_a_dialects_own_defaults(make: Make) -> None:
     router, _ = make()
     _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {})
@@ -212,44 +221,3 @@ async def test_only_a_cluster_with_a_default_model_has_one(make: Make) -> None:
     router, _ = make()
     with pytest.raises(ModelNotFound, match="default_model"):
         _ = router.default_model
-
-
-PICTURES = TASKS["image-classification"].input
-URL = {"image": "https://allowed.example/a.png"}
-
-
-async def test_urls_are_fetched_only_from_allowed_hosts() -> None:
-    with pytest.raises(Forbidden, match=r"'allowed\.example'"):
-        await Fetcher([]).fill(PICTURES, [URL])
-    with pytest.raises(Forbidden):
-        await Fetcher(["other.example"]).fill(PICTURES, [URL])
-    inputs = [{"image": EXAMPLE_PICTURE}, 3]
-    assert await Fetcher([]).fill(PICTURES, inputs) == inputs
-    with pytest.raises(InvalidInput):
-        await Fetcher([]).fill(PICTURES, [{"image": "http://["}])
-    with pytest.raises(TooLarge):
-        await Fetcher(["allowed.example"]).fill(PICTURES, [URL] * 17)
-
-
-@pytest.mark.parametrize(
-    ("response", "error"),
-    [
-        (httpx.Response(302, headers={"location": "http://127.0.0.1"}), InvalidInput),
-        (httpx.Response(404), InvalidInput),
-    ],
-)
-async def test_redirects_and_failures_are_refused(
-    response: httpx.Response, error: type[InferenceError]
-) -> None:
-    fetcher = Fetcher(["allowed.example"])
-    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: response))
-    with pytest.raises(error):
-        await fetcher.fill(PICTURES, [URL])
-
-
-async def test_an_allowed_picture_is_fetched() -> None:
-    fetcher = Fetcher(["allowed.example"])
-    fetcher._client = httpx.AsyncClient(
-        transport=httpx.MockTransport(lambda _: httpx.Response(200, content=b"png"))
-    )
-    assert await fetcher.fill(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2

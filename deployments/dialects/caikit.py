@@ -8,9 +8,9 @@ What a task's words are called here is said in `caikit_data_model`.
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from google.protobuf.descriptor_pool import DescriptorPool
 from pydantic import BaseModel
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -51,13 +51,11 @@ def say(error: InferenceError, request_id: str) -> Response:
         return json_response({"detail": str(error)}, 415 if isinstance(error, UnsupportedMedia) else 422)
     if isinstance(error, Unprocessable):
         told = {"details": str(error), "additional_info": error.errors, "code": 422, "id": request_id}
-        return Response(orjson.dumps(told, default=_quote), 422, media_type="application/json")
+        # pydantic's own writer: it quotes whatever pydantic reads, integers of any size too.
+        body = to_json(told, inf_nan_mode="null", fallback=str)
+        return Response(body, 422, media_type="application/json")
     status = STATUS[error.kind]
     return json_response({"details": str(error), "code": status, "id": request_id}, status)
-
-
-def _quote(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 async def health(router: "Router", request: Request) -> Response:

@@ -6,6 +6,7 @@ A body is JSON, `{"inputs": ..., "parameters": {...}, "stream": false}`, or, for
 the picture itself. Without a Content-Type, or with curl's own, the body decides; a wrong one is HTTP 415.
 """
 
+import re
 from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 LOADING_SECONDS = 20.0
 MAX_HEADER = 1000  # proxies refuse an answer whose headers are longer than some kilobytes
+UNPRINTABLE = re.compile(r"[^ -~]")  # in a header it ends the connection, or is read as another character
 
 # Text Generation Inference's names, which the client turns into exceptions of their own. A kind without one
 # keeps its HTTP status in the client's `HfHubHTTPError`.
@@ -107,7 +109,7 @@ def say(error: InferenceError, request_id: str) -> Response:
     status = 415 if isinstance(error, UnsupportedMedia) else HTTP_STATUS[error.kind]
     response = json_response(_failure(error), status)
     line = " ".join(str(error).split())[:MAX_HEADER]
-    response.headers["x-error-message"] = line.encode("ascii", "replace").decode()
+    response.headers["x-error-message"] = UNPRINTABLE.sub("?", line)
     return response
 
 
@@ -171,34 +173,13 @@ def _union(name: str, types: list[Any]) -> type[BaseModel] | None:
 
 async def _outcomes(router: "Router", model_id: str, task: Task, asked: Asked) -> list[Any]:
     """One output or error per item; raises the first error if there is no output at all."""
-    readable, params = await _read_each(router, task, asked)
-    inputs = [item for item in readable if not isinstance(item, InferenceError)]
-    outputs = iter(await router.infer(model_id, inputs, params))
-    outcomes = [item if isinstance(item, InferenceError) else next(outputs) for item in readable]
+    items, params = await router.read_each(task, dialect.name, asked.items, asked.params)
+    inputs = [item for item in items if not isinstance(item, InferenceError)]
+    outputs = iter(await router.infer(model_id, inputs, params) if inputs else ())
+    outcomes = [item if isinstance(item, InferenceError) else next(outputs) for item in items]
     if all(isinstance(outcome, InferenceError) for outcome in outcomes):
         raise outcomes[0]
     return outcomes
-
-
-async def _read_each(router: "Router", task: Task, asked: Asked) -> tuple[list[Any], Schema]:
-    """The items as the task reads them, or what is wrong with each. Raises when none can be read."""
-    try:
-        return await router.read(task, dialect.name, asked.items, asked.params)
-    except InferenceError as error:
-        if len(asked.items) == 1:
-            raise
-        first = error
-    readable: list[Any] = []
-    params: Schema | None = None
-    for item in asked.items:
-        try:
-            (input_,), params = await router.read(task, dialect.name, [item], asked.params)
-            readable.append(input_)
-        except InferenceError as error:
-            readable.append(error)
-    if params is None:
-        raise first
-    return readable, params
 
 
 def _chunk(chunk: Schema) -> bytes:

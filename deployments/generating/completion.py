@@ -199,6 +199,13 @@ def chunks(answer: Answer, tokens: Sequence[Token]) -> Iterator[GeneratedChunk]:
         yield GeneratedChunk(index=index, token=token, top_tokens=top, generated_text=text, details=details)
 
 
+def following(before: str, chunk: GeneratedChunk) -> GeneratedChunk:
+    """The chunk; where it carries the whole text, that follows the text `before`."""
+    if not before or chunk.generated_text is None:
+        return chunk
+    return chunk.model_copy(update={"generated_text": before + chunk.generated_text})
+
+
 def _facts(answer: Answer) -> dict[str, Any]:
     return {
         "finish_reason": answer.finish_reason,

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
-from deployments.generating.completion import Generated, GeneratedChunk, whole
+from deployments.generating.completion import Generated, GeneratedChunk, following, whole
 from deployments.generating.generation import ENGINES, GenerationParams, TextGenerator
 from deployments.limits import Batching
 from deployments.schema import Schema, Text
@@ -55,9 +55,10 @@ class TextGeneration(Module):
         self, input: TextGenerationInput, params: TextGenerationParams
     ) -> AsyncGenerator[GeneratedChunk, None]:
         prompt = await asyncio.to_thread(self._prompt, input)
+        before = input.text if params.return_full_text else ""
         async with aclosing(self.generator.stream(prompt, params)) as chunks:
             async for chunk in chunks:
-                yield chunk
+                yield following(before, chunk)
 
     def counters(self) -> dict[str, int]:
         return self.generator.counters()

@@ -147,4 +147,13 @@ async def _read(request: Request, schema: type[BaseModel]) -> BaseModel:
     try:
         return schema.model_validate_json(body)
     except ValidationError as wrong:
-        raise Unprocessable(wrong.errors(include_input=len(body) <= MAX_QUOTED)) from None
+        errors = wrong.errors(include_input=len(body) <= MAX_QUOTED)
+        raise Unprocessable([_quotable(error) for error in errors]) from None
+
+
+def _quotable(error: Mapping[str, Any]) -> dict[str, Any]:
+    """What is no JSON is quoted as bytes, and may be no text either."""
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for name, value in error.items()
+    }

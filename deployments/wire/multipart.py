@@ -28,7 +28,11 @@ async def read_form(request: Request, body: bytes, schema: type[BaseModel]) -> d
     try:
         async with Request(request.scope, receive).form(max_part_size=len(body)) as form:
             for key in form:
-                _put(nested, key, schema, [await _text(value) for value in form.getlist(key)])
+                texts = [await _text(value) for value in form.getlist(key)]
+                "".join((key, *texts)).encode()  # UTF-7 can hold half of a character; JSON cannot
+                _put(nested, key, schema, texts)
+    except UnicodeError:
+        raise InvalidInput("the form cannot be read: it is not in the charset that it names") from None
     except (HTTPException, MultiPartException) as broken:  # which one depends on who called
         reason = broken.detail if isinstance(broken, HTTPException) else broken.message
         raise InvalidInput(f"the form cannot be read: {reason}") from None

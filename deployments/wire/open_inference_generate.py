@@ -14,7 +14,7 @@ from deployments.wire.huggingface_data_model import form
 from deployments.wire.inflate import read_inflated
 from deployments.wire.open_inference_bodies import parse
 from deployments.wire.open_inference_data_model import Failure, GenerateRequest, GenerateResponse
-from deployments.wire.open_inference_service import NAME, find_task
+from deployments.wire.open_inference_service import NAME, find_task, pieces
 from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
@@ -57,11 +57,10 @@ async def generate_stream(router: "Router", request: Request) -> Response:
     if not streams(task):
         raise InvalidInput(f"an answer of {task.name} cannot stream")
 
-    def say(chunk: Any) -> bytes:
-        text = "" if chunk.token.special else chunk.token.text
-        return GenerateResponse(model_name=model_id, text_output=text).model_dump_json().encode()
+    def say(piece: tuple[str, bool]) -> bytes:
+        return GenerateResponse(model_name=model_id, text_output=piece[0]).model_dump_json().encode()
 
-    return await event_stream(request, router.stream(model_id, input, params), say, _say_error)
+    return await event_stream(request, pieces(router, model_id, input, params), say, _say_error)
 
 
 async def _read(router: "Router", request: Request) -> tuple[str, Task, Schema, Schema]:

@@ -13,6 +13,7 @@ from deployments.meter import Totals
 from deployments.schema import Schema
 from deployments.task import Task
 from deployments.wire import tensor_inputs, tensor_outputs
+from deployments.wire.huggingface_data_model import form
 from deployments.wire.open_inference_bodies import Inference
 from deployments.wire.open_inference_data_model import (
     VERSION,
@@ -61,10 +62,7 @@ async def infer(router: "Router", model_id: str, wanted: str, asked: Inference) 
     tensor_outputs.check_wanted(task.output, asked.wanted)
     items, given = tensor_inputs.read_items(task, asked.inputs, asked.parameters)
     inputs, params = await _read(router, task, items, given)
-    answers = await router.infer(model_id, inputs, params)
-    for row, answer in enumerate(answers):
-        if isinstance(answer, InferenceError):
-            raise _of_row(answer, row, len(answers))
+    answers = _whole(await router.infer(model_id, inputs, params))
     return tensor_outputs.tell(task.output, answers, asked.wanted)
 
 
@@ -79,9 +77,27 @@ async def stream(
     inputs, params = await _read(router, task, items, given)
     if len(inputs) != 1:
         raise InvalidInput(f"one row can be streamed, not {len(inputs)}; the parameter `stream` can be false")
-    async with aclosing(router.stream(model_id, inputs[0], params)) as chunks:
+    async with aclosing(pieces(router, model_id, inputs[0], params)) as told:
+        async for piece in told:
+            yield piece
+
+
+async def pieces(
+    router: "Router", model_id: str, input: Schema, params: Schema
+) -> AsyncGenerator[tuple[str, bool], None]:
+    """The pieces of a generated text, each with whether it is the last; together they are the answer."""
+    before = _opening(input, params)
+    async with aclosing(router.stream(model_id, input, params)) as chunks:
         async for chunk in chunks:
-            yield "" if chunk.token.special else chunk.token.text, chunk.generated_text is not None
+            text = "" if chunk.token.special else chunk.token.text
+            yield before + text, chunk.generated_text is not None
+            before = ""
+
+
+def _opening(input: Schema, params: Schema) -> str:
+    """The text that is gone on from, where the answer begins with it: no chunk's token has it."""
+    whole = getattr(params, "return_full_text", False)
+    return str(getattr(input, form(type(input)).lone or "")) if whole else ""
 
 
 @cache
@@ -143,20 +159,17 @@ async def _read(
     router: "Router", task: Task, items: list[dict[str, Any]], params: Mapping[str, Any]
 ) -> tuple[list[Schema], Schema]:
     """As `Router.read`; what is wrong with one of several rows is told with its number."""
-    try:
-        return await router.read(task, NAME, items, params)
-    except InferenceError:
-        await router.read(task, NAME, [], params)
-        for row, item in enumerate(items):
-            try:
-                await router.read(task, NAME, [item], params)
-            except InferenceError as error:
-                raise _of_row(error, row, len(items)) from None
-        raise
+    inputs, chosen = await router.read_each(task, NAME, items, params)
+    return _whole(inputs), chosen
 
 
-def _of_row(error: InferenceError, row: int, rows: int) -> InferenceError:
-    return error if rows == 1 else type(error)(f"row {row}: {error}", retry_after=error.retry_after)
+def _whole(rows: list[Any]) -> list[Any]:
+    """The rows, if none of them has failed; else raises the first failure, with its number among several."""
+    for row, error in enumerate(rows):
+        if isinstance(error, InferenceError):
+            told = f"row {row}: {error}"
+            raise error if len(rows) == 1 else type(error)(told, retry_after=error.retry_after)
+    return rows
 
 
 def _tensors(told: list[tuple[str, str, list[int]]]) -> list[TensorMetadata]:

@@ -1,8 +1,9 @@
 """A conversation as OpenAI's callers write it, for chat completions and responses alike."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from deployments.schema import MAX_ITEMS
 from deployments.wire.openai_data_model import Asked, Line, Unsupported, one_or_several
@@ -26,16 +27,24 @@ Content = Annotated[
 
 
 class ChatMessage(Asked):
-    """One turn; "developer" is another word for "system"."""
+    """One turn; "developer" is another word for "system". An assistant may have said nothing."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    content: Content | None = Field(None, validate_default=True)
     tool_calls: Unsupported = None
     function_call: Unsupported = None
 
+    @field_validator("content")
+    @classmethod
+    def _require(cls, content: Any, info: ValidationInfo) -> Any:
+        if content is None and info.data.get("role") != "assistant":
+            raise PydanticKnownError("missing")
+        return content
+
     def turn(self) -> dict[str, str]:
         """The turn as the tasks read it; parts become paragraphs."""
-        parts = [self.content] if isinstance(self.content, str) else [part.text for part in self.content]
+        told = self.content or ""
+        parts = [told] if isinstance(told, str) else [part.text for part in told]
         return {"role": "system" if self.role == "developer" else self.role, "content": "\n".join(parts)}
 
 

@@ -30,9 +30,10 @@ from deployments.wire.openai_data_model import (
 if TYPE_CHECKING:
     from deployments.router import Router
 
+SEEDS = 2**63  # so many are the tasks' seeds, from 0; callers' are 64 bits, signed
 MAX_STREAMS = 64  # each holds a request to a replica open
 DONE = b"[DONE]"
-SAME = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed")
+SAME = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
 """Settings that the tasks call by the same name."""
 
 FinishReason = Literal["stop", "length"]
@@ -54,7 +55,9 @@ class Generating(OpenAIRequest):
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
-    seed: int | None = Field(None, description="The same seed gives the same answer.")
+    seed: int | None = Field(
+        None, ge=-SEEDS, le=SEEDS - 1, description="The same seed gives the same answer; it may be negative."
+    )
     stop: Stop | None = Field(None, description="What ends the answer, and is no part of it.")
     stream: bool | None = None
     logit_bias: Unsupported = None
@@ -68,6 +71,7 @@ class Generating(OpenAIRequest):
         """By the task's name of each parameter: the caller's, and its value."""
         return {
             **{name: (name, getattr(self, name)) for name in SAME},
+            "seed": ("seed", None if self.seed is None else self.seed % SEEDS),
             "do_sample": ("n", True if self.count > 1 else None),
             "top_k": ("top_k", None if self.top_k in (0, -1) else self.top_k),
             "stop": ("stop", [self.stop] if isinstance(self.stop, str) else self.stop),
@@ -226,4 +230,4 @@ def _next(stream: AsyncGenerator[Any, None]) -> "asyncio.Future[Any]":
 def _seeded(params: Schema, seed: int | None, count: int) -> list[Schema]:
     if seed is None:
         return [params] * count
-    return [params.model_copy(update={"seed": (seed + place) % 2**63}) for place in range(count)]
+    return [params.model_copy(update={"seed": (seed + place) % SEEDS}) for place in range(count)]

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.wire.openai_conversation import Input, ResponseFormat
-from deployments.wire.openai_data_model import Asked, Line, Unsupported
+from deployments.wire.openai_data_model import Asked, Unsupported
 from deployments.wire.openai_generation import Generating
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
@@ -21,7 +21,7 @@ class ResponsesRequest(Generating):
     """A text or a conversation, oldest turn first, and how to answer it."""
 
     input: Input
-    instructions: Line | None = Field(None, description="What the system says before all.")
+    instructions: str | None = Field(None, description="What the system says before all.")
     max_output_tokens: int | None = None
     text: TextConfig | None = None
     tool_choice: Literal["none", "auto"] | None = None

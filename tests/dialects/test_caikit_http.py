@@ -184,6 +184,33 @@ async def test_validation_errors_are_pydantic_s(client: httpx.AsyncClient) -> No
     assert error["url"].startswith("https://errors.pydantic.dev/")
 
 
+@pytest.mark.parametrize(
+    ("sent", "quoted"),
+    [
+        ("99999999999999999999", 99999999999999999999),
+        ("9" * 4000, int("9" * 4000)),
+        ("-1e999", None),
+        ("NaN", None),
+        (
+            '{"\\u0000": [18446744073709551616, {"é": 1.5e300}]}',
+            {"\0": [18446744073709551616, {"é": 1.5e300}]},
+        ),
+        ("[" * 190 + "]" * 190, json.loads("[" * 190 + "]" * 190)),
+    ],
+    ids=["integer", "long integer", "infinity", "not a number", "object", "deep list"],
+)
+@pytest.mark.parametrize(
+    "form", ['{"inputs": %s, "model_id": "m"}', '{"parameters": {"max_new_tokens": %s}}']
+)
+async def test_whatever_is_wrong_is_quoted(
+    client: httpx.AsyncClient, form: str, sent: str, quoted: Any
+) -> None:
+    headers = {"content-type": "application/json"}
+    response = await client.post(path("text-generation"), content=(form % sent).encode(), headers=headers)
+    assert response.status_code == 422
+    assert response.json()["additional_info"][0]["input"] == quoted
+
+
 async def test_a_large_body_is_not_sent_back(client: httpx.AsyncClient) -> None:
     response = await ask(client, "sentiment", inputs=["x" * 100_000], model_id="sentiment")
     assert response.status_code == 422
@@ -319,6 +346,17 @@ async def test_a_body_of_a_million_lists(client: httpx.AsyncClient) -> None:
     for response in (plain, await form(client, "sentiment", ("inputs", TEXT), ("parameters", lists))):
         assert (response.status_code, response.json()["code"]) == (413, 413)
         assert "lists and objects" in response.json()["details"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "name", "text"),
+    [("utf-7", "inputs", "+2AA-"), ("utf-7", "+2AA-", "x"), ("idna", "inputs", "xn--a-")],
+)
+async def test_a_form_of_no_characters(client: httpx.AsyncClient, charset: str, name: str, text: str) -> None:
+    body = f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n--x--\r\n'
+    headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    response = await client.post(path("sentiment"), content=body.encode(), headers=headers)
+    assert (response.status_code, "charset" in response.json()["details"]) == (400, True)
 
 
 async def test_health(client: httpx.AsyncClient) -> None:

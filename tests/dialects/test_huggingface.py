@@ -31,7 +31,7 @@ from deployments.errors import Forbidden, InvalidInput, Overloaded, TimedOut, To
 from deployments.openapi import document
 from deployments.schema import MAX_ITEMS, Label, words
 from deployments.task import TASKS, Task
-from tests.fake_router import PICTURE, FakeRouter, sample
+from tests.fake_router import PICTURE, FakeRouter, fetching, sample
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 PICTURE_TASKS = [task for task in TASKS.values() if [*words(task.input).values()] == ["image"]]
@@ -311,6 +311,24 @@ async def test_an_unreadable_item_fails_alone(http, router) -> None:
     assert [item.text for item in router.asked[0][1]] == ["good", "better"]
 
 
+async def test_each_url_is_fetched_once(http, router) -> None:
+    router.fetcher, asked = fetching(
+        lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE)
+    )
+    urls = [f"https://allowed.example/{place}" for place in range(16)]
+    answered = await http.post("/models/image-classification", json={"inputs": urls})
+    assert [place for place, told in enumerate(answered.json()) if "error" in told] == [3]
+    assert sorted(asked) == sorted(f"/{place}" for place in range(16))
+
+
+async def test_more_urls_than_the_limit_are_not_fetched(http, router) -> None:
+    router.fetcher, asked = fetching(lambda path: httpx.Response(200, content=PICTURE))
+    body = {"inputs": ["https://allowed.example/"] * 17}
+    answered = await http.post("/models/image-classification", json=body)
+    assert (answered.status_code, answered.json()["error_type"]) == (413, "validation")
+    assert not asked
+
+
 async def test_a_batch_without_any_answer_is_an_error(http, router) -> None:
     assert (await http.post("/models/sentiment", json={"inputs": ["", ""]})).status_code == 422
     router.outputs["sentiment"] = lambda _: Overloaded("full")
@@ -328,6 +346,7 @@ async def test_a_batch_without_any_answer_is_an_error(http, router) -> None:
         (["hi", "hello"], [1, 1]),
         ([[{"role": "user", "content": "hi"}], [{"role": "user", "content": "hello"}]], [1, 1]),
         ([{"messages": "hi"}, {"messages": [{"role": "user", "content": "hi"}]}], [1, 1]),
+        ([{"role": "system", "content": ""}, {"role": "user", "content": "hi"}], [2]),
     ],
 )
 async def test_what_is_one_conversation(http, router, inputs: Any, turns: list[int]) -> None:
@@ -545,6 +564,9 @@ async def test_headers_hold_any_sentence(http, router) -> None:
     assert answered.status_code == 403
     assert answered.json()["error"] == "not\r\nhere: 明"
     assert answered.headers["x-error-message"] == "not here: ?"
+    answered = await http.post("/models/sentiment", json={"inputs": "hi", "parameters": {"a\0b\x1f\x7fé": 1}})
+    assert "`a\0b\x1f\x7fé`" in answered.json()["error"]
+    assert answered.headers["x-error-message"].startswith("`a?b ??`")
     answered = await http.post("/models/sentiment", json={"inputs": "hi", "long" * 10_000: 1})
     assert answered.status_code == 422
     assert len(answered.headers["x-error-message"]) == 1000

@@ -136,6 +136,9 @@ async def test_raw_contents_may_come_with_empty_ones(address, router) -> None:
     assert len(answered.raw_output_contents) == 1 and not answered.outputs[0].HasField("contents")
 
 
+NAN = {"temperature": CLIENT.service_pb2.InferParameter(double_param=float("nan"))}
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "said"),
     [
@@ -153,6 +156,7 @@ async def test_raw_contents_may_come_with_empty_ones(address, router) -> None:
         ({"raw_input_contents": [b"", b""]}, "INVALID_ARGUMENT", "`raw_input_contents`"),
         ({"outputs": [{"name": "logits"}]}, "INVALID_ARGUMENT", "no output 'logits'"),
         ({"parameters": {"x": CLIENT.service_pb2.InferParameter(double_param=1)}}, "INVALID_ARGUMENT", "`x`"),
+        ({"model_name": "text-generation", "parameters": NAN}, "INVALID_ARGUMENT", "`temperature`"),
     ],
 )
 async def test_what_is_refused(address, fields: dict[str, Any], code: str, said: str) -> None:

@@ -14,7 +14,7 @@ from deployments.errors import TooLarge
 from deployments.task import TASKS
 from deployments.wire.tensor_inputs import read_items
 from deployments.wire.tensors import Tensor
-from tests.fake_router import PICTURE, FakeRouter
+from tests.fake_router import PICTURE, FakeRouter, fetching
 
 INFER = "/v2/models/sentiment/infer"
 
@@ -103,6 +103,23 @@ async def test_a_picture_in_json(http, router, content_type: str | None) -> None
     told = {"name": "inputs", "data": [ENCODED], "parameters": {"content_type": content_type}}
     assert (await http.post("/v2/models/image-classification/infer", json=body(told))).status_code == 200
     assert router.asked[0][1][0].image == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("count", "status", "said", "fetched"),
+    [(16, 400, "row 3: 'allowed.example' answered 404", 16), (17, 413, "17 pictures", 0)],
+)
+async def test_each_url_is_fetched_once(
+    http, router, count: int, status: int, said: str, fetched: int
+) -> None:
+    router.fetcher, asked = fetching(
+        lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE)
+    )
+    urls = [f"https://allowed.example/{place}" for place in range(count)]
+    path = "/v2/models/image-classification/infer"
+    answered = await http.post(path, json=body({"name": "image", "data": urls}))
+    assert (answered.status_code, said in answered.json()["error"]) == (status, True), answered.text
+    assert len(asked) == fetched
 
 
 async def test_a_picture_alone(http, router) -> None:

@@ -192,6 +192,8 @@ async def test_text_is_streamed(http, router) -> None:
     assert [one["text_output"] for one in told] == ["a ", "b", ""]
     assert told[0]["model_name"] == "text-generation"
     assert last == {"error": "full"}
+    answered = await http.post(path, json={"text_input": "Hi.", "return_full_text": True})
+    assert [one["text_output"] for one in events(answered.text)[:-1]] == ["Hi.a ", "b", ""]
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,15 @@ async def test_generated_text_comes_in_pieces(client, router: FakeRouter) -> Non
     assert (asked.text, params.max_new_tokens) == ("Tell me", 3)
 
 
+@pytest.mark.parametrize(("full", "first"), [(True, "Tell meOnce"), (False, "Once")])
+async def test_the_full_text_begins_with_what_was_given(
+    client, router: FakeRouter, full: bool, first: str
+) -> None:
+    router.streams["text-generation"] = write("Once", " upon", " a time")
+    answers = await told(client, request("text-generation", "Tell me", return_full_text=full))
+    assert texts(answers) == [first, " upon", " a time"]
+
+
 async def test_it_comes_whole_where_asked(client, router: FakeRouter) -> None:
     answers = await told(client, request("text-generation", "a", "b", stream=False))
     assert finals(answers) == [True]

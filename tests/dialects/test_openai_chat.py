@@ -151,6 +151,20 @@ def test_turns(client, router) -> None:
     ]
 
 
+def test_turns_that_say_nothing(client, router) -> None:
+    said = [("system", ""), ("user", ""), ("assistant", ""), ("assistant", None), ("user", "Hello?")]
+    ask(
+        client,
+        [*({"role": role, "content": content} for role, content in said), {"role": "assistant"}, *HELLO],
+    )
+    heard = [(turn.role, turn.content) for turn in router.asked[0][1][0].messages]
+    assert heard == [
+        *((role, content or "") for role, content in said),
+        ("assistant", ""),
+        ("user", "Hello!"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("finish", "told"), [("length", "length"), ("eos_token", "stop"), ("stop_sequence", "stop")]
 )
@@ -176,6 +190,14 @@ def test_several_answers_draw_their_own_seeds(client, router) -> None:
 def test_seeds_begin_again(client, router) -> None:
     ask(client, n=2, seed=2**63 - 1)
     assert [params.seed for _, _, params in router.asked] == [2**63 - 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("seed", "taken"), [(-1, [2**63 - 1, 0]), (-(2**63), [0, 1]), (-5, [2**63 - 5, 2**63 - 4])]
+)
+def test_a_seed_may_be_negative(client, router, seed: int, taken: list[int]) -> None:
+    ask(client, n=2, seed=seed)
+    assert [params.seed for _, _, params in router.asked] == taken
 
 
 def test_logprobs(client, router) -> None:
@@ -285,8 +307,11 @@ def test_the_clients_own_way_to_stream(client, router) -> None:
         ({"messages": "Hello!"}, "messages"),
         ({"messages": [{"role": "tool", "content": "4", "tool_call_id": "1"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "system", "content": None}, *HELLO]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": ""}]}, "messages"),
+        ({"messages": [*HELLO, {"role": "assistant", "content": ""}]}, "messages"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
@@ -305,7 +330,8 @@ def test_the_clients_own_way_to_stream(client, router) -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_completion_tokens": -1}, "max_completion_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
-        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"seed": -(2**63) - 1}, "seed"),
         ({"n": 0}, "n"),
         ({"n": 17}, "n"),
         ({"stop": 7}, "stop"),

@@ -90,6 +90,18 @@ def test_an_answer_that_is_cut(client, router) -> None:
     assert events[-1].response.incomplete_details.reason == "max_output_tokens"
 
 
+@pytest.mark.parametrize("nothing", ["", [{"type": "output_text", "text": ""}], None])
+def test_a_conversation_goes_on_after_an_answer_of_nothing(client, router, nothing: Any) -> None:
+    answer = {"type": "message", "role": "assistant", "content": nothing}
+    ask(client, [{"role": "user", "content": "Hello!"}, answer, {"role": "user", "content": "And?"}])
+    assert turns(router) == [("user", "Hello!"), ("assistant", ""), ("user", "And?")]
+
+
+def test_empty_instructions_are_none(client, router) -> None:
+    assert ask(client, instructions="").instructions == ""
+    assert turns(router) == [("user", "Hello!")]
+
+
 def test_a_conversation_goes_on(client, router) -> None:
     first = ask(client)
     router.asked.clear()

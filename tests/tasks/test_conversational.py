@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.errors import InvalidInput
+from deployments.errors import InvalidInput, TooLarge
 from deployments.generating.completion import Generated
 from deployments.tasks.conversational import Conversational, ConversationalInput
 from tests.tasks import tiny
@@ -30,6 +30,25 @@ async def test_without_a_template_turns_end_as_dialogpt_s(monkeypatch: pytest.Mo
     seen = heard_by(module, monkeypatch)
     await talk(module, *user("Hello!", "Hi.", "How are you?"))
     assert seen == ["Hello!</s>Hi.</s>How are you?</s>"]
+
+
+async def test_a_turn_that_says_nothing_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [{"role": "system", "content": ""}, *user("Hello!", "", "Are you there?")]
+    for folder, prompt in (
+        (tiny.chatty(), "<system></s><user>Hello!</s><assistant></s><user>Are you there?</s><assistant>"),
+        (tiny.gpt2(), "</s>Hello!</s></s>Are you there?</s>"),
+    ):
+        module = loaded(Conversational.module_id, folder)
+        seen = heard_by(module, monkeypatch)
+        await talk(module, *said)
+        assert seen == [prompt]
+
+
+def test_the_last_turn_says_something() -> None:
+    with pytest.raises(InvalidInput, match="last turn is empty"):
+        ConversationalInput(messages=user("Hello!", "Hi.", ""))
+    with pytest.raises(TooLarge):
+        ConversationalInput(messages=user("x" * 1_000_001))
 
 
 def heard_by(module: Conversational, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -125,6 +125,9 @@ async def test_the_full_text_begins_with_the_prompt(writer: TextGeneration) -> N
         await write(writer, PROMPTS[0], return_full_text=True, **short),
     )
     assert full.generated_text == PROMPTS[0] + part.generated_text
+    chunks = await heard(writer, PROMPTS[0], return_full_text=True, **short)
+    assert "".join(c.token.text for c in chunks if not c.token.special) == part.generated_text
+    assert [c.generated_text for c in chunks if c.generated_text is not None] == [full.generated_text]
 
 
 async def test_a_repetition_penalty_ignores_padding(writer: TextGeneration) -> None:

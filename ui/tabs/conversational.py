@@ -107,9 +107,7 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 def turns(shown: Turns | None) -> Turns:
     """The conversation as the task reads it, from what gradio's chat holds."""
-    return [
-        {"role": turn["role"], "content": text} for turn in shown or [] if (text := _plain(turn["content"]))
-    ]
+    return [{"role": turn["role"], "content": _plain(turn["content"])} for turn in shown or []]
 
 
 def _plain(content: Any) -> str:

@@ -1,0 +1,86 @@
+"""Pictures by URL: from which hosts they are fetched, how often, and what becomes of those that are not."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from deployments.errors import Forbidden, InvalidInput, TooLarge
+from deployments.fetch import MAX_URLS, Fetcher
+from deployments.media import EXAMPLE_PICTURE
+from deployments.task import TASKS
+from tests.fake_router import fetching
+
+PICTURES = TASKS["image-classification"].input
+URL = {"image": "https://allowed.example/a.png"}
+URLS = [{"image": f"https://allowed.example/{place}.png"} for place in range(MAX_URLS)]
+
+
+@pytest.mark.parametrize("hosts", [[], ["other.example"]])
+async def test_urls_are_fetched_only_from_allowed_hosts(hosts: list[str]) -> None:
+    (error,) = await Fetcher(hosts).fill(PICTURES, [URL])
+    assert isinstance(error, Forbidden)
+    assert "'allowed.example'" in str(error)
+
+
+async def test_what_is_no_url() -> None:
+    inputs = [{"image": EXAMPLE_PICTURE}, 3]
+    assert await Fetcher([]).fill(PICTURES, inputs) == inputs
+    (error,) = await Fetcher([]).fill(PICTURES, [{"image": "http://["}])
+    assert isinstance(error, InvalidInput)
+
+
+@pytest.mark.parametrize(
+    "response", [httpx.Response(302, headers={"location": "http://127.0.0.1"}), httpx.Response(404)]
+)
+async def test_redirects_and_failures_are_refused(response: httpx.Response) -> None:
+    fetcher, _ = fetching(lambda _: response)
+    (error,) = await fetcher.fill(PICTURES, [URL])
+    assert isinstance(error, InvalidInput)
+
+
+async def test_an_allowed_picture_is_fetched_once() -> None:
+    fetcher, asked = fetching(lambda _: httpx.Response(200, content=b"png"))
+    assert await fetcher.fill(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2
+    assert asked == ["/a.png"]
+
+
+async def test_a_picture_that_fails_is_its_input_s_alone() -> None:
+    def answer(path: str) -> httpx.Response:
+        if path == "/2.png":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(404) if path == "/1.png" else httpx.Response(200, content=path.encode())
+
+    fetcher, asked = fetching(answer)
+    told = await fetcher.fill(PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"])
+    assert [told[0], told[3], told[5]] == [{"image": b"/0.png"}, {"image": b"/3.png"}, "odd"]
+    assert [type(told[place]) for place in (1, 2, 4)] == [InvalidInput, InvalidInput, Forbidden]
+    assert sorted(asked) == ["/0.png", "/1.png", "/2.png", "/3.png"]
+
+
+async def test_too_many_are_refused_before_any_is_fetched() -> None:
+    fetcher, asked = fetching(lambda _: httpx.Response(200))
+    with pytest.raises(TooLarge, match="17 pictures"):
+        await fetcher.fill(PICTURES, [*URLS, URL])
+    assert not asked
+
+
+async def test_what_nobody_foresaw_ends_the_other_fetches() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/1.png":
+            await begun.wait()
+            raise RuntimeError("odd")
+        begun.set()
+        try:
+            return await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    fetcher = Fetcher(["allowed.example"])
+    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    with pytest.raises(ExceptionGroup) as failed:
+        await fetcher.fill(PICTURES, URLS[:2])
+    assert [str(error) for error in failed.value.exceptions] == ["odd"]
+    assert ended.is_set()
