@@ -44,19 +44,28 @@ RUNTIME_ENV = {
 
 
 def bind(
-    config: ModelConfig, folder: Path | None = None, files: str = "", *, surge: bool = True
+    config: ModelConfig,
+    folder: Path | None = None,
+    files: str = "",
+    *,
+    surge: bool = True,
+    failed: dict[str, Any] | None = None,
 ) -> serve.Application:
     """The application that serves `config`; `files` is a signature of what lies in `folder`.
 
     Without `surge` an old replica stops before a new one starts: slower, but it needs no second GPU.
     An edit that only scales keeps the version: Serve changes the running application without loading again.
     A change of Roster's own code changes every version: the models roll, one replica after the other.
+    `failed` tells of tries before this one. Serve starts what it has given up only if something is new in it.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
     deployment = serve.deployment(Replica).options(
         **{**options(config.deployment), **({} if surge else {"max_surge_percent": 0})},
         name="model",
-        user_config={MARK: _mark(config, folder, files), "batching": config.batching.model_dump()},
+        user_config={
+            MARK: {**_mark(config, folder, files), "failed": failed},
+            "batching": config.batching.model_dump(),
+        },
     )
     return pin_version(deployment, _digest(_code(), arguments, files)).bind(*arguments)
 
@@ -73,6 +82,11 @@ def mark(app: dict[str, Any]) -> dict[str, Any]:
         if isinstance(user_config, dict) and isinstance(user_config.get(MARK), dict):
             return dict(user_config[MARK])
     return {}
+
+
+def is_anothers(app: dict[str, Any]) -> bool:
+    """Whether an application was declared by hand, and not made from a folder."""
+    return bool(app["deployments"]) and not mark(app).get("folder")
 
 
 def build(args: dict[str, Any]) -> serve.Application:

@@ -17,13 +17,14 @@ from typing import Any
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
-from deployments.application import RUNTIME_ENV, bind, mark
+from deployments.application import RUNTIME_ENV, bind, is_anothers, mark
 from deployments.card import Card, Description
 from deployments.errors import Forbidden, ModelNotFound
-from deployments.folders import UNLOADED, Folder, Folders
+from deployments.folders import UNLOADED, Folder, Folders, taken
 from deployments.meter import Figures, Reading, put_together
 from deployments.observed import Observed
 from deployments.ray_private import delete, largest_shares
+from deployments.retries import Retries
 from deployments.status import (
     broken_card,
     count_running,
@@ -39,6 +40,7 @@ log = logging.getLogger("ray.serve")
 POLL_S, LONGEST_POLL_S = 0.5, 3.0
 LOOKING_SHARE = 1 / 10  # of the time: with hundreds of models a look costs Serve's controller and us a lot
 MISSING_S = 1.5  # a folder that is being replaced is away for a moment
+NEW_NODE_S = 600.0  # what an autoscaler is given to add one, before an old replica makes room
 WATCH_S = 10.0
 REPORT_S = 5.0  # a Router that has said nothing for so long is gone
 NOT_LOOKED_YET = ""
@@ -68,8 +70,10 @@ class Catalog:
         self._changed = asyncio.Event()
         self._look_s = 0.0
         self._observed = Observed()
+        self._retries = Retries()
         self._at_start: set[str] | None = None
         self._missing: dict[str, float] = {}
+        self._cramped: dict[str, float] = {}
         self._refused: dict[str, str] = {}
         self._descriptions: dict[str, Description] = {}
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -131,7 +135,7 @@ class Catalog:
         running = await self._observed.applications()
         self._look_s = time.monotonic() - begin
         apps = {id: app for id, app in running.items() if mark(app)}
-        folders |= _taken(folders, {id for id, app in running.items() if _is_anothers(app)})
+        folders |= taken(folders, {id for id, app in running.items() if is_anothers(app)})
         self._note_missing(folders, apps)
         shares = await asyncio.to_thread(largest_shares)
         await self._deploy(folders, apps, shares)
@@ -145,14 +149,18 @@ class Catalog:
             await asyncio.to_thread(delete, gone)
 
     async def _deploy(
-        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
+        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float] | None
     ) -> None:
         due = [folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))]
+        due += self._retries.due(folders, apps)
         # A model that becomes another task's has no old replica that could go on answering.
         other = [folder for folder in due if _changes_module(folder, apps.get(folder.id))]
-        cramped = {id for id, app in apps.items() if lacks_room_to_surge(app, shares)}
+        cramped = {id for id in apps.keys() & folders.keys() if lacks_room_to_surge(apps[id], shares)}
+        self._cramped = _since(self._cramped, cramped)
+        patience = NEW_NODE_S if shares is None else -1.0
+        stuck = [folders[id] for id, since in self._cramped.items() if time.monotonic() - since > patience]
         await self._run([folder for folder in due if folder not in other])
-        await self._run([*other, *(folders[id] for id in cramped & folders.keys())], surge=False)
+        await self._run([*other, *stuck], surge=False)
 
     def _is_due(self, folder: Folder, app: dict[str, Any] | None) -> bool:
         if folder.config is None or (app and app["status"] == "DELETING"):
@@ -167,7 +175,7 @@ class Catalog:
             if due:
                 self._observed.expire()
                 await asyncio.to_thread(_run, due, surge)
-        except (ValueError, TypeError, RayServeException) as error:
+        except (ValueError, TypeError, ArithmeticError, RayServeException) as error:
             if len(due) == 1:
                 self._refused[due[0].fingerprint] = f"{due[0].id}/config.yml: `deployment`: {error}"
                 return
@@ -175,21 +183,20 @@ class Catalog:
                 await self._run([folder], surge=surge)
 
     def _note_missing(self, folders: dict[str, Folder], apps: dict[str, Any]) -> None:
-        ours = {id for id, app in apps.items() if not _is_anothers(app)} if self.folders.is_there else set()
-        now = time.monotonic()
+        ours = {id for id, app in apps.items() if not is_anothers(app)} if self.folders.is_there else set()
         there = {id for id, folder in folders.items() if not folder.unloaded}
-        self._missing = {id: self._missing.get(id, now) for id in ours - there}
+        self._missing = _since(self._missing, ours - there)
 
     def _gone(self, seconds: float) -> set[str]:
         return {id for id, since in self._missing.items() if time.monotonic() - since > seconds}
 
     def _cards(
-        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float]
+        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float] | None
     ) -> Iterable[tuple[str, Card]]:
         for id in sorted(folders.keys() | (apps.keys() - self._gone(MISSING_S))):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and (folder.problem or self._refused.get(folder.fingerprint))
-            if app and (not problem or _is_anothers(app)):
+            if app and (not problem or is_anothers(app)):
                 card = running_card(id, app, self._descriptions.get(mark(app)["fingerprint"]), shares)
                 yield id, card.model_copy(update={"reason": problem}) if problem else card
             elif problem:
@@ -232,7 +239,9 @@ class Catalog:
 def _run(folders: list[Folder], surge: bool) -> None:
     targets = [
         serve.RunTarget(
-            bind(folder.config, folder.path, folder.files, surge=surge), folder.id, route_prefix=None
+            bind(folder.config, folder.path, folder.files, surge=surge, failed=folder.failed),
+            folder.id,
+            route_prefix=None,
         )
         for folder in folders
         if folder.config
@@ -240,15 +249,11 @@ def _run(folders: list[Folder], surge: bool) -> None:
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
-def _is_anothers(app: dict[str, Any]) -> bool:
-    """Whether an application was declared by hand, and not made from a folder."""
-    return bool(app["deployments"]) and not mark(app).get("folder")
+def _since(before: dict[str, float], ids: Iterable[str]) -> dict[str, float]:
+    """Since when each of `ids` is what it is now; `before` tells of those that were so already."""
+    now = time.monotonic()
+    return {id: before.get(id, now) for id in ids}
 
 
 def _changes_module(folder: Folder, app: dict[str, Any] | None) -> bool:
     return app is not None and folder.config is not None and mark(app)["module_id"] != folder.config.module_id
-
-
-def _taken(folders: dict[str, Folder], others: set[str]) -> dict[str, Folder]:
-    problem = "an application of this name is running already that is not from here; rename the folder"
-    return {id: Folder(id, folders[id].path, None, problem) for id in folders.keys() & others}

@@ -2,6 +2,9 @@
 
 import difflib
 import inspect
+import os
+from datetime import date
+from math import isfinite
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, Literal
@@ -25,15 +28,24 @@ from deployments.task import MODULES, Module
 CONFIG = "config.yml"
 MAX_CONFIG = 64 * 1024
 OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
+NAMES = {"hf_model", "hf_model_revision", "hf_revision"}
+NULL, STRING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, by which a few lines can stand for millions."""
+    """YAML without aliases, by which a few lines can stand for millions, and with names as they are written.
+
+    A revision may be all digits, and YAML takes 0123456 for the number 42798.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (`*name`) are not accepted")
-        return super().compose_node(parent, index)
+        node = super().compose_node(parent, index)
+        named = isinstance(index, yaml.ScalarNode) and index.value in NAMES
+        if named and isinstance(node, yaml.ScalarNode) and node.tag != NULL:
+            node.tag = STRING
+        return node
 
 
 class ConfigError(ValueError):
@@ -67,7 +79,7 @@ class ModelConfig(BaseModel):
     module_id: str
     hf_model: str | None = None
     hf_model_revision: str | None = Field(
-        None, validation_alias=AliasChoices("hf_model_revision", "hf_revision"), coerce_numbers_to_str=True
+        None, validation_alias=AliasChoices("hf_model_revision", "hf_revision")
     )
     batching: Batching = Batching()
     engine: Engine = Engine()
@@ -102,13 +114,14 @@ class ModelConfig(BaseModel):
     def checkpoint(self, folder: Path | None) -> Checkpoint:
         """The checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
         name, revision, pickle = self.hf_model, self.hf_model_revision, self.allow_pickle
-        if name is None and folder and (folder / "config.json").exists():
+        # `Path.exists` raises where a folder may not be entered or a name is too long.
+        if name is None and folder and os.path.exists(folder / "config.json"):
             name = str(folder)
         elif name is None:
             name, revision = self.module.default_model, revision or self.module.default_revision
             # Some of the defaults are from before safetensors. A revision that we pinned ourselves is known.
             pickle = pickle or (revision is not None and revision == self.module.default_revision)
-        elif folder and (folder / name / "config.json").exists():
+        elif folder and os.path.exists(folder / name / "config.json"):
             name = str(folder / name)
         return Checkpoint(
             name,
@@ -181,6 +194,8 @@ def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **f
     for name in given:
         if name not in known:
             raise ConfigError(f"`{where}.{name}` is no option of Ray Serve's{_hint(name, known)}")
+        if isinstance(given[name], float) and not isfinite(given[name]):
+            raise ConfigError(f"`{where}.{name}` must be a finite number")
     try:
         schema.model_validate({**fixed, **given})
     except ValidationError as invalid:
@@ -201,6 +216,8 @@ def _sentence(error: Any, field: str, schema: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         return f"`{field}` is no field of it{_hint(field, {*schema.model_fields})}"
     told: str = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "string_type" and isinstance(error["input"], (int, float, date)):
+        told += "; put it in quotes"
     return f"`{field}`: {told}" if field else told
 
 

@@ -4,8 +4,10 @@ import hashlib
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISDIR
+from typing import Any
 
 from deployments.application import fingerprint
 from deployments.config import CONFIG, ConfigError, ModelConfig, read
@@ -20,7 +22,8 @@ NOT_LOADED = frozenset({CONFIG, "README.md", UNLOADED})  # an edit of these does
 @dataclass(frozen=True)
 class Folder:
     """One folder: its `config`, or the `problem` with it. `files` is a signature of the checkpoint beside it;
-    `fingerprint` one of all that the application is made from; `unloaded` asks that nothing be served."""
+    `fingerprint` one of all that the application is made from; `unloaded` asks that nothing be served.
+    `seen` changes with every edit, even one that changes nothing; `failed` is what came of it before."""
 
     id: str
     path: Path
@@ -29,6 +32,8 @@ class Folder:
     files: str = ""
     fingerprint: str = ""
     unloaded: bool = False
+    seen: str = ""
+    failed: dict[str, Any] | None = None
 
 
 class Folders:
@@ -54,7 +59,7 @@ class Folders:
         for id, signature in seen.items():
             settled = self._last_seen.get(id) == signature
             if settled and self._known.get(id, ("",))[0] != signature:
-                self._known[id] = signature, _read(self.root / id)
+                self._known[id] = signature, replace(_read(self.root / id), seen=signature)
         self._last_seen = seen
         return self.known()
 
@@ -75,7 +80,24 @@ class Folders:
         return {folder.id: folder for _, folder in self._known.values()}
 
     def _paths(self) -> list[Path]:
-        return [path for path in self.root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        return [
+            path for path in self.root.iterdir() if not path.name.startswith(".") and _may_be_folder(path)
+        ]
+
+
+def _may_be_folder(path: Path) -> bool:
+    try:
+        return S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # a link to where we may not look: it is listed, with the reason
+
+
+def taken(folders: dict[str, Folder], others: set[str]) -> dict[str, Folder]:
+    """Why not, of each folder whose name one of the `others` has already."""
+    problem = "an application of this name is running already that is not from here; rename the folder"
+    return {id: Folder(id, folders[id].path, None, problem) for id in folders.keys() & others}
 
 
 def _read(path: Path) -> Folder:
@@ -83,7 +105,7 @@ def _read(path: Path) -> Folder:
         # A name may hold bytes that no answer could spell.
         name = os.fsencode(path.name).decode(errors="replace")
         return Folder(name, path, None, f"{name!r} is no model id: letters, digits, `.`, `_`, `-` only")
-    if (path / UNLOADED).exists():
+    if os.path.exists(path / UNLOADED):  # `Path.exists` raises where we may not look
         problem = f"it is unloaded; load it, or remove {path.name}/{UNLOADED}"
         return Folder(path.name, path, None, problem, unloaded=True)
     try:
@@ -101,12 +123,28 @@ def _read(path: Path) -> Folder:
 
 def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
     digest = hashlib.sha256()
-    for directory, names, files in os.walk(folder):
+    # Links are followed, but not upwards, and nowhere twice.
+    seen = {_inode(parent) for parent in Path(os.path.realpath(folder)).parents}
+    for directory, names, files in os.walk(folder, followlinks=True):
+        if (inode := _inode(directory)) in seen:
+            names.clear()
+            continue
+        seen.add(inode)
+        if os.path.islink(directory):
+            digest.update(os.fsencode(os.path.realpath(directory)))
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
         left_out = without if Path(directory) == folder else frozenset()
         for name in sorted(name for name in files if name not in left_out and not _is_scratch(name)):
             digest.update(_stat(Path(directory, name)))
     return digest.hexdigest()
+
+
+def _inode(directory: str | Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(directory)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _is_scratch(name: str) -> bool:

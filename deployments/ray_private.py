@@ -113,14 +113,21 @@ def _controller() -> Any:
     return _get_global_client()._controller
 
 
-def largest_shares() -> dict[str, float]:
-    """The most of each resource that one node has, or that one the autoscaler could add would have."""
-    config = ray._private.state.state.get_cluster_config()
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    groups = [dict(group.resources) for group in config.node_group_configs] if config else []
+NODE_GROUP = "ray.io/node-group"
+"""A label of each node that `ray up` or KubeRay has started, the head included: which of its types it is."""
+
+
+def largest_shares() -> dict[str, float] | None:
+    """The most of each resource that one node has; None where an autoscaler may add others.
+
+    Which those could be, the autoscaler keeps to itself.
+    """
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if any(NODE_GROUP in node["Labels"] for node in nodes):
+        return None
     shares: dict[str, float] = {}
-    for resources in (*nodes, *groups):
-        for name, amount in resources.items():
+    for node in nodes:
+        for name, amount in node["Resources"].items():
             shares[name] = max(shares.get(name, 0.0), amount)
     return shares
 

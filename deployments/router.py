@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.answers import Answers
 from deployments.card import Card
-from deployments.catalog import Snapshot
+from deployments.catalog import NOT_LOOKED_YET, Snapshot
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, TooLarge
 from deployments.fetch import Fetcher
 from deployments.handles import ModelHandle, unavailable
@@ -213,7 +213,8 @@ class Router:
         while True:
             try:
                 snapshot: Snapshot = await self._catalog.watch.remote(self.snapshot.version)
-                self._take(snapshot)
+                if snapshot.version != NOT_LOOKED_YET:  # it may have just started, and know nothing
+                    self._take(snapshot)
             except Exception as error:
                 log.warning("the catalog is away (%s); going on with what it said last", type(error).__name__)
                 await asyncio.sleep(0.5)

@@ -27,11 +27,11 @@ def waiting_card(folder: Folder) -> Card:
 
 
 def running_card(
-    id: str, app: dict[str, Any], description: Description | None, shares: Mapping[str, float]
+    id: str, app: dict[str, Any], description: Description | None, shares: Mapping[str, float] | None
 ) -> Card:
     """An application that Serve has, in whatever state. `app` is its part of Serve's details.
 
-    `shares` is the most of each resource that one node has.
+    `shares` is the most of each resource that one node has, None where an autoscaler may add any node.
     """
     deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
@@ -61,24 +61,39 @@ def from_spares(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
         replica["replica_id"]: replica["node_id"]
         for app in apps.values()
         for deployment in app["deployments"].values()
-        if _env_vars(deployment) == RUNTIME_ENV["env_vars"]
+        if _runtime_env(deployment) == RUNTIME_ENV
         for replica in deployment["replicas"]
         if replica["state"] == "RUNNING"
     }
 
 
-def _env_vars(deployment: dict[str, Any]) -> Any:
-    options = deployment["deployment_config"].get("ray_actor_options") or {}
-    return (options.get("runtime_env") or {}).get("env_vars")
+def _runtime_env(deployment: dict[str, Any]) -> Any:
+    return (deployment["deployment_config"].get("ray_actor_options") or {}).get("runtime_env")
 
 
-def lacks_room_to_surge(app: dict[str, Any], shares: Mapping[str, float]) -> bool:
+def has_failed(app: dict[str, Any]) -> bool:
+    """Whether what was last deployed did not start, and Serve may have given up on it."""
+    return bool(app["status"] == "DEPLOY_FAILED" or _only(app)["status_trigger"] == "REPLICA_STARTUP_FAILED")
+
+
+def failure(app: dict[str, Any]) -> str:
+    """Why an application failed when it was last deployed."""
+    return last_sentence(_only(app)["message"]) or str(app["message"])
+
+
+def failed_before(app: dict[str, Any]) -> str:
+    """Why an application that is being tried again failed; empty for any other."""
+    failed = mark(app).get("failed") if app["status"] == "DEPLOYING" else None
+    return failed["reason"] if failed else ""
+
+
+def lacks_room_to_surge(app: dict[str, Any], shares: Mapping[str, float] | None) -> bool:
     """Whether a rolling update waits for a second GPU beside the one that the old replica has.
 
-    One that could never be placed does not: the old replica stays.
+    One that could never be placed does not, nor one that has failed: the old replica stays.
     """
     deployment = _only(app)
-    if _lacking(deployment["required_resources"], shares):
+    if _lacking(deployment["required_resources"], shares) or failed_before(app):
         return False
     waits = app["status"] == "DEPLOYING" and "to be scheduled" in deployment["message"]
     return waits and count_running(app) > 0 and deployment["deployment_config"]["max_surge_percent"] > 0
@@ -101,21 +116,20 @@ def _only(app: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state(
-    app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas, shares: Mapping[str, float]
+    app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas, shares: Mapping[str, float] | None
 ) -> tuple[State, str]:
-    lacking = _lacking(deployment["required_resources"], shares)
-    reason = lacking or last_sentence(deployment["message"])
+    lacking, before = _lacking(deployment["required_resources"], shares), failed_before(app)
+    reason = lacking or before or last_sentence(deployment["message"])
     if replicas.running or (app["status"] == "RUNNING" and not replicas.wanted):
         return "ready", reason
-    if (
-        app["status"] in ("DEPLOY_FAILED", "DELETING")
-        or deployment["status_trigger"] == "REPLICA_STARTUP_FAILED"
-    ):
+    if app["status"] == "DELETING" or before or has_failed(app):
         return "unavailable", reason or app["message"]
     return ("unavailable", lacking) if lacking else ("loading", reason)
 
 
-def _lacking(wanted: dict[str, float], shares: Mapping[str, float]) -> str:
+def _lacking(wanted: dict[str, float], shares: Mapping[str, float] | None) -> str:
+    if shares is None:
+        return ""
     for resource, amount in wanted.items():
         largest = shares.get(resource, 0.0)
         if amount > largest:

@@ -1,6 +1,7 @@
 """The Catalog without Ray: what it asks of Serve, what it leaves alone, and what it says of each model."""
 
 import copy
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from deployments import catalog as module
-from deployments import observed
+from deployments import observed, retries
 from deployments.application import MARK, RUNTIME_ENV, fingerprint, mark, options
 from deployments.catalog import Catalog, Snapshot
 from deployments.config import read
@@ -60,6 +61,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
         "revision": None,
         "folder": str(folder.path),
         "fingerprint": folder.fingerprint,
+        "failed": folder.failed,
     }
     deployment = {
         "status": "HEALTHY",
@@ -176,8 +178,9 @@ def test_running_replicas_that_a_spare_worker_has_become() -> None:
     assert from_spares({"id": one}) == {}
     config["ray_actor_options"] = {"runtime_env": RUNTIME_ENV}
     assert from_spares({"id": one}) == {"a": "node of a"}
-    config["ray_actor_options"] = {"runtime_env": {"env_vars": {**RUNTIME_ENV["env_vars"], "A": "1"}}}
-    assert from_spares({"id": one}) == {}
+    for other in ({"env_vars": {**RUNTIME_ENV["env_vars"], "A": "1"}}, {**RUNTIME_ENV, "py_executable": "x"}):
+        config["ray_actor_options"] = {"runtime_env": other}
+        assert from_spares({"id": one}) == {}
 
 
 async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
@@ -223,10 +226,13 @@ async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tm
     assert (folder / "UNLOADED").exists()
 
 
-async def test_what_serve_refuses_is_told_and_harms_nobody(serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize("refusal", [ValueError, OverflowError])
+async def test_what_serve_refuses_is_told_and_harms_nobody(
+    serve: Serve, tmp_path: Path, refusal: type[Exception]
+) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path))
-    serve.refusal = ValueError("no such option")
+    serve.refusal = refusal("no such option")
     card = (await look(catalog, 3)).cards["a"]
     assert (card.state, card.reason) == ("unavailable", "a/config.yml: `deployment`: no such option")
     serve.refusal = None
@@ -251,6 +257,7 @@ async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path:
         "deployment: {ray_actor_options: {runtime_env: {env_vars: {D: 2024-01-01}}}}",
         "deployment: {ray_actor_options: {resources: {1: 2, a: 3}}}",
         'deployment: {autoscaling_config: {policy: {policy_function: "no.such:thing"}}}',
+        "hf_model: " + "a" * 300,
     ],
 )
 async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str) -> None:
@@ -284,11 +291,88 @@ async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp
     assert serve.ran[-1] == ("a", False)
 
 
+async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    await look(catalog, 3)
+    monkeypatch.setattr(module, "largest_shares", lambda: None)
+    stuck = "1 replicas that have taken more than 30s to be scheduled"
+    serve.apps["a"] = {**app(catalog.folders.scan()["a"], message=stuck), "status": "DEPLOYING"}
+    await look(catalog)
+    assert serve.ran == [("a", True)]
+    monkeypatch.setattr(module, "NEW_NODE_S", -1.0)
+    await look(catalog, 1)
+    assert serve.ran[-1] == ("a", False)
+
+
+def fail(serve: Serve, folder: Folder, running: int = 0) -> None:
+    """What Serve tells once it has given up."""
+    failed = app(folder, running, status="DEPLOY_FAILED", message="Trace\nOSError: the Hub is away")
+    serve.apps[folder.id] = {**failed, "status": "DEPLOY_FAILED"}
+
+
+async def test_what_has_failed_is_tried_again_and_its_reason_stays(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        add(tmp_path, name)
+    catalog = Catalog(str(tmp_path))
+    await look(catalog, 3)
+    fail(serve, catalog.folders.scan()["a"])
+    assert (await look(catalog)).cards["a"].reason == "OSError: the Hub is away"
+    assert len(serve.ran) == 2, "not before a while"
+    monkeypatch.setattr(retries, "FIRST_S", -1.0)
+    catalog._retries = retries.Retries()
+    await look(catalog, 1)
+    assert serve.ran[2:] == [("a", True)], "alone"
+    starting = serve.apps["a"]
+    starting.update(status="DEPLOYING")
+    starting["deployments"]["model"].update(replicas=[{"state": "STARTING"}])
+    card = (await look(catalog)).cards["a"]
+    assert (card.state, card.reason) == ("unavailable", "OSError: the Hub is away")
+    starting.update(status="RUNNING")
+    starting["deployments"]["model"].update(replicas=[{"state": "RUNNING"}])
+    card = (await look(catalog)).cards["a"]
+    assert (card.state, card.reason) == ("ready", "")
+    assert len(serve.ran) == 3
+
+
+async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    await look(catalog, 3)
+    fail(serve, catalog.folders.scan()["a"], running=1)
+    monkeypatch.setattr(retries, "FIRST_S", -1.0)
+    await look(catalog, 1)
+    serve.apps["a"].update(status="DEPLOYING")
+    serve.apps["a"]["deployments"]["model"].update(message="1 replicas that wait to be scheduled")
+    await look(catalog)
+    assert serve.ran == [("a", True)] * 2
+
+
+async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve, tmp_path: Path) -> None:
+    folders = [add(tmp_path, name) for name in ("a", "b")]
+    catalog = Catalog(str(tmp_path))
+    await look(catalog, 3)
+    fail(serve, catalog.folders.scan()["a"])
+    await look(catalog)
+    for folder in folders:
+        os.utime(folder / "config.yml", (1, 1))
+    await look(catalog, 3)
+    assert serve.ran[2:] == [("a", True)]
+
+
 def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
     folder = Folder("a", tmp_path / "a", None)
     wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
     card = running_card("a", wants, None, {"GPU": 4.0})
     assert (card.state, card.reason) == ("unavailable", "a replica wants 8 GPU, and no node has more than 4")
+    card = running_card("a", wants, None, None)
+    assert card.state == "loading", "an autoscaler may add such a node"
     failed = {**app(folder, running=0, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
     assert running_card("a", failed, None, {"CPU": 2.0}).reason == "ValueError: no"
     assert running_card("a", {**failed, "status": "DELETING"}, None, {}).state == "unavailable"

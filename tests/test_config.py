@@ -76,6 +76,10 @@ def test_an_engine_may_be_named(tmp_path: Path) -> None:
             "`deployment.autoscaling_config`: max_replicas (1)",
         ),
         (f"module_id: {ID}\ndeployment: {{name: other}}", "`deployment.name`"),
+        (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_cpus: .inf}}}}",
+            "`deployment.ray_actor_options.num_cpus` must be a finite number",
+        ),
         (f"module_id: {ID}\ntrust_remote_code: true", "needs a pinned `hf_model_revision`"),
     ],
 )
@@ -97,8 +101,27 @@ def test_serves_own_options_pass_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["hf_model_revision", "hf_revision"])
 def test_both_names_of_the_revision(key: str) -> None:
-    parsed = config.parse({"module_id": ID, "hf_model": "a/b", key: 1234567}, "here")
+    parsed = config.parse({"module_id": ID, "hf_model": "a/b", key: "1234567"}, "here")
     assert parsed.checkpoint(None).revision == "1234567"
+
+
+@pytest.mark.parametrize("key", ["hf_model", "hf_model_revision", "hf_revision"])
+@pytest.mark.parametrize("written", ["0123456", "0b10110", "1_000", "1.10", "1234567", "2024-01-01"])
+def test_a_name_of_digits_is_what_is_written(tmp_path: Path, key: str, written: str) -> None:
+    read = config.read(write(tmp_path / "m", f"module_id: {ID}\n{key}: {written}"))
+    assert written in (read.hf_model, read.hf_model_revision)
+    assert config.read(write(tmp_path / "m", f"module_id: {ID}\n{key}: null")).hf_model_revision is None
+
+
+def test_what_was_read_as_a_number_elsewhere_is_to_be_put_in_quotes() -> None:
+    with pytest.raises(config.ConfigError, match=r"`hf_model_revision`: .* put it in quotes"):
+        config.parse({"module_id": ID, "hf_model_revision": 42798}, "args")
+
+
+def test_a_name_too_long_for_a_file_is_not_looked_for(tmp_path: Path) -> None:
+    name = "a" * 300
+    folder = write(tmp_path / "m", f"module_id: {ID}\nhf_model: {name}")
+    assert config.read(folder).checkpoint(folder).name == name
 
 
 def test_the_defaults_revision_belongs_to_the_default_model() -> None:

@@ -1,8 +1,12 @@
 """The models folder is read by looking again: what is still being written is left alone."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from deployments.folders import Folders
 
@@ -87,6 +91,49 @@ def test_what_editors_leave_behind_loads_nothing_again(tmp_path: Path) -> None:
     (folder / "config.yml~").write_bytes(b"emacs")
     folders.scan()
     assert folders.scan()["a"] == before
+
+
+def test_where_links_lead_is_followed_and_never_in_circles(tmp_path: Path) -> None:
+    folder = add(tmp_path / "models", "a", f"module_id: {ID}\nhf_model: current")
+    for version in ("v1", "v2"):
+        (tmp_path / "data" / version).mkdir(parents=True)
+    (tmp_path / "data" / "up").symlink_to(tmp_path)
+    (tmp_path / "data" / "v1" / "round").symlink_to("../v1")
+    (folder / "current").symlink_to(tmp_path / "data" / "v1")
+    (folder / "beside").symlink_to("..")
+    folders = Folders(tmp_path / "models")
+
+    def files() -> str:
+        folders.scan()
+        return folders.scan()["a"].files
+
+    first = files()
+    (tmp_path / "data" / "v1" / "model.safetensors").write_bytes(b"weights")
+    second = files()
+    (folder / "new").symlink_to(tmp_path / "data" / "v2")
+    (folder / "new").rename(folder / "current")
+    third = files()
+    assert len({first, second, third}) == 3
+    add(tmp_path / "models", "b")
+    assert files() == third, "its neighbours are no part of it"
+
+
+def test_a_folder_that_may_not_be_read_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if "closed" in path.parts:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, **options)
+
+    add(tmp_path, "closed")
+    add(tmp_path, "good")
+    monkeypatch.setattr(Path, "stat", refuse)
+    folders = Folders(tmp_path)
+    folders.scan()
+    scanned = folders.scan()
+    assert scanned["good"].config
+    assert scanned["closed"].problem.endswith("closed/config.yml: cannot be read: Permission denied")
 
 
 def test_no_folder_however_odd_stops_the_others(tmp_path: Path) -> None:

@@ -59,9 +59,11 @@ class Handle:
 async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     made: list[Router] = []
 
-    def build(*answers: Any, card: Card = READY, timeout_s: float = 5) -> tuple[Router, Handle]:
-        snapshot, model = Snapshot("1", True, {card.id: card}), Handle(*answers)
-        router = Router(Handle(snapshot), [], timeout_s)
+    def build(
+        *answers: Any, card: Card = READY, timeout_s: float = 5, told: list[Snapshot] | None = None
+    ) -> tuple[Router, Handle]:
+        snapshots, model = told or [Snapshot("1", True, {card.id: card})], Handle(*answers)
+        router = Router(Handle(*snapshots), [], timeout_s)
         monkeypatch.setattr(handles, "ReplicaSet", lambda _: model)
         made.append(router)
         return router, model
@@ -147,6 +149,16 @@ async def test_before_the_first_snapshot_nothing_is_said_to_be_unknown(make: Mak
         router.task("m")
     await asyncio.wait_for(router.check_health(), 1)
     assert router.task("m") is SENTIMENT
+
+
+async def test_a_catalog_that_has_not_looked_yet_tells_nothing(make: Make) -> None:
+    router, _ = make(told=[Snapshot("1", True, {"m": READY}), Snapshot()])
+    fresh, _ = make(told=[Snapshot()])
+    await asyncio.sleep(0.05)
+    assert router._catalog.answers == []
+    assert router.task("m") is SENTIMENT
+    with pytest.raises(ModelNotReady, match="just started"):
+        fresh.task("m")
 
 
 async def test_a_model_that_does_not_finish_loading_is_loading(make: Make) -> None:

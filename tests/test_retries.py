@@ -1,0 +1,43 @@
+"""When what has failed is tried again: the pauses, and what Serve is told of them."""
+
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from deployments import retries
+from deployments.application import bind
+from deployments.config import parse
+from deployments.folders import Folder
+from tests.test_catalog import ID, app
+
+
+def test_the_pauses_grow_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock))
+    folder = Folder("a", tmp_path / "a", None, fingerprint="1")
+    tries, times = retries.Retries(), []
+    while len(times) < 8:
+        failed = {**app(folder, running=0, message="ValueError: no"), "status": "DEPLOY_FAILED"}
+        if due := tries.due({"a": folder}, {"a": failed}):
+            folder = due[0]
+            times.append(clock)
+        clock += 10
+    pauses = [after - before for before, after in pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert (times[0], pauses[0], pauses[-1]) == (40, 80, 620), "looked at every ten seconds"
+    assert folder.failed == {"tries": 8, "reason": "ValueError: no"}
+    edited = {"a": Folder("a", tmp_path / "a", None, fingerprint="2")}
+    tries.due(edited, {"a": failed})
+    clock += 1000
+    assert not tries.due(edited, {"a": failed}), "that is another model"
+
+
+def test_another_try_is_news_to_serve_and_loads_nothing_that_runs() -> None:
+    config = parse({"module_id": ID}, "here")
+    first, second = (
+        bind(config, failed={"tries": tries, "reason": "no"})._bound_deployment for tries in (1, 2)
+    )
+    assert first.version == second.version
+    assert first._deployment_config != second._deployment_config
