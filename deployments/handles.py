@@ -73,8 +73,9 @@ class ModelHandle:
         if card.max_queued_requests >= 0 and self._replicas.requests >= room:
             raise overloaded(self.model_id, 1.0)
 
-    async def _infer(self, inputs: list[Schema], params: Schema, requests: int) -> Answers:
-        answers: Answers = await self._tried("infer", inputs, params, weight=len(inputs), requests=requests)
+    async def _infer(self, inputs: list[Schema], params: Schema, sizes: list[int]) -> Answers:
+        counts = {"weight": len(inputs), "requests": len(sizes)}
+        answers: Answers = await self._tried("infer", inputs, params, sizes, **counts)
         return answers
 
     async def _tried(self, method: str, *arguments: Any, **counts: int) -> Any:
