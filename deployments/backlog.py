@@ -1,29 +1,37 @@
 """Encoded inputs that wait for the network, and which of them share its next pass."""
 
 import asyncio
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
 from deployments.answers import Answers, Usage
+from deployments.errors import TooLarge
+from deployments.task import Encoded
 
 PATIENCE_S = 1.0  # nothing is overtaken by what came so much later
 MOST_COMPARED = 2048  # to each side of the oldest, while one batch is chosen
+# In the answer to one request: as many as 32 texts of 512 tokens have in vectors of 1,024. Each takes 32
+# bytes here and in the Router, and some 20 in JSON.
+MOST_NUMBERS = 2**24
 
 ORDER = attrgetter("order")
 
 
 @dataclass(eq=False)
 class Call:
-    """One `submit`: its inputs share their parameters, but not always a batch. `gone`: nobody waits."""
+    """One `submit`: its inputs share their parameters, but not always a batch. `gone`: nobody waits.
+
+    `sizes` tells how many inputs each request has of those that came together.
+    """
 
     params: Any
-    size: int
+    sizes: list[int]
     arrived: float
     answered: "asyncio.Future[None]"
     gone: bool = False
@@ -34,9 +42,25 @@ class Call:
 
     def __post_init__(self) -> None:
         self.alike = _key(self.params)
-        self.results: list[Any] = [None] * self.size
-        self.costs = [0] * self.size
-        self.left = self.size
+        self.left = sum(self.sizes)
+        self.results: list[Any] = [None] * self.left
+        self.costs = [0] * self.left
+        self.ends = [*accumulate(self.sizes)]
+        self.numbers = [0] * len(self.sizes)
+
+    def admitted(self, place: int, encoded: Encoded | Exception) -> Encoded | Exception:
+        """The input as encoded, or `TooLarge`: with those before it, its request's answer would be that."""
+        if isinstance(encoded, Exception):
+            return encoded
+        request = bisect_right(self.ends, place)
+        numbers = self.numbers[request] + encoded.numbers
+        if numbers > MOST_NUMBERS:
+            return TooLarge(
+                f"the answer would hold {numbers:,} numbers; at most {MOST_NUMBERS:,} go into one: "
+                "send fewer texts at a time, or shorter ones"
+            )
+        self.numbers[request] = numbers
+        return encoded
 
     def settle(self, place: int, result: Any) -> bool:
         """Take an input's result; tells whether it was the last."""

@@ -62,12 +62,15 @@ class Batcher:
         """Answer the examples, then find how much one pass should hold. Raises what the module raises."""
         self._capacity = self._measured = measure(self._module, self._configured, examples)
 
-    async def submit(self, inputs: list[Any], params: Any) -> Answers:
-        """One output, or the exception it failed with, per input. Cancelling takes them off the queue."""
+    async def submit(self, inputs: list[Any], params: Any, sizes: list[int] | None = None) -> Answers:
+        """One output, or the exception it failed with, per input. Cancelling takes them off the queue.
+
+        `sizes` tells how many inputs each request has; they are all one's, if not given.
+        """
         if not inputs:
             return Answers()
         answered = asyncio.get_running_loop().create_future()
-        call = Call(params, len(inputs), perf_counter(), answered)
+        call = Call(params, sizes or [len(inputs)], perf_counter(), answered)
         with self._lock:
             self._arrived.extend(Item(call, place, input) for place, input in enumerate(inputs))
             self._wake()
@@ -142,9 +145,9 @@ class Batcher:
                 alike.setdefault(item.call.alike, []).append(item)
         started = perf_counter()
         told = [
-            pair
+            (item, item.call.admitted(item.place, result))
             for items in alike.values()
-            for pair in zip(items, self._each(self._encoded, items), strict=True)
+            for item, result in zip(items, self._each(self._encoded, items), strict=True)
         ]
         took = perf_counter() - started
         for call in {item.call for item in fresh}:
@@ -154,7 +157,7 @@ class Batcher:
             done = self._settle([(item, result) for item, result in told if isinstance(result, Exception)])
             for item, result in told:
                 if not isinstance(result, Exception):
-                    item.input, item.call.costs[item.place] = result
+                    item.input, item.call.costs[item.place] = result.input, result.cost
                     self._backlog.add(item, max(result.cost, 1))
             self._encoding = False
             self._wake()

@@ -67,8 +67,9 @@ class ModelHandle:
         """Nobody will ask for this model any more."""
         self._replicas.close()
 
-    async def _infer(self, inputs: list[Schema], params: Schema, requests: int) -> Answers:
-        answers: Answers = await self._tried("infer", inputs, params, weight=len(inputs), requests=requests)
+    async def _infer(self, inputs: list[Schema], params: Schema, sizes: list[int]) -> Answers:
+        counts = {"weight": len(inputs), "requests": len(sizes)}
+        answers: Answers = await self._tried("infer", inputs, params, sizes, **counts)
         return answers
 
     async def _tried(self, method: str, *arguments: Any, **counts: int) -> Any:

@@ -32,8 +32,8 @@ class Waiting:
 class Merger:
     """Gathers the inputs for one model into calls.
 
-    `call` takes so many requests' inputs to a replica together, and tells the answers; `queue` is told how
-    many requests wait here because replicas hold as many as they may.
+    `call` takes requests' inputs to a replica together, told how many each has, and tells the answers;
+    `queue` is told how many requests wait here because replicas hold as many as they may.
 
     While as many calls are under way as there are replicas, further inputs wait, for a short time or until
     there are fewer, and then go together: first come, first served, those of equal parameters, an even share
@@ -43,7 +43,7 @@ class Merger:
 
     def __init__(
         self,
-        call: Callable[[list[Schema], Schema, int], Awaitable[Answers]],
+        call: Callable[[list[Schema], Schema, list[int]], Awaitable[Answers]],
         queue: Callable[[int], None],
         card: Callable[[], Card],
     ) -> None:
@@ -85,7 +85,7 @@ class Merger:
     async def _send_now(self, inputs: list[Schema], params: Schema) -> Answers:
         done = self._under_way(1)
         try:
-            answers: Answers = await self._call(inputs, params, 1)
+            answers: Answers = await self._call(inputs, params, [len(inputs)])
             return answers
         finally:
             done()
@@ -154,7 +154,7 @@ class Merger:
     async def _send(self, batch: list[Waiting]) -> None:
         try:
             inputs = [input for one in batch for input in one.inputs]
-            answers: Answers = await self._call(inputs, batch[0].params, len(batch))
+            answers: Answers = await self._call(inputs, batch[0].params, [len(one.inputs) for one in batch])
             _hand_out(answers, batch)
         except Exception as error:
             for one in batch:

@@ -59,10 +59,10 @@ class Replica:
     async def wake(self) -> None:
         """Nothing: to be answered is enough, for it takes a replica. Called over a handle."""
 
-    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
-        """One output, or one `InferenceError`, per input."""
+    async def infer(self, inputs: list[Schema], params: Schema, sizes: list[int] | None = None) -> Answers:
+        """One output, or one `InferenceError`, per input. `sizes`: how many inputs each request has."""
         self._check(*inputs)
-        answers = await self.scheduler.submit(inputs, params)
+        answers = await self.scheduler.submit(inputs, params, sizes)
         answers[:] = [_told(answer) if isinstance(answer, Exception) else answer for answer in answers]
         return answers
 

@@ -66,10 +66,14 @@ class Task:
 
 
 class Encoded(NamedTuple):
-    """What `run` gets in an input's place, and what it costs: tokens, or pixels, by the module's `unit`."""
+    """What `run` gets in an input's place, and what it costs: tokens, or pixels, by the module's `unit`.
+
+    `numbers` is how many the answer will hold, where it grows with the input: a request's may be too many.
+    """
 
     input: Any
     cost: int = 1
+    numbers: int = 0
 
 
 class Module:

@@ -95,7 +95,7 @@ def measure(module: Module, limits: Batching, examples: list[Any]) -> Capacity:
     capacity = Capacity.untried(module)
     if capacity.range is RANGES["tokens"]:
         encoded = module.encode([_longer(examples[0], TYPICAL_TOKENS // max(encoded[0].cost, 1))], params)
-    input, cost = encoded[0]
+    input, cost, _ = encoded[0]
     return _grow(
         capacity,
         cost,

@@ -40,7 +40,7 @@ class Unbatched:
             if isinstance(answer, Exception):
                 raise answer
 
-    async def submit(self, inputs: list[Any], params: Any) -> Answers:
+    async def submit(self, inputs: list[Any], params: Any, sizes: list[int] | None = None) -> Answers:
         """One output, or the exception it failed with, per input. Cancelling ends the work."""
         start = time.perf_counter()
         each = (self._module.run([input], params) for input in inputs)

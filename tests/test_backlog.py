@@ -12,7 +12,7 @@ ROOM = Room(items=100, cost=1000, overhead=1e9, padding=1.0)
 
 
 def call(params: Any = None, arrived: float = 0.0) -> Call:
-    return Call(params, 1, arrived, answered=None)  # type: ignore[arg-type]
+    return Call(params, [1], arrived, answered=None)  # type: ignore[arg-type]
 
 
 def backlog(*costs: int, params: Any = None) -> Backlog:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from deployments import batching
+from deployments import backlog, batching
 from deployments.answers import Answers
 from deployments.batching import AHEAD, Batcher
-from deployments.errors import InvalidInput
+from deployments.errors import InvalidInput, TooLarge
 from deployments.limits import Batching
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module
@@ -50,7 +50,7 @@ class Model(Module):
             raise InvalidInput("no such token")
         if "panic" in texts:
             raise BaseException("rust has given up")
-        return [Encoded(text, len(text)) for text in texts]
+        return [Encoded(text, len(text), params.top_k * len(text)) for text in texts]
 
     def run(self, inputs: list[str], params: Params) -> list[str]:
         self.gate.wait(5)
@@ -265,6 +265,29 @@ async def test_a_module_that_loses_an_item_is_found_out(
     monkeypatch.setattr(model, hook, lambda inputs, params: [])
     (result,) = await ask(batcher(model), "a")
     assert "0 outputs for 1 inputs" in str(result)
+
+
+async def test_what_makes_its_request_s_answer_too_large_is_refused(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "MOST_NUMBERS", 10)
+    b = batcher(model)
+    answers = await ask(b, "four", "seven..", "six...", "a", params=Params(top_k=1))
+    assert answers[:1] + answers[2:3] == ["FOUR", "SIX..."]
+    for refused, numbers in (answers[1], 11), (answers[3], 11):
+        assert isinstance(refused, TooLarge)
+        assert f"hold {numbers} numbers; at most 10" in str(refused)
+    assert {text for batch in model.batches for text in batch} == {"four", "six..."}, (
+        "before it is worked for"
+    )
+    assert b.failures == 0
+
+
+async def test_company_makes_no_answer_too_large(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backlog, "MOST_NUMBERS", 10)
+    texts = ["eight...", "six...", "four", "ten......."]
+    answers = await batcher(model).submit([In(text=text) for text in texts], Params(), [1, 2, 1])
+    assert answers == [text.upper() for text in texts]
 
 
 async def test_nothing_in_nothing_out(model: Model) -> None:

@@ -29,6 +29,7 @@ class Replicas:
 
     def __init__(self) -> None:
         self.requests: list[int] = []
+        self.sizes: list[list[int]] = []
         self.queued = 0
         self.calls: list[tuple[list[str], Params]] = []
         self.open: list[asyncio.Future[Any]] = []
@@ -38,9 +39,10 @@ class Replicas:
         self.queued = requests
 
     async def call(
-        self, method: str, inputs: list[Word], params: Params, weight: int, requests: int
+        self, method: str, inputs: list[Word], params: Params, sizes: list[int], weight: int, requests: int
     ) -> Answers:
-        assert (method, weight) == ("infer", len(inputs))
+        assert (method, weight, requests) == ("infer", len(inputs), len(sizes))
+        self.sizes.append(sizes)
         self.requests.append(requests)
         self.calls.append(([word.text for word in inputs], params))
         if self.failures:
@@ -105,6 +107,7 @@ async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas:
     await replicas.answer()
     assert [texts for texts, _ in replicas.calls] == [["a"], ["bb", "ccc", "d"]]
     assert replicas.requests == [1, 2], "callers, of which one has two inputs"
+    assert replicas.sizes == [[1], [2, 1]]
     await replicas.answer()
     answers = await asyncio.gather(*tasks)
     assert answers == [["A"], ["BB", "CCC"], ["D"]]

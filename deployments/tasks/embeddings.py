@@ -81,7 +81,8 @@ class Embeddings(Module):
         prompt = self.encoder.prompt(params.prompt_name)
         texts = [prompt + item.text for item in inputs]
         ids = self.encoder.tokenize(texts, params.truncation_direction, params.truncate)
-        return [Encoded(one, len(one)) for one in ids]
+        size = params.dimensions or size
+        return [Encoded(one, len(one), size * (len(one) if params.pooling == "none" else 1)) for one in ids]
 
     def run(self, inputs: list[list[int]], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
         if params.pooling != "none":

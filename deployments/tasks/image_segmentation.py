@@ -1,11 +1,13 @@
 """Image segmentation: a picture in, its regions out, each as a mask."""
 
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
+from deployments.drawing import draw, only
 from deployments.errors import InvalidInput
 from deployments.media import EXAMPLE_PICTURE
 from deployments.schema import Image, Schema, Segment, Unit
@@ -68,22 +70,29 @@ class ImageSegmentation(Module):
         read = getattr(self.processor, _reader(subtask))
 
         def tell(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
-            return [self._segments(one) for one in read(outputs, target_sizes=sizes, **thresholds)]
+            return [
+                self._segments(draw(read, only(outputs, place), size, **thresholds), size)
+                for place, size in enumerate(sizes)
+            ]
 
         return look(self.model, inputs, tell)
 
-    def _segments(self, found: Any) -> ImageSegmentationOutput:
+    def _segments(self, found: Any, size: Size) -> ImageSegmentationOutput:
+        # One mask at a time: each is as large as the picture.
+        parts: Iterable[tuple[int, float | None, torch.Tensor]]
         if not isinstance(found, dict):  # a semantic map: each pixel's class
-            parts = [(label, None, found == label) for label in found.unique().tolist()]
+            classes = found.flatten().bincount().nonzero().flatten().tolist()
+            parts = ((label, None, found == label) for label in classes)
         else:
             drawn = found["segmentation"]
-            parts = [
+            parts = (
                 (part["label_id"], part["score"], drawn == part["id"]) for part in found["segments_info"]
-            ]
+            )
         names = self.model.config.id2label
         return ImageSegmentationOutput(
             segments=[
-                Segment(label=names[label], score=score, mask=_png(mask)) for label, score, mask in parts
+                Segment(label=names[label], score=score, mask=_png(mask, size))
+                for label, score, mask in parts
             ]
         )
 
@@ -101,9 +110,11 @@ def _auto_class(config: Any) -> Any:
     return next((known for known in classes if type(config) in known._model_mapping), classes[0])
 
 
-def _png(mask: "torch.Tensor") -> bytes:
+def _png(mask: "torch.Tensor", size: Size) -> bytes:
+    """The mask in the picture's size, in which it may not have been drawn."""
     from PIL import Image as Pictures
 
-    png = io.BytesIO()
-    Pictures.fromarray(mask.byte().mul(255).cpu().numpy()).save(png, "PNG")
+    png, (height, width) = io.BytesIO(), size
+    drawn = Pictures.fromarray(mask.byte().mul(255).cpu().numpy())
+    drawn.resize((width, height), Pictures.Resampling.NEAREST).save(png, "PNG")
     return png.getvalue()

@@ -75,7 +75,9 @@ class SentenceSimilarity(Module):
         encoded = []
         for item in inputs:
             own = list(islice(ids, len(_all(item))))
-            encoded.append(Encoded(Sentences(own, item.source_sentence is not None), sum(map(len, own))))
+            have_source = item.source_sentence is not None
+            numbers = len(item.sentences) * (1 if have_source else self.model.config.hidden_size)
+            encoded.append(Encoded(Sentences(own, have_source), sum(map(len, own)), numbers))
         return encoded
 
     def run(

@@ -115,6 +115,16 @@ def test_truncation(plain: Embeddings) -> None:
     assert embed(plain, "A", truncate=False)
 
 
+def test_an_answer_s_numbers_are_counted(plain: Embeddings) -> None:
+    def numbers(**params: Any) -> list[int]:
+        inputs = [EmbeddingsInput(text=text) for text in ("A", LONG)]
+        return [one.numbers for one in plain.encode(inputs, EmbeddingsParams(**params))]
+
+    assert numbers() == [16, 16]
+    assert numbers(pooling="none") == [3 * 16, 32 * 16]
+    assert numbers(pooling="none", dimensions=4) == [3 * 4, 32 * 4]
+
+
 def test_newer_pooling_files_are_read_too() -> None:
     folder = tiny.encoder(modules=MODULES, **{"1_Pooling/config": {"pooling_mode": "lasttoken"}})
     assert TextEncoder(Checkpoint(str(folder))).pooling == "last"
@@ -170,6 +180,12 @@ class TestSimilarity:
         assert found.embeddings is None
         assert vectors.similarities is None
         assert [vector.index for vector in vectors.embeddings] == [0, 1, 2, 3]
+
+    def test_an_answer_s_numbers_are_counted(self, similarity: SentenceSimilarity) -> None:
+        items = [{"sentences": TEXTS}, {"source_sentence": "A", "sentences": TEXTS}]
+        inputs = [SentenceSimilarityInput(**item) for item in items]
+        encoded = similarity.encode(inputs, SentenceSimilarityParams())
+        assert [one.numbers for one in encoded] == [3 * 16, 3]
 
     def test_all_sentences_go_through_the_network_together(
         self, similarity: SentenceSimilarity, monkeypatch: pytest.MonkeyPatch

@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers as hf
 from PIL import Image
+from torch.nn.functional import interpolate
 
+from deployments.drawing import fitting
 from deployments.errors import InvalidInput
 from deployments.task import Module
 from deployments.tasks.image_classification import ImageClassification
@@ -115,6 +118,60 @@ def test_semantic_masks_divide_the_picture() -> None:
     assert sum(pixels(segment.mask).astype(int) for segment in found.segments).min() == 255
     assert sum(pixels(segment.mask).astype(int) for segment in found.segments).max() == 255
     assert all(segment.score is None for segment in found.segments)
+
+
+@pytest.fixture
+def enlarged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many numbers each enlarging of scores or masks has made."""
+    sizes: list[int] = []
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        sizes.append((made := interpolate(*args, **kwargs)).numel())
+        return made
+
+    monkeypatch.setattr("torch.nn.functional.interpolate", spy)
+    return sizes
+
+
+@pytest.mark.parametrize("size", [(160, 90), (120, 240), (97, 200)])
+def test_a_map_of_classes_is_drawn_in_strips(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, enlarged: list[int]
+) -> None:
+    monkeypatch.setattr("deployments.drawing.MOST_SCORES", 20_000)
+    module = starter(ImageSegmentation.module_id)
+    [prepared] = module.encode([module.task.input(image=picture(*size))], module.task.params())
+    with torch.inference_mode():
+        outputs = module.model(**prepared.input.prepared)
+    [whole] = module.processor.post_process_semantic_segmentation(outputs, target_sizes=[size[::-1]])
+    enlarged.clear()
+    [found] = see(module, picture(*size))
+    assert max(enlarged) <= 20_000 < 4 * size[0] * size[1]
+    for segment in found.segments:
+        label = module.model.config.label2id[segment.label]
+        assert np.array_equal(pixels(segment.mask) == 255, whole == label)
+
+
+@pytest.mark.parametrize("subtask", ["panoptic", "instance"])
+def test_segments_of_a_large_picture_are_drawn_smaller(
+    subtask: str, monkeypatch: pytest.MonkeyPatch, enlarged: list[int]
+) -> None:
+    module = loaded(ImageSegmentation.module_id, tiny.detr_segmentation())
+    [exact] = see(module, picture(200, 130), subtask=subtask, **SEGMENTS)
+    monkeypatch.setattr("deployments.drawing.MOST_DRAWN", 50_000)
+    enlarged.clear()
+    [found] = see(module, picture(200, 130), subtask=subtask, **SEGMENTS)
+    assert max(enlarged) <= 50_000 < 5 * 200 * 130
+    assert [part.label for part in found.segments] == [part.label for part in exact.segments]
+    for part, twin in zip(found.segments, exact.segments, strict=True):
+        assert (pixels(part.mask) != pixels(twin.mask)).mean() < 0.03
+
+
+def test_what_is_drawn_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.drawing.MOST_DRAWN", 1000)
+    assert fitting((10, 10), 10) == (10, 10)
+    assert fitting((20, 40), 10) == (7, 14)
+    assert fitting((1, 10_000), 10) == (1, 100)
+    assert fitting((10_000, 1), 10) == (100, 1)
 
 
 def test_a_subtask_that_the_model_lacks_is_refused() -> None:
