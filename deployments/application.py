@@ -53,12 +53,13 @@ def bind(
     A change of Roster's own code changes every version: the models roll, one replica after the other.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
+    batching = config.batching.model_dump()  # an argument as well, for what is tried when the model loads
     deployment = serve.deployment(Replica).options(
         **{**options(config.deployment), **({} if surge else {"max_surge_percent": 0})},
         name="model",
-        user_config={MARK: _mark(config, folder, files), "batching": config.batching.model_dump()},
+        user_config={MARK: _mark(config, folder, files), "batching": batching},
     )
-    return pin_version(deployment, _digest(_code(), arguments, files)).bind(*arguments)
+    return pin_version(deployment, _digest(_code(), arguments, files)).bind(*arguments, batching)
 
 
 def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:

@@ -24,6 +24,7 @@ from deployments.task import MODULES, Module
 
 CONFIG = "config.yml"
 MAX_CONFIG = 64 * 1024
+NUM_GPUS = "`deployment: {ray_actor_options: {num_gpus: 1}}`, or a share of one"
 OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
 
 
@@ -103,13 +104,13 @@ class ModelConfig(BaseModel):
         """The checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
         name, revision, pickle = self.hf_model, self.hf_model_revision, self.allow_pickle
         if name is None and folder and (folder / "config.json").exists():
-            name = str(folder)
+            name, revision = str(folder), None  # what lies in a folder has none
         elif name is None:
             name, revision = self.module.default_model, revision or self.module.default_revision
             # Some of the defaults are from before safetensors. A revision that we pinned ourselves is known.
             pickle = pickle or (revision is not None and revision == self.module.default_revision)
         elif folder and (folder / name / "config.json").exists():
-            name = str(folder / name)
+            name, revision = str(folder / name), None
         return Checkpoint(
             name,
             revision,
@@ -153,7 +154,13 @@ def parse(content: Any, source: str) -> ModelConfig:
         raise ConfigError(f"{source}: {error}") from None
     if config.trust_remote_code and not config.hf_model_revision:
         raise ConfigError(f"{source}: `trust_remote_code` needs a pinned `hf_model_revision`")
+    if config.engine.device == "cuda" and not _num_gpus(config.deployment):
+        raise ConfigError(f"{source}: `engine.device: cuda` needs a GPU: {NUM_GPUS}")
     return config
+
+
+def _num_gpus(deployment: dict[str, Any]) -> float:
+    return float((deployment.get("ray_actor_options") or {}).get("num_gpus") or 0)
 
 
 def check_deployment(options: dict[str, Any]) -> None:
