@@ -59,15 +59,13 @@ def bind(
     `failed` tells of tries before this one. Serve starts what it has given up only if something is new in it.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
+    batching = config.batching.model_dump()  # an argument as well, for what is tried when the model loads
     deployment = serve.deployment(Replica).options(
         **{**options(config.deployment), **({} if surge else {"max_surge_percent": 0})},
         name="model",
-        user_config={
-            MARK: {**_mark(config, folder, files), "failed": failed},
-            "batching": config.batching.model_dump(),
-        },
+        user_config={MARK: {**_mark(config, folder, files), "failed": failed}, "batching": batching},
     )
-    return pin_version(deployment, _digest(_code(), arguments, files)).bind(*arguments)
+    return pin_version(deployment, _digest(_code(), arguments, files)).bind(*arguments, batching)
 
 
 def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:

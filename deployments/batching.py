@@ -16,7 +16,7 @@ from typing import Any
 
 from deployments.answers import Answers
 from deployments.backlog import Backlog, Call, Item
-from deployments.errors import InferenceError, out_of_memory
+from deployments.errors import failures_with, out_of_memory
 from deployments.limits import Batching
 from deployments.task import Encoded, Module
 from deployments.tuning import Capacity, measure
@@ -184,8 +184,7 @@ class Batcher:
     def _settle(self, told: Told) -> list[Call]:
         """Give results to their calls, with the lock held; returns the calls that have all of theirs now."""
         for _, result in told:
-            if not isinstance(result, InferenceError):
-                self.failures = self.failures + 1 if isinstance(result, Exception) else 0
+            self.failures = failures_with(result, self.failures)
         return [item.call for item, result in told if item.call.settle(item.place, result)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deployments.device import keep_to_share
 from deployments.errors import InferenceError, ModelNotReady
 from deployments.prepacking import prepack
 
@@ -82,6 +83,7 @@ class Checkpoint:
         self._refuse_random_weights(model, report["missing_keys"])
         if self.dtype == "auto" and self.device == "cpu" and not _computes_in(str(model.dtype)):
             model = model.float()
+        keep_to_share(self.device)
         model = model.eval().to(self.device)
         if self.engine == "torch":  # another engine reads the weights as they come
             prepack(model)

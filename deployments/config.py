@@ -27,6 +27,7 @@ from deployments.task import MODULES, Module
 
 CONFIG = "config.yml"
 MAX_CONFIG = 64 * 1024
+NUM_GPUS = "`deployment: {ray_actor_options: {num_gpus: 1}}`, or a share of one"
 OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
 NAMES = {"hf_model", "hf_model_revision", "hf_revision"}
 NULL, STRING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
@@ -116,13 +117,13 @@ class ModelConfig(BaseModel):
         name, revision, pickle = self.hf_model, self.hf_model_revision, self.allow_pickle
         # `Path.exists` raises where a folder may not be entered or a name is too long.
         if name is None and folder and os.path.exists(folder / "config.json"):
-            name = str(folder)
+            name, revision = str(folder), None  # what lies in a folder has none
         elif name is None:
             name, revision = self.module.default_model, revision or self.module.default_revision
             # Some of the defaults are from before safetensors. A revision that we pinned ourselves is known.
             pickle = pickle or (revision is not None and revision == self.module.default_revision)
         elif folder and os.path.exists(folder / name / "config.json"):
-            name = str(folder / name)
+            name, revision = str(folder / name), None
         return Checkpoint(
             name,
             revision,
@@ -166,7 +167,13 @@ def parse(content: Any, source: str) -> ModelConfig:
         raise ConfigError(f"{source}: {error}") from None
     if config.trust_remote_code and not config.hf_model_revision:
         raise ConfigError(f"{source}: `trust_remote_code` needs a pinned `hf_model_revision`")
+    if config.engine.device == "cuda" and not _num_gpus(config.deployment):
+        raise ConfigError(f"{source}: `engine.device: cuda` needs a GPU: {NUM_GPUS}")
     return config
+
+
+def _num_gpus(deployment: dict[str, Any]) -> float:
+    return float((deployment.get("ray_actor_options") or {}).get("num_gpus") or 0)
 
 
 def check_deployment(options: dict[str, Any]) -> None:

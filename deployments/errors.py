@@ -17,7 +17,13 @@ Raised anywhere with one sentence; a dialect turns the `kind` into its own statu
 
 from typing import Any
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "bad_alloc")
+NO_MEMORY = (
+    "out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "not enough memory",
+    "bad_alloc",
+)
 
 
 class InferenceError(Exception):
@@ -81,6 +87,16 @@ class Internal(InferenceError):
     pass
 
 
+def failures_with(answer: Any, failures: int) -> int:
+    """How many answers in a row have failed unforeseen: with this one, after so many `failures`.
+
+    An `InferenceError` and a call that was given up tell nothing of the model.
+    """
+    if not isinstance(answer, BaseException):
+        return 0
+    return failures + (isinstance(answer, Exception) and not isinstance(answer, InferenceError))
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a pass has failed for its size: as torch says it on a GPU and on a processor."""
+    """Whether a pass has failed for its size: as torch or one of CUDA's libraries says it."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)

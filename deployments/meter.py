@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -54,6 +54,11 @@ class Reading:
     ended: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     totals: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
+    def forget_before(self, moment: float) -> None:
+        """Leave out requests that ended before, except the last one of all."""
+        while len(self.ended) > 1 and self.ended[0][0] < moment:
+            self.ended.popleft()
+
     def add(self, answers: Answers) -> None:
         """Count what the answers to one request took."""
         usage = answers.usage
@@ -89,7 +94,14 @@ class Meter:
 
     def read(self) -> dict[str, Reading]:
         """What has been seen of each model, to be sent to where it is put together."""
+        for reading in self._readings.values():
+            reading.forget_before(time.time() - WINDOW_S)
         return dict(self._readings)
+
+    def keep(self, model_ids: Container[str]) -> None:
+        """Forget all other models, unless requests to them have not ended yet."""
+        for id in [id for id, one in self._readings.items() if id not in model_ids and not one.in_flight]:
+            del self._readings[id]
 
 
 def put_together(model_id: str, readings: Iterable[Reading]) -> Figures:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deployments.checkpoint import Checkpoint, max_length
 from deployments.encoding import ENGINES
-from deployments.errors import InvalidInput, ModelNotReady
-from deployments.tokens import Collator, token_ids
+from deployments.errors import InvalidInput, ModelNotReady, out_of_memory
+from deployments.tokens import Collator, known_tokens, token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +40,12 @@ class TextEncoder:
 
         # Networks count positions from the left, so padding on the right leaves them as they are.
         self.tokenizer = checkpoint.tokenizer(padding_side="right")
-        self.collate = Collator(self.tokenizer)
         self.model = checkpoint.network(AutoModel)
         if self.model.config.is_encoder_decoder:
             self.model = self.model.get_encoder()
         if "add_pooling_layer" in signature(type(self.model).__init__).parameters:
             self.model.pooler = None  # it takes time, and `_pool` does not look at it
+        self.collate = Collator(self.tokenizer, known_tokens(self.model))
         self.padding_cost = ENGINES[checkpoint.engine](self.model)
         self._read_recipe(checkpoint)
 
@@ -96,9 +96,22 @@ class TextEncoder:
 
         most, padding = CPU_PASS if self.model.device.type == "cpu" else GPU_PASS
         passes = list(_passes([len(one) for one in ids], most, padding / self.padding_cost))
-        vectors = torch.cat([self.vectors([ids[place] for place in places]) for places in passes])
+        vectors = torch.cat([self._halved([ids[place] for place in places]) for places in passes])
         order = torch.tensor([place for places in passes for place in places])
         return vectors[order.argsort()]
+
+    def _halved(self, ids: Sequence[Sequence[int]]) -> "torch.Tensor":
+        """As `vectors`, in more passes where memory is short."""
+        import torch
+
+        try:
+            return self.vectors(ids)
+        except Exception as error:
+            if len(ids) == 1 or not out_of_memory(error):
+                raise
+        # Out here the error is gone, and with it the tensors that its traceback held.
+        half = len(ids) // 2
+        return torch.cat([self._halved(ids[:half]), self._halved(ids[half:])])
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:
         import torch

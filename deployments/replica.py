@@ -18,7 +18,8 @@ from deployments.batching import Batcher
 from deployments.card import Description
 from deployments.channel import Listener
 from deployments.config import ModelConfig
-from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady
+from deployments.device import give_back_memory, pick_device
+from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady, failures_with
 from deployments.limits import Batching
 from deployments.ray_private import ongoing_requests
 from deployments.schema import Schema, TextToken
@@ -37,14 +38,17 @@ class Replica:
     """Serves one model. Built by Ray Serve; called by Routers over channels.
 
     `config` is a `ModelConfig`'s content and `folder` where it lay: a replica can be placed on any node that
-    sees the same files.
+    sees the same files. `batching` holds its limits to start with: these may change.
     """
 
-    def __init__(self, config: dict[str, Any], folder: str | None) -> None:
+    def __init__(
+        self, config: dict[str, Any], folder: str | None, batching: dict[str, Any] | None = None
+    ) -> None:
         self.config = ModelConfig.model_validate(config)
         self.device = pick_device(self.config.engine.device)
         self.module = load(self.config, Path(folder) if folder else None, self.device)
-        self.scheduler = schedule(self.module, self.config.batching)
+        self.scheduler = schedule(self.module, Batching.model_validate(batching or {}))
+        give_back_memory(self.device)  # the largest of the passes that were tried was larger than most
         self._streams = 0
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -76,10 +80,16 @@ class Replica:
             async with aclosing(_bunches(self.module.stream(input, params), self._pause)) as bunches:
                 async for bunch in bunches:
                     yield bunch
+            self._count(None)
         except Exception as error:
+            self._count(error)
             raise _told(error) from None
         finally:
             self._streams -= 1
+
+    def _count(self, failure: Exception | None) -> None:
+        """Streams pass the scheduler by, and the health check goes by what it has counted."""
+        self.scheduler.failures = failures_with(failure, self.scheduler.failures)
 
     def _pause(self) -> float:
         return min(self._streams / MESSAGES_PER_S, LONGEST_PAUSE_S)
@@ -151,22 +161,6 @@ def schedule(module: Module, limits: Batching) -> Batcher | Unbatched:
     scheduler = (Unbatched if module.batches_itself() else Batcher)(module, limits)
     scheduler.tune([module.task.input.model_validate(example) for example in module.task.examples()])
     return scheduler
-
-
-def pick_device(wanted: str) -> str:
-    """The device to load onto: "cuda" where Serve gave this replica a GPU that torch sees, else "cpu".
-
-    `wanted` wins when it is not "auto".
-
-    A replica without `num_gpus` sees every card of its node, so torch alone cannot tell what is ours.
-    """
-    import torch
-
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ModelNotReady("`engine.device` is cuda, and torch sees no GPU here")
-    if wanted != "auto":
-        return wanted
-    return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
 
 
 async def _bunches(

@@ -228,6 +228,7 @@ class Router:
                 handle.hurry()
             if card is None:
                 handle.close()
+        self._meter.keep(snapshot.cards)
         self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
         news, self._news = self._news, asyncio.Event()
         news.set()

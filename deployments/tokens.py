@@ -2,12 +2,23 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from deployments.errors import InvalidInput
 
 if TYPE_CHECKING:
     import torch
+
+UNKNOWN_TOKEN = "the text has the token {}, which this model does not know"
+
+
+def known_tokens(model: Any) -> float:
+    """How many tokens a network knows: any, where it has no table of them."""
+    try:
+        return len(model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):
+        return inf
 
 
 def token_ids(
@@ -43,15 +54,22 @@ def _cut(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> list[li
 
 
 class Collator:
-    """Pads several texts' token ids to one batch, as their tokenizer would, in less time."""
+    """Pads several texts' token ids to one batch, as their tokenizer would, in less time.
 
-    def __init__(self, tokenizer: Any) -> None:
+    `vocabulary` is how many tokens the network knows: a tokenizer may have more.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: float) -> None:
         given = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        self.id: int = next(id for id in given if id is not None)
+        self.id: int = next(id for id in given if id is not None and id < vocabulary)
+        self.vocabulary = vocabulary
         self.left = tokenizer.padding_side == "left"
 
     def __call__(self, ids: Sequence[Sequence[int]], device: Any) -> dict[str, "torch.Tensor"]:
-        """`input_ids` and `attention_mask`, (texts, longest) each, on the device."""
+        """`input_ids` and `attention_mask`, (texts, longest) each, on the device.
+
+        Raises `InvalidInput` for a token that the network does not know: a GPU would run nothing after it.
+        """
         import numpy as np
         import torch
 
@@ -60,5 +78,7 @@ class Collator:
         mask = (places[::-1] if self.left else places) < lengths[:, None]
         rows = np.full(mask.shape, self.id)
         rows[mask] = np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())
+        if rows.max() >= self.vocabulary:
+            raise InvalidInput(UNKNOWN_TOKEN.format(rows.max()))
         batch = {"input_ids": rows, "attention_mask": mask.astype(np.int64)}
         return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}

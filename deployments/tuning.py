@@ -19,7 +19,7 @@ TYPICAL_TOKENS = 64  # of the text to try with
 
 
 class Range(NamedTuple):
-    """Where a budget is looked for: the config's field, and `untried` where there was no time to look."""
+    """Where a budget is looked for: the config's field, and `untried` where there was no way to look."""
 
     field: str
     least: int
@@ -100,16 +100,17 @@ def measure(module: Module, limits: Batching, examples: list[Any]) -> Capacity:
         capacity,
         cost,
         lambda count: module.run([input] * count, params),
-        getattr(limits, capacity.range.field) or capacity.range.most,
+        min(limits.max_batch_size * cost, getattr(limits, capacity.range.field) or capacity.range.most),
     )
 
 
 def _grow(capacity: Capacity, cost: int, run: Callable[[int], Any], most: int) -> Capacity:
-    """Double the cost until a pass does no more per second, fails, or time is up."""
+    """Double the cost until a pass does no more per second, fails, would hold too much, or time is up."""
     tries: list[Try] = []
     count, least, end = 1, capacity.range.least, perf_counter() + LIMIT_S
-    while count * cost <= most and not _enough(tries, least):
-        if len(tries) > 1 and perf_counter() + 4 * tries[-1].seconds > end:
+    while not _enough(tries, least):
+        late = len(tries) > 1 and perf_counter() + 4 * tries[-1].seconds > end
+        if late or count * cost > most:
             least = capacity.range.untried
             break
         aim = max((one.rate for one in tries), default=inf) * GAIN

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from deployments.answers import Answers, Usage
-from deployments.errors import InferenceError
+from deployments.errors import failures_with
 from deployments.limits import Batching
 from deployments.task import Module
 
@@ -47,7 +47,6 @@ class Unbatched:
         told = await asyncio.gather(*each, return_exceptions=True)
         answers = [one if isinstance(one, BaseException) else one[0] for one in told]
         for answer in answers:
-            failed = isinstance(answer, Exception) and not isinstance(answer, InferenceError)
-            self.failures = self.failures + 1 if failed else 0
+            self.failures = failures_with(answer, self.failures)
         usage = Usage(computed_s=time.perf_counter() - start, batches=[len(inputs)])
         return Answers(answers, usage)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from deployments.application import options
+from deployments.application import bind, options
+from deployments.config import parse
 
 
 @pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])
@@ -19,3 +20,14 @@ def test_what_a_model_sets_itself_is_kept() -> None:
     assert told["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7"
     assert told["num_replicas"] == 3
     assert "autoscaling_config" not in told
+
+
+def test_other_limits_are_told_and_nothing_is_loaded_again() -> None:
+    id = "FADC770C-25C8-4685-A176-51FF67B382C1"
+    few, many = (
+        bind(parse({"module_id": id, "batching": {"max_batch_size": most}}, "here"))._bound_deployment
+        for most in (4, 8)
+    )
+    assert [one.init_args[-1]["max_batch_size"] for one in (few, many)] == [4, 8]
+    assert few.version == many.version
+    assert few.user_config["batching"] == few.init_args[-1]

@@ -80,6 +80,11 @@ def test_an_engine_may_be_named(tmp_path: Path) -> None:
             f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_cpus: .inf}}}}",
             "`deployment.ray_actor_options.num_cpus` must be a finite number",
         ),
+        (f"module_id: {ID}\nengine: {{device: cuda}}", "`engine.device: cuda` needs a GPU: `deployment: "),
+        (
+            f"module_id: {ID}\nengine: {{device: cuda}}\ndeployment: {{ray_actor_options: {{num_gpus: 0}}}}",
+            "`engine.device: cuda` needs a GPU: `deployment: {ray_actor_options: {num_gpus: 1}}`",
+        ),
         (f"module_id: {ID}\ntrust_remote_code: true", "needs a pinned `hf_model_revision`"),
     ],
 )
@@ -137,6 +142,18 @@ def test_a_checkpoint_in_the_folder_is_the_model(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", f"module_id: {ID}")
     (folder / "config.json").write_text("{}")
     assert config.read(folder).checkpoint(folder).name == str(folder)
+
+
+@pytest.mark.parametrize("model", ["", "hf_model: inner", "hf_model: {}/inner"])
+def test_what_lies_in_a_folder_has_no_revision(tmp_path: Path, model: str) -> None:
+    folder = write(
+        tmp_path / "m", f"module_id: {ID}\nhf_model_revision: 714eb0f\n{model.format(tmp_path / 'm')}"
+    )
+    for path in (folder, folder / "inner"):
+        path.mkdir(exist_ok=True)
+        (path / "config.json").write_text("{}")
+    checkpoint = config.read(folder).checkpoint(folder)
+    assert (Path(checkpoint.name).exists(), checkpoint.revision) == (True, None)
 
 
 @pytest.mark.parametrize(

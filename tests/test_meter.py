@@ -48,6 +48,30 @@ def test_totals_add_up() -> None:
     assert totals.last is not None
 
 
+def test_what_was_long_ago_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = Meter()
+    for _ in range(5):
+        with meter.request("a"):
+            pass
+    before = put_together("a", [meter.read()["a"]]).totals
+    assert len(meter.read()["a"].ended) == 5
+    monkeypatch.setattr("deployments.meter.WINDOW_S", -1.0)
+    assert len(meter.read()["a"].ended) == 1
+    assert put_together("a", [meter.read()["a"]]).totals == before
+
+
+def test_models_that_are_gone_are_forgotten_when_their_last_request_has_ended() -> None:
+    meter = Meter()
+    for id in "abc":
+        with meter.request(id):
+            pass
+    with meter.request("b"):
+        meter.keep({"a": "its card"})
+        assert set(meter.read()) == {"a", "b"}
+    meter.keep({"a": "its card"})
+    assert set(meter.read()) == {"a"}
+
+
 def test_what_was_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter()
     with meter.request("a"):

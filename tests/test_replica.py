@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import torch
 from pydantic import Field
 from transformers import AutoTokenizer
 
+from deployments.application import bind
 from deployments.checkpoint import Checkpoint
-from deployments.config import MODULES
+from deployments.config import MODULES, parse
 from deployments.errors import InferenceError, InvalidInput
 from deployments.replica import Replica
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Module, task
 
 ROOT = Path(__file__).parents[1]
+RAISED = {"fails": ValueError("secret"), "bad": InvalidInput("bad text")}
 MODULE_ID = "00000000-0000-0000-0000-000000000000"
 
 
@@ -66,10 +69,10 @@ def echo() -> Iterator[type[Module]]:
 
         async def stream(self, input: EchoInput, params: EchoParams) -> AsyncGenerator[EchoChunk, None]:
             try:
-                for number in range(1000):
+                for number in range(9 if input.text == "short" else 1000):
                     await asyncio.sleep(0.001)
-                    if input.text == "fails" and number == 5:
-                        raise ValueError("secret")
+                    if number == 5 and input.text in RAISED:
+                        raise RAISED[input.text]
                     yield EchoChunk(number=number)
             finally:
                 self.closed = True
@@ -155,6 +158,49 @@ async def test_it_is_ill_only_when_its_own_example_fails_too(replica: Replica) -
         await replica.check_health()
     replica.module.broken = False  # type: ignore[attr-defined]
     await replica.check_health()
+
+
+async def hear(replica: Replica, *texts: str) -> None:
+    for text in texts:
+        with suppress(InferenceError):
+            async for _ in replica.stream(EchoInput(text=text), EchoParams()):
+                pass
+
+
+async def test_it_is_ill_when_nothing_but_streams_tells(replica: Replica) -> None:
+    replica.module.broken = True  # type: ignore[attr-defined]
+    await hear(replica, "fails", "fails", "bad")
+    await replica.check_health()
+    await hear(replica, "fails")
+    with pytest.raises(RuntimeError, match="own example"):
+        await replica.check_health()
+
+
+async def test_a_stream_that_ends_well_is_a_sign_of_health(replica: Replica) -> None:
+    await hear(replica, "fails", "fails", "fails")
+    assert replica.scheduler.failures == 3
+    abandoned = replica.stream(EchoInput(text="a"), EchoParams())
+    await anext(abandoned)
+    await abandoned.aclose()
+    assert replica.scheduler.failures == 3, "what was given up tells nothing"
+    await hear(replica, "short")
+    assert replica.scheduler.failures == 0
+
+
+async def test_it_is_tuned_within_its_limits(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
+    passes: list[int] = []
+    run = echo.run
+    monkeypatch.setattr(echo, "run", lambda self, *given: passes.append(len(given[0])) or run(self, *given))
+    steps: list[str] = []
+    monkeypatch.setattr(
+        "deployments.replica.give_back_memory", lambda _: steps.append(f"{len(passes)} passes")
+    )
+    application = bind(parse({"module_id": MODULE_ID, "batching": {"max_batch_size": 3}}, "here"))
+    replica = Replica(*application._bound_deployment.init_args)
+    assert max(passes) == 2
+    assert steps == [f"{len(passes)} passes"], "after the last of them"
+    assert (await replica.describe()).max_batch_size == 3
 
 
 async def test_it_tells_tokens_and_takes_them_back(replica: Replica) -> None:

@@ -90,6 +90,14 @@ async def test_an_answer_comes_through(make: Make) -> None:
     assert router.task("m") is SENTIMENT
 
 
+async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
+    router, _ = make(Answers(["answer"]))
+    await ask(router)
+    assert set(router._meter.read()) == {"m"}
+    router._take(Snapshot("2", True, {}))
+    assert not router._meter.read()
+
+
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
     router, handle = make(ConnectionError(), ConnectionError(), Answers(["answer"]))
     assert await ask(router) == ["answer"]

@@ -132,6 +132,13 @@ def test_what_is_configured_holds(measured: Any) -> None:
     assert found.overhead > 100
 
 
+def test_so_many_inputs_as_are_configured_are_the_most(measured: Any) -> None:
+    network = Network(0.005, 0.000001)
+    found = measured(network, max_batch_size=4)
+    assert max(network.passes) <= 4 * 71
+    assert found.found == 1024, "what is usual, for larger passes have not been tried"
+
+
 def test_pictures_are_counted_by_pixels(measured: Any) -> None:
     assert measured(Pixels(0.0, 0.001)).fill(Batching()) == Batching(max_batch_pixels=500_000)
     many = measured(Pixels(0.01, 0.0000001)).fill(Batching())
@@ -157,6 +164,8 @@ def test_a_model_that_fails_its_examples_is_told() -> None:
 @pytest.mark.parametrize(("error", "is_it"), [
     (MemoryError(), True), (RuntimeError("CUDA out of memory. Tried to allocate"), True),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
     (RuntimeError("shapes do not match"), False),
 ])  # fmt: skip
 def test_lack_of_memory_is_known_by_its_message(error: Exception, is_it: bool) -> None:

@@ -18,9 +18,11 @@ from deployments.generating.paged import paged
 from deployments.generating.row import Row
 from deployments.generating.sampling import SamplingParams, fresh_seed, resolve
 from deployments.limits import Batching
+from deployments.tokens import UNKNOWN_TOKEN, known_tokens
 
 DEFAULT_NEW_TOKENS = 100  # where neither the request nor the checkpoint says
 LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may say more
+ROOM_TO_ANSWER = 1 / 4  # of the context at most, where a prompt is too long; one that fits is read whole
 LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "num_beams")
 
@@ -35,7 +37,11 @@ class GenerationParams(SamplingParams):
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         [], max_length=16, description="Strings that end the answer; they are not part of it."
     )
-    truncate: int | None = Field(None, ge=1, description="Keep only so many of the prompt's last tokens.")
+    truncate: int | None = Field(
+        None,
+        ge=1,
+        description="Keep only so many of the prompt's last tokens; all that fit if not given.",
+    )
     details: bool = Field(False, description="Tell why the answer ended, its seed and its tokens as well.")
     top_n_tokens: int | None = Field(
         None, ge=0, le=20, description="Tell so many of the likeliest tokens at each place, with the details."
@@ -55,7 +61,7 @@ class TextGenerator:
         self.model, self.engine, self.max_length = load(checkpoint, tokenizer, lambda: self.limits)
         self.own = take_settings(self.model, task)
         self.ends = _ends(self.model, tokenizer)
-        self.vocabulary = len(self.model.get_input_embeddings().weight)
+        self.vocabulary = known_tokens(self.model)
 
     async def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
         """One whole answer per prompt. Raises `InvalidInput` for a prompt that the model cannot read."""
@@ -92,12 +98,13 @@ class TextGenerator:
     def _answer(self, prompt: list[int], params: GenerationParams, settings: dict[str, Any]) -> Answer:
         prompt = self._cut(prompt, params.truncate or len(prompt))
         wanted = params.max_new_tokens or self._usual_length(len(prompt))
-        prompt = self._cut(prompt, max(self.max_length - wanted, self.max_length // 2))
+        if len(prompt) >= self.max_length:
+            prompt = self._cut(prompt, self.max_length - min(wanted, int(self.max_length * ROOM_TO_ANSWER)))
         room = min(self.max_length, self.engine.room)
         if len(prompt) >= room:
             raise InvalidInput(f"the text has {len(prompt):,} tokens; this replica has room for {room - 1:,}")
         if max(prompt) >= self.vocabulary:
-            raise InvalidInput(f"the text has the token {max(prompt)}, which this model does not know")
+            raise InvalidInput(UNKNOWN_TOKEN.format(max(prompt)))
         return Answer(
             self.tokenizer,
             prompt,

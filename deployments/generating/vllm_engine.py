@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from deployments.device import MEMORY, assigned_gpus
 from deployments.errors import InvalidInput, ModelNotReady
 from deployments.generating.choosing import Choice
 from deployments.generating.engine import Engine
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     import torch
 
     from deployments.checkpoint import Checkpoint
-
-MEMORY = 0.9  # of a replica's share of its GPU: vLLM's own default, of a whole one
 
 
 class Vllm(Engine):
@@ -126,19 +125,10 @@ def _arguments(checkpoint: "Checkpoint") -> dict[str, Any]:
         "trust_remote_code": checkpoint.trust_remote_code,
         "load_format": "auto" if checkpoint.pickle else "safetensors",
     }
-    gpus = _gpus()
+    gpus = assigned_gpus()
     if 0 < gpus < 1:
         return given | {"gpu_memory_utilization": MEMORY * gpus}
     return given | {"tensor_parallel_size": max(1, int(gpus))}
-
-
-def _gpus() -> float:
-    """How many GPUs Serve gave this replica, or which share of one."""
-    import ray
-
-    if not ray.is_initialized():
-        return 0.0
-    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
 
 def _sampling_params(row: Row) -> Any:

@@ -7,7 +7,7 @@ from deployments.classification import Function, labels
 from deployments.encoding import ENGINES
 from deployments.schema import Label, Schema, Text
 from deployments.task import Encoded, Module, task
-from deployments.tokens import Collator, token_ids
+from deployments.tokens import Collator, known_tokens, token_ids
 
 
 class SentimentInput(Schema):
@@ -51,7 +51,7 @@ class Sentiment(Module):
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSequenceClassification)
         self.max_length = max_length(self.tokenizer, self.model.config)
-        self.collate = Collator(self.tokenizer)
+        self.collate = Collator(self.tokenizer, known_tokens(self.model))
         self.padding_cost = ENGINES[checkpoint.engine](self.model)
 
     def encode(self, inputs: list[SentimentInput], params: SentimentParams) -> list[Encoded]:

@@ -10,7 +10,7 @@ from deployments.generating.generation import take_settings
 from deployments.generating.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module, task
-from deployments.tokens import Collator, token_ids
+from deployments.tokens import Collator, known_tokens, token_ids
 
 DEFAULT_NEW_TOKENS = 20  # transformers' own, where neither the request nor the checkpoint says
 
@@ -75,7 +75,7 @@ class Summarization(Module):
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSeq2SeqLM)
         self.max_length = max_length(self.tokenizer, self.model.config)
-        self.collate = Collator(self.tokenizer)
+        self.collate = Collator(self.tokenizer, known_tokens(self.model))
         self.own = take_settings(self.model, self.task.pipeline_tag)
 
     def encode(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[Encoded]:

@@ -113,6 +113,18 @@ async def test_long_prompts_lose_their_beginning(writer: TextGeneration) -> None
     assert short.details.generated_tokens < writer.max_length
 
 
+@pytest.mark.parametrize(("size", "wanted", "read", "written"), [
+    (40, None, 40, 24), (40, 64, 40, 24), (63, 64, 63, 1),
+    (64, 64, 48, 16), (99, 5, 59, 5), (99, None, 48, 16),
+])  # fmt: skip
+async def test_a_prompt_that_fits_is_read_whole(
+    size: int, wanted: int | None, read: int, written: int
+) -> None:
+    module = loaded(TextGeneration.module_id, tiny.gpt2())
+    answer = module.generator._row([7] * size, TextGenerationParams(max_new_tokens=wanted)).answer
+    assert (len(answer.prompt), answer.budget) == (read, written)
+
+
 async def test_truncate_keeps_the_prompt_s_end(writer: TextGeneration) -> None:
     [tail] = await heard(writer, PROMPTS[2], max_new_tokens=1, truncate=3)
     assert tail.details.input_length == 3

@@ -1,15 +1,23 @@
 """Texts to padded token ids, as their tokenizers make them."""
 
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from typing import Any
 
 import pytest
 import tokenizers
 import torch
+import transformers
 
+from deployments.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
-from deployments.tokens import Collator, token_ids
+from deployments.task import Module
+from deployments.tasks.embeddings import Embeddings
+from deployments.tasks.sentiment import Sentiment
+from deployments.tasks.summarization import Summarization
+from deployments.tokens import Collator, known_tokens, token_ids
 from tests.tasks import tiny
+from tests.tasks.conftest import answers
 from tests.tasks.samples import LONG
 
 TEXTS = ["I loved it.", "A", "Hello! How are you? My name is Anna."]
@@ -30,17 +38,46 @@ def test_it_is_what_the_tokenizer_pads(make: Any, side: str) -> None:
     tokenizer = make()
     tokenizer.padding_side = side
     expected = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    found = Collator(tokenizer)(token_ids(tokenizer, TEXTS, 512), "cpu")
+    found = Collator(tokenizer, len(tokenizer))(token_ids(tokenizer, TEXTS, 512), "cpu")
     assert torch.equal(found["input_ids"], expected["input_ids"])
     assert torch.equal(found["attention_mask"], expected["attention_mask"])
 
 
 def test_without_a_token_for_padding_the_end_pads() -> None:
     tokenizer = tiny.byte_bpe()
-    batch = Collator(tokenizer)([[5, 6, 7], [8]], "cpu")
+    batch = Collator(tokenizer, len(tokenizer))([[5, 6, 7], [8]], "cpu")
     end = tokenizer.eos_token_id
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, end, end]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+
+
+def test_tokens_that_the_network_does_not_know_are_refused_and_do_not_pad() -> None:
+    tokenizer = tiny.byte_bpe(pad_token="<new>")
+    known = tokenizer.pad_token_id
+    collate = Collator(tokenizer, known)
+    assert collate([[5, 6], [known - 1]], "cpu")["input_ids"].tolist() == [[5, 6], [known - 1, 1]]
+    with pytest.raises(InvalidInput, match=f"the token {known}, which this model does not know"):
+        collate([[5, 6], [known]], "cpu")
+
+
+@pytest.mark.parametrize(("cls", "make"), [
+    (Sentiment, tiny.bert), (Embeddings, tiny.encoder), (Summarization, tiny.seq2seq),
+])  # fmt: skip
+def test_a_tokenizer_may_have_more_tokens_than_the_network(cls: type[Module], make: Any) -> None:
+    module = cls()
+    module.load(Checkpoint(str(make())))
+    new = len(module.tokenizer)
+    module.tokenizer.add_tokens(["zzz"])
+    text, params = cls.task.input.model_validate, cls.task.params()
+    assert answers(module, [text({"text": "Hello!"})], params)
+    with pytest.raises(InvalidInput, match=f"the token {new}, which this model does not know"):
+        answers(module, [text({"text": "Hello!"}), text({"text": "A zzz"})], params)
+
+
+def test_a_network_without_a_table_of_tokens_knows_any() -> None:
+    config = transformers.CanineConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2)
+    with torch.device("meta"):
+        assert known_tokens(transformers.CanineModel(config)) == inf
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -218,3 +218,25 @@ class TestSimilarity:
         [split] = self.compare(similarity, {"source_sentence": "A", "sentences": sentences})
         assert len(passes) > 30 and max(passes[1:]) <= 100
         assert split.similarities == pytest.approx(whole.similarities, abs=1e-5)
+
+    def test_where_memory_is_short_there_are_more_passes(
+        self, similarity: SentenceSimilarity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        item = {"source_sentence": "A", "sentences": [*TEXTS, LONG, "I"]}
+        [whole] = self.compare(similarity, item)
+        monkeypatch.setattr("deployments.pooling.CPU_PASS", (100_000, 100_000))
+        forward, passes, most = similarity.model.forward, [], 2
+
+        def spy(input_ids: Any, **given: Any) -> Any:
+            passes.append(len(input_ids))
+            if len(input_ids) > most:
+                raise RuntimeError("CUDA out of memory. Tried to allocate")
+            return forward(input_ids=input_ids, **given)
+
+        monkeypatch.setattr(similarity.model, "forward", spy)
+        [halved] = self.compare(similarity, item)
+        assert halved.similarities == pytest.approx(whole.similarities, abs=1e-5)
+        assert passes == [6, 3, 1, 2, 3, 1, 2]
+        most = 0
+        with pytest.raises(RuntimeError, match="out of memory"):
+            self.compare(similarity, item)
