@@ -3,7 +3,7 @@
 import time
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.backlog import MOST_COMPARED, PATIENCE_S, Backlog, Call, Item, Room
@@ -99,6 +99,7 @@ def test_choosing_among_very_many_is_quick() -> None:
     overhead=st.floats(0, 100),
     padding=st.sampled_from([1.0, 1 / 32]),
 )
+@settings(deadline=None)
 def test_all_are_served_within_the_limits_oldest_first(
     costs: list[int], items: int, cost: int, overhead: float, padding: float
 ) -> None:

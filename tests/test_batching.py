@@ -5,6 +5,7 @@ import pickle
 import random
 import threading
 from collections.abc import Iterator
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.limits import Batching
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module
+from tests.waiting import until
 
 
 class In(Schema):
@@ -28,7 +30,7 @@ class Params(Schema):
 
 
 class Model(Module):
-    """Upper-cases; remembers its batches and bunches; its network waits for `gate`.
+    """Upper-cases; remembers its batches and bunches; its network says that it is `busy`, waits for `gate`.
 
     Refuses "bad", chokes on "boom" and has memory for `memory` characters, padding counted; "!" is refused
     before it reaches the network, and "panic" is no Exception.
@@ -42,6 +44,7 @@ class Model(Module):
         self.threads: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.busy = threading.Event()
 
     def encode(self, inputs: list[In], params: Params) -> list[Encoded]:
         texts = [item.text for item in inputs]
@@ -53,6 +56,7 @@ class Model(Module):
         return [Encoded(text, len(text), params.top_k * len(text)) for text in texts]
 
     def run(self, inputs: list[str], params: Params) -> list[str]:
+        self.busy.set()
         self.gate.wait(5)
         self.batches.append(inputs)
         self.threads.append(threading.get_ident())
@@ -80,23 +84,30 @@ def ask(batcher: Batcher, *texts: str, params: Params | None = None) -> "asyncio
     return asyncio.create_task(batcher.submit([In(text=text) for text in texts], params or Params()))
 
 
-async def settled() -> None:
-    """Until the threads have done what they can."""
-    await asyncio.sleep(0.25)
+async def busy(batcher: Batcher, model: Model) -> "asyncio.Task[Answers]":
+    """A call that the network works on, until its gate opens."""
+    model.gate.clear()
+    model.busy.clear()
+    first = ask(batcher, "first")
+    await until(model.busy.is_set)
+    return first
+
+
+async def queued(batcher: Batcher, *texts: str) -> None:
+    """Until these, and no others, are encoded and wait for the network."""
+    await until(lambda: batcher._backlog.cost == sum(map(len, texts)))
 
 
 async def behind_a_busy_model(
     batcher: Batcher, model: Model, texts: list[str], params: list[Params] | None = None
 ) -> list[Any]:
     """The answers to one call per text, all of which arrive while the network works on another."""
-    model.gate.clear()
-    first = ask(batcher, "first")
-    await settled()
+    first = await busy(batcher, model)
     rest = [
         ask(batcher, text, params=one)
         for text, one in zip(texts, params or [Params()] * len(texts), strict=True)
     ]
-    await settled()
+    await queued(batcher, *texts)
     model.gate.set()
     await first
     return [(await one)[0] for one in rest]
@@ -131,11 +142,9 @@ async def test_what_waits_together_runs_together(model: Model) -> None:
 
 async def test_what_waits_is_encoded_while_the_network_runs(model: Model) -> None:
     b = batcher(model)
-    model.gate.clear()
-    asked = [ask(b, "first")]
-    await settled()
+    asked = [await busy(b, model)]
     asked += [ask(b, text) for text in "abc"]
-    await settled()
+    await queued(b, *"abc")
     assert model.batches == []
     assert sorted(text for bunch in model.bunches for text in bunch) == ["a", "b", "c", "first"]
     model.gate.set()
@@ -147,10 +156,8 @@ async def test_only_so_much_is_encoded_ahead(model: Model) -> None:
     texts = ["x" * 10] * 4000
     model.gate.clear()
     asked = [ask(b, "first"), ask(b, *texts)]
-    async with asyncio.timeout(5):
-        while sum(map(len, model.bunches)) <= AHEAD:
-            await settled()
-    await settled()
+    await until(lambda: sum(map(len, model.bunches)) > AHEAD)
+    await asyncio.sleep(0.25)  # as long as more would take
     assert sum(map(len, model.bunches)) - 1 <= AHEAD + 512
     model.gate.set()
     await asyncio.gather(*asked)
@@ -244,11 +251,9 @@ async def test_what_others_had_of_the_memory_is_used_again(
 
 async def test_a_caller_that_has_gone_is_not_worked_for(model: Model) -> None:
     b = batcher(model)
-    model.gate.clear()
-    first = ask(b, "first")
-    await settled()
+    first = await busy(b, model)
     gone = [ask(b, "gone"), ask(b, "gone", "too")]
-    await settled()
+    await queued(b, "gone", "gone", "too")
     for one in gone:
         one.cancel()
     await asyncio.gather(*gone, return_exceptions=True)
@@ -297,17 +302,22 @@ async def test_nothing_in_nothing_out(model: Model) -> None:
 
 async def test_answers_tell_what_they_took(model: Model) -> None:
     b = batcher(model, max_batch_size=2)
-    model.gate.clear()
-    asked = [ask(b, "first")]
-    await settled()
+    began = perf_counter()
+    asked = [await busy(b, model)]
+    until_busy = perf_counter() - began
     asked.append(ask(b, "one", "two", "three"))
+    await queued(b, "one", "two", "three")
     await asyncio.sleep(0.1)
+    opened = perf_counter()
     model.gate.set()
     first, rest = await asyncio.gather(*asked)
+    ended = perf_counter()
     assert (first.usage.costs, first.usage.batches) == ([5], [1])
     assert (rest.usage.costs, rest.usage.batches) == ([3, 3, 5], [2, 1])
-    assert 0 < first.usage.queued_s < 0.1 < first.usage.computed_s < 5
-    assert 0 < rest.usage.computed_s < 0.1 <= rest.usage.queued_s < 5
+    assert 0 < first.usage.queued_s < until_busy
+    assert 0.1 < first.usage.computed_s < ended - began
+    assert 0.1 < rest.usage.queued_s < ended - began
+    assert 0 < rest.usage.computed_s < ended - opened
     assert 0 < first.usage.encoded_s < first.usage.queued_s
     assert 0 < rest.usage.encoded_s < rest.usage.queued_s
     travelled = pickle.loads(pickle.dumps(rest))

@@ -110,7 +110,7 @@ def test_a_server_that_fails_is_no_result() -> None:
         tiny_server(lambda *_: ok(b"too much", b"503 Service Unavailable")) as (url, _),
         pytest.raises(ConnectionError, match=r"HTTP 503.* beside 0 good answers"),
     ):
-        load.run(url, posts(url, 1), clients=2, seconds=0.1, warm_up=0.0)
+        load.run(url, posts(url, 1), clients=2, seconds=0.5, warm_up=0.0)
 
 
 def test_a_server_that_hangs_up_is_no_result() -> None:
@@ -118,14 +118,14 @@ def test_a_server_that_hangs_up_is_no_result() -> None:
         tiny_server(lambda *_: b"") as (url, _),
         pytest.raises(ConnectionError, match="connection lost"),
     ):
-        load.run(url, posts(url, 1), clients=1, seconds=0.1, warm_up=0.0)
+        load.run(url, posts(url, 1), clients=1, seconds=0.5, warm_up=0.0)
 
 
 def test_a_port_where_nobody_listens_is_no_result() -> None:
     with tiny_server(lambda *_: b"") as (url, _):
         pass
     with pytest.raises(ConnectionError, match="ConnectionRefusedError"):
-        load.run(url, posts(url, 1), clients=1, seconds=0.1, warm_up=0.0)
+        load.run(url, posts(url, 1), clients=1, seconds=0.5, warm_up=0.0)
 
 
 def test_one_failure_among_many_is_told_beside_them() -> None:
@@ -133,7 +133,7 @@ def test_one_failure_among_many_is_told_beside_them() -> None:
         return ok(b"", b"500 Internal Server Error") if number == 50 else ok(b"fine")
 
     with tiny_server(answer) as (url, _):
-        run = load.run(url, posts(url, 1), clients=4, seconds=0.5, warm_up=0.0)
+        run = load.run(url, posts(url, 1), clients=4, seconds=2.0, warm_up=0.0)
     assert dict(run.failures) == {"HTTP 500": 1}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -129,6 +129,7 @@ async def test_anything_else_is_404(path: str, raw_path: bytes | None) -> None:
 
 
 @given(st.lists(st.text() | st.sampled_from(["models", "pipeline", "..", "a", ""]), max_size=5).map("/".join))
+@settings(deadline=None)
 async def test_no_path_surprises(path: str) -> None:
     status, _ = await ask(f"/models/{path}")
     if status == 200:

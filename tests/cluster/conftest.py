@@ -166,7 +166,7 @@ def _process(
             yield process
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(90)
+            process.wait(START_S)
 
 
 def _house_with_a_tenth_task(home: Path) -> Path:

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
 HUGE_TEXT = "a" * 1_000_001
 HUGE_BODY = b'{"inputs": "' + b"a" * (33 * 1024 * 1024) + b'"}'
 MANY = ["good"] * 10_000
+AT_ONCE_S = 10.0  # on a machine that is shared; what runs into the door's deadline takes 60
 
 
 def bomb() -> bytes:
@@ -79,7 +80,7 @@ def test_hugging_face(cluster: Cluster, case: str, path: str, request_: dict[str
     assert answer.status_code == status, answer.text[:300]
     assert isinstance(answer.json()["error"], str)
     assert "Traceback" not in answer.text and "/deployments/" not in answer.text
-    assert took < 1, f"{took:.2f} s"
+    assert took < AT_ONCE_S, f"{took:.2f} s"
     assert cluster.http.post("/models/sentiment", json={"inputs": GOOD}).status_code == httpx.codes.OK
 
 
@@ -133,7 +134,7 @@ def test_caikit_http(cluster: Cluster, case: str, task: str, request_: dict[str,
     assert answer.status_code == status, answer.text[:300]
     assert isinstance(answer.json().get("details") or answer.json().get("detail"), str)
     assert "Traceback" not in answer.text and "/deployments/" not in answer.text
-    assert took < 1, f"{took:.2f} s"
+    assert took < AT_ONCE_S, f"{took:.2f} s"
 
 
 CAIKIT_GRPC: list[tuple[str, str, dict[str, Any], str, StatusCode]] = [
@@ -194,7 +195,7 @@ def test_caikit_grpc(
     took = time.monotonic() - start
     assert error.value.code() is code, error.value.details()
     assert error.value.details() and "Traceback" not in error.value.details()
-    assert took < 1, f"{took:.2f} s"
+    assert took < AT_ONCE_S, f"{took:.2f} s"
     client.call("Sentiment", {"text_in": GOOD}, ("mm-model-id", "sentiment"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cluster.conftest import Cluster, in_lanes, wait_for
+from tests.cluster.conftest import START_S, Cluster, in_lanes, wait_for
 
 pytestmark = [pytest.mark.cluster, in_lanes("gpus")]
 
@@ -36,5 +36,5 @@ def test_deploy_status_and_shutdown(cluster: Cluster) -> None:
     serve("shutdown", "--yes")
     wait_for(lambda: not cluster.pids("sentiment"), 30, "the models' end")
     serve("deploy", config)
-    wait_for(lambda: is_ready(cluster), 120, "the gateway after a shutdown")
+    wait_for(lambda: is_ready(cluster), START_S, "the gateway after a shutdown")
     assert cluster.http.post("/models/sentiment", json=SENTENCE).status_code == httpx.codes.OK

@@ -104,7 +104,7 @@ def test_text_streams(visit: Visit) -> None:
     visit.press("Run")
     expect_answer(visit, r"\w+ \w+")
     wait_for(lambda: visit.panel.locator(".notice").count() == 0, 20, "the end")
-    assert visit.page.evaluate("window.lengths.size") > 3, "it is not written as it comes"
+    assert visit.page.evaluate("window.lengths.size") > 2, "it is not written as it comes"
     keep(visit, "Text generation")
 
 
@@ -167,7 +167,7 @@ def test_a_model_comes_and_goes_and_what_was_typed_stays(cluster: Cluster, visit
     visit.open("Sentiment").panel.get_by_role("textbox").first.fill("half a sent")
     cluster.add("newcomer", like="sentiment")
     cluster.wait_for_state("newcomer", "ready", 60)
-    expect(visit.panel, "newcomer", seconds=5)
+    expect(visit.panel, "newcomer")
     visit.panel.get_by_label("Model").click()
     visit.page.get_by_role("option", name="newcomer").click()
     visit.press("Run")
@@ -177,7 +177,7 @@ def test_a_model_comes_and_goes_and_what_was_typed_stays(cluster: Cluster, visit
     expect(visit.panel, "%")
     cluster.remove("newcomer")
     wait_for(lambda: cluster.card("newcomer")["state"] == "gone", 15, "404")
-    expect(visit.panel, "The model newcomer is no longer ready", seconds=5)
+    expect(visit.panel, "The model newcomer is no longer ready")
     assert visit.panel.get_by_role("textbox").first.input_value() == "half a sent"
 
 

@@ -89,16 +89,14 @@ def streamed(answer: Generated) -> list[GeneratedChunk]:
     ]
 
 
-def writes(
-    router: FakeRouter, model_id: str, answer: Generated, *, fails: Exception | None = None, pause: float = 0
-) -> None:
+def writes(router: FakeRouter, model_id: str, answer: Generated, *, fails: Exception | None = None) -> None:
     """Let a model give this answer, whole and streamed; `fails` comes in place of a stream's last chunk."""
 
     async def stream(_: Any) -> AsyncGenerator[Any, None]:
         chunks = streamed(answer)
         for chunk in chunks[:-1] if fails else chunks:
             yield chunk
-            await asyncio.sleep(pause)
+            await asyncio.sleep(0)  # as others may come between
         if fails:
             raise fails
 

@@ -251,7 +251,7 @@ def test_a_streams_usage(client, router) -> None:
 
 
 def test_streams_interleave(client, router) -> None:
-    writes(router, "conversational", written("a", "b", "c"), pause=0.01)
+    writes(router, "conversational", written("a", "b", "c"))
     texts: dict[int, str] = {0: "", 1: "", 2: ""}
     order = []
     for chunk in ask(client, stream=True, n=3, seed=1):

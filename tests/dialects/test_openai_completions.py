@@ -151,7 +151,7 @@ def test_a_stream(client, router) -> None:
 
 
 def test_streams_of_several_prompts_interleave(client, router) -> None:
-    writes(router, "text-generation", written("a", "b"), pause=0.01)
+    writes(router, "text-generation", written("a", "b"))
     told = [chunk.choices[0] for chunk in ask(client, ["Once", "Twice"], n=2, stream=True)]
     assert [choice.index for choice in told if choice.text] == [0, 1, 2, 3] * 2
     assert sorted(prompts(router)) == [["Once"], ["Once"], ["Twice"], ["Twice"]]

@@ -26,6 +26,7 @@ from tests.tasks.writing import (
     generating,
     idle,
     ids,
+    in_turn,
     stream,
     until,
     write,
@@ -64,9 +65,10 @@ async def test_one_that_joins_midway_changes_nothing(writer: TextGeneration) -> 
     """Each begins when the one before has its first token, so all run together and none began together."""
     long = [{**params, "max_new_tokens": 40} for params in MIXED]
     alone = [await write(writer, prompt, **params) for prompt, params in zip(PROMPTS, long, strict=True)]
-    Passes(writer, seconds=0.003)
+    passes = Passes(writer, seconds=0.02)
     begins = [await begun(writer, prompt, **params) for prompt, params in zip(PROMPTS, long, strict=True)]
     assert writer.counters()["running"] > len(PROMPTS) / 2
+    passes.seconds = 0.0
     for (chunks, first), answer in zip(begins, alone, strict=True):
         told = [first, *[chunk async for chunk in chunks]]
         assert [chunk.token.id for chunk in told] == ids(answer)
@@ -86,16 +88,16 @@ async def test_a_pass_without_memory_changes_nothing(writer: TextGeneration) -> 
         return torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     passes.fail = fail
-    together = await asyncio.gather(
-        *(write(writer, p, **params) for p, params in zip(PROMPTS, MIXED, strict=True))
-    )
+    calls = (write(writer, p, **params) for p, params in zip(PROMPTS, MIXED, strict=True))
+    together = await asyncio.gather(*await in_turn(writer, passes, calls))
     assert len(short) > 2
     assert [ids(answer) for answer in together] == [ids(answer) for answer in alone]
 
 
 async def test_all_that_run_share_a_pass(module: TextGeneration) -> None:
-    passes = Passes(module, seconds=0.002)
-    await asyncio.gather(*(write(module, prompt, max_new_tokens=30) for prompt in PROMPTS * 2))
+    passes = Passes(module)
+    calls = (write(module, prompt, max_new_tokens=30) for prompt in PROMPTS * 2)
+    await asyncio.gather(*await in_turn(module, passes, calls))
     counters = module.counters()
     assert counters["generated_tokens"] == 30 * 12
     assert counters["steps"] == sum(one.rows > one.new for one in passes.made)
@@ -105,7 +107,8 @@ async def test_all_that_run_share_a_pass(module: TextGeneration) -> None:
 
 async def test_those_that_are_done_leave(module: TextGeneration) -> None:
     passes = Passes(module)
-    await asyncio.gather(*(write(module, "I", max_new_tokens=count) for count in (3, 60, 9)))
+    calls = (write(module, "I", max_new_tokens=count) for count in (3, 60, 9))
+    await asyncio.gather(*await in_turn(module, passes, calls))
     assert [one.rows for one in passes.made if not one.new][-20:] == [1] * 20
     assert (await idle(module))["generated_tokens"] == 72
 
@@ -126,26 +129,31 @@ async def test_stop_strings_across_tokens_end_their_row_alone(writer: TextGenera
 
 class TestWhoeverGoes:
     async def test_closing_a_stream_ends_its_work(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.03)
+        passes = Passes(module, seconds=0.03)
         chunks, _ = await begun(module, "I", max_new_tokens=60)
         await anext(chunks)
+        passes.gate.clear()
         before = module.counters()["generated_tokens"]
         await chunks.aclose()
+        passes.gate.set()
         after = (await idle(module))["generated_tokens"]
         assert after - before <= 2
 
     async def test_so_does_cancelling_in_the_middle_of_a_step(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.05)
+        passes = Passes(module, seconds=0.05)
 
         async def read() -> None:
             async for _ in stream(module, "I", max_new_tokens=60):
                 pass
 
         calls = [asyncio.ensure_future(call) for call in (read(), write(module, "Tom", max_new_tokens=60))]
-        before = (await until(module, running=2, generated_tokens=5))["generated_tokens"]
+        await until(module, running=2, generated_tokens=5)
+        passes.gate.clear()
+        before = module.counters()["generated_tokens"]
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
+        passes.gate.set()
         assert (await idle(module))["generated_tokens"] - before <= 2 * 2
         assert (await write(module, "I")).details.generated_tokens == 12
 
@@ -161,11 +169,13 @@ class TestWhoeverGoes:
         passes = Passes(module, seconds=0.002)
         module.generator.limits = Batching(max_batch_size=1)
         chunks, _ = await begun(module, "I", max_new_tokens=50)
+        passes.gate.clear()
         waits = asyncio.ensure_future(write(module, "Hello! How are you?"))
         await until(module, waiting=1)
         waits.cancel()
         await asyncio.gather(waits, return_exceptions=True)
         assert module.counters()["waiting"] == 0
+        passes.gate.set()
         assert len([chunk async for chunk in chunks]) == 49
         assert (await idle(module))["generated_tokens"] == 50
         assert sum(one.new for one in passes.made) <= 1

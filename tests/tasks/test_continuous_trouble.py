@@ -1,7 +1,6 @@
 """What one batch for all answers does with errors, with too much at once, and with loops that come and go."""
 
 import asyncio
-import threading
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from tests.tasks.writing import (
     generating,
     idle,
     ids,
+    in_turn,
     stream,
     until,
     write,
@@ -45,7 +45,8 @@ class TestFailures:
         passes = Passes(module)
         count = iter(range(99))
         passes.fail = lambda read: RuntimeError("broken") if read.shape[1] == 1 and next(count) == 3 else None
-        told = await asyncio.gather(*(write(module, p) for p in PROMPTS[2:5]), return_exceptions=True)
+        calls = await in_turn(module, passes, (write(module, p) for p in PROMPTS[2:5]))
+        told = await asyncio.gather(*calls, return_exceptions=True)
         assert [str(answer) for answer in told] == ["broken"] * 3
         assert await idle(module)
         assert ids(await write(module, "Hello! How")) == alone
@@ -97,16 +98,16 @@ class TestFailures:
 
     async def test_when_there_is_none_for_one_more_it_waits(self, module: TextGeneration) -> None:
         alone = ids(await write(module, "Hello! How"))
-        chunks, _ = await begun(module, "I", max_new_tokens=50)
-        passes = Passes(module, seconds=0.002)
+        passes = Passes(module)
         no_memory = torch.cuda.OutOfMemoryError("CUDA out of memory")
         passes.fail = lambda read: (
             no_memory if read.shape[1] > 1 and module.counters()["running"] > 1 else None
         )
-        waits = asyncio.ensure_future(write(module, "Hello! How"))
-        assert len([chunk async for chunk in chunks]) == 49
+        calls = (write(module, "I", max_new_tokens=50), write(module, "Hello! How"))
+        runs, waits = await in_turn(module, passes, calls)
+        assert (await runs).details.generated_tokens == 50
         assert ids(await waits) == alone
-        in_vain = sum(one.new for one in passes.made) - 1
+        in_vain = sum(one.new for one in passes.made) - 2
         assert in_vain == (2 if isinstance(module.generator.engine.network, Ragged) else 1)
 
     async def test_one_too_large_for_the_whole_memory_fails(self, module: TextGeneration) -> None:
@@ -132,9 +133,8 @@ class TestShortMemory:
         passes.fail = lambda read: (
             NO_MEMORY if read.shape[1] == 1 and len(read) > 2 and next(steps) > 2 else None
         )
-        told = await asyncio.gather(
-            *(write(module, p, **params) for p, params in zip(PROMPTS, wishes, strict=True))
-        )
+        calls = (write(module, p, **params) for p, params in zip(PROMPTS, wishes, strict=True))
+        told = await asyncio.gather(*await in_turn(module, passes, calls))
         assert next(steps) > 3
         for answer, same in zip(told, alone, strict=True):
             assert ids(answer) == ids(same)
@@ -156,7 +156,7 @@ class TestShortMemory:
         assert await idle(module)
 
     async def test_the_older_ones_run_on(self, module: TextGeneration) -> None:
-        passes, ended = Passes(module, seconds=0.002), []
+        passes, ended = Passes(module, seconds=0.02), []
 
         async def read(place: int, chunks: Any) -> None:
             async for _ in chunks:
@@ -167,6 +167,7 @@ class TestShortMemory:
         await until(module, running=4)
         passes.made.clear()
         passes.fail = lambda read: NO_MEMORY if len(read) > 1 else None
+        passes.seconds = 0.0
         await asyncio.gather(*(read(place, chunks) for place, (chunks, _) in enumerate(begins)))
         assert ended == [0, 1, 2, 3]
         assert sum(one.new for one in passes.made if one.rows == 1) < 2 * 4, "once anew, and once in vain"
@@ -235,11 +236,12 @@ class TestShortMemory:
 
     async def test_one_that_has_none_alone_fails_and_the_others_go_on(self, module: TextGeneration) -> None:
         alone = ids(await write(module, PROMPTS[1], max_new_tokens=40))
-        passes = Passes(module, seconds=0.002)
+        passes = Passes(module, seconds=0.02)
         begins = [await begun(module, prompt) for prompt in PROMPTS[:2]]
         await until(module, running=2)
         fails = iter([True, True])
         passes.fail = lambda _: NO_MEMORY if next(fails, False) else None
+        passes.seconds = 0.0
         (large, _), (small, first) = begins
         with pytest.raises(torch.cuda.OutOfMemoryError):
             [chunk async for chunk in large]
@@ -257,7 +259,8 @@ class TestShortMemory:
             return NO_MEMORY
 
         passes.fail = fail
-        await asyncio.gather(*(write(module, "I", max_new_tokens=6) for _ in range(80)))
+        calls = (write(module, "I", max_new_tokens=6) for _ in range(80))
+        await asyncio.gather(*await in_turn(module, passes, calls))
         rows = [one.rows for one in passes.made[short[0] :]]
         assert max(rows[:6]) <= 5, rows
         assert max(rows) == 8, rows
@@ -267,16 +270,17 @@ class TestLimits:
     async def test_no_more_rows_than_allowed(self, module: TextGeneration) -> None:
         passes = Passes(module)
         module.generator.limits = Batching(max_batch_size=2)
-        await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS))
+        await asyncio.gather(*await in_turn(module, passes, (write(module, prompt) for prompt in PROMPTS)))
         assert max(one.rows for one in passes.made) == 2
         module.generator.limits = Batching(max_batch_size=5)
-        await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS))
+        await asyncio.gather(*await in_turn(module, passes, (write(module, prompt) for prompt in PROMPTS)))
         assert max(one.rows for one in passes.made) == 5
 
     async def test_no_more_tokens_in_a_pass_than_allowed(self, module: TextGeneration) -> None:
-        passes = Passes(module, seconds=0.005)
+        passes = Passes(module)
         module.generator.limits = Batching(max_batch_tokens=12)
-        await asyncio.gather(*(write(module, "a" * size) for size in (2, 3, 3, 3, 3, 5, 6, 30)))
+        calls = (write(module, "a" * size) for size in (2, 3, 3, 3, 3, 5, 6, 30))
+        await asyncio.gather(*await in_turn(module, passes, calls))
         read = [one for one in passes.made if one.new]
         assert all(one.new * one.columns <= 12 or one.new == 1 for one in read)
         assert max(one.columns for one in read) > 12, "a long one is read alone"
@@ -285,19 +289,23 @@ class TestLimits:
     async def test_the_rows_together_keep_no_more_than_allowed(self, module: TextGeneration) -> None:
         module.generator.limits = Batching(max_batch_tokens=8)
         passes = Passes(module)
-        await asyncio.gather(*(write(module, "a" * 10, max_new_tokens=20) for _ in range(12)))
+        calls = (write(module, "a" * 10, max_new_tokens=20) for _ in range(12))
+        await asyncio.gather(*await in_turn(module, passes, calls))
         length = len(module.tokenizer("a" * 10)["input_ids"]) + 20
         assert max(one.rows for one in passes.made) == 16 * 8 // length
 
     async def test_a_long_one_leaves_the_others_their_room(self, module: TextGeneration) -> None:
         """Where rows are not padded to its length."""
         module.generator.limits = Batching(max_batch_tokens=8)
-        Passes(module, seconds=0.002)
-        chunks, _ = await begun(module, "I", max_new_tokens=90)
-        await asyncio.gather(*(write(module, "I", max_new_tokens=9) for _ in range(4)))
+        passes, ended = Passes(module), []
+
+        async def one(count: int) -> None:
+            await write(module, "I", max_new_tokens=count)
+            ended.append(count)
+
+        await asyncio.gather(*await in_turn(module, passes, map(one, (90, 9, 9, 9, 9))))
         pads = module.generator.engine.network.pads
-        assert module.counters()["running"] == (0 if pads else 1)
-        assert len([chunk async for chunk in chunks]) == 89
+        assert ended == ([90, 9, 9, 9, 9] if pads else [9, 9, 9, 9, 90])
 
     async def test_room_is_given_for_what_is_there(
         self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
@@ -308,10 +316,8 @@ class TestLimits:
         module.generator.limits = Batching(max_batch_tokens=8)
         network: Any = module.generator.engine.network
         passes, kept, ended = Passes(module), [], []
-        all_wait = threading.Event()
 
         def note(_: torch.Tensor) -> None:
-            assert all_wait.wait(10)
             lengths = network.lengths if network.pads else [one.length for one in network.rows]
             kept.append(len(lengths) * max(lengths, default=0) if network.pads else sum(lengths))
 
@@ -321,30 +327,20 @@ class TestLimits:
             ended.append(place)
 
         passes.fail = note
-        tasks = []
-        for place in range(3):
-            tasks.append(asyncio.ensure_future(one(place)))
-            await until(module, running=1, waiting=place)
-        all_wait.set()
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*await in_turn(module, passes, map(one, range(3))))
         assert max(one.rows for one in passes.made) == 3
         assert 100 < max(kept) <= 16 * 8
         assert ended == [0, 1, 2]
 
     async def test_the_oldest_goes_first(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.02)
         module.generator.limits = Batching(max_batch_size=1)
         order: list[int] = []
 
         async def one(place: int) -> None:
-            await write(module, PROMPTS[place], max_new_tokens=3 if place else 50)
+            await write(module, PROMPTS[place], max_new_tokens=3)
             order.append(place)
 
-        tasks = []
-        for place in range(6):
-            tasks.append(asyncio.ensure_future(one(place)))
-            await until(module, running=1, waiting=place)
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*await in_turn(module, Passes(module), map(one, range(6))))
         assert order == [*range(6)]
 
     async def test_a_text_that_cannot_fit_is_refused_before_it_waits(self, module: TextGeneration) -> None:
@@ -373,7 +369,7 @@ class TestLoops:
         assert [ids(answer) for answer in (await elsewhere, *await here)] == alone
 
     async def test_a_loop_that_ends_takes_its_rows_along(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.005)
+        Passes(module, seconds=0.02)
         loop = asyncio.new_event_loop()
         chunks = stream(module, "I", max_new_tokens=60)
         loop_thread = asyncio.to_thread(loop.run_until_complete, anext(chunks))
@@ -382,7 +378,8 @@ class TestLoops:
         assert (await idle(module))["generated_tokens"] < 20
 
     async def test_closing_ends_the_thread_and_what_is_not_whole(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.005)
+        passes = Passes(module)
+        passes.gate.clear()
         module.generator.limits = Batching(max_batch_size=1)
         threads = generating()
         told = asyncio.gather(
@@ -391,6 +388,7 @@ class TestLoops:
         await until(module, running=1, waiting=5)
         [thread] = generating() - threads
         module.generator.close()
+        passes.gate.set()
         assert {type(answer) for answer in await told} == {ModelNotReady}
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
@@ -60,14 +60,16 @@ class Pass(NamedTuple):
 
 
 class Passes:
-    """Stands in a network's place: notes what each pass reads, and may be slow or fail.
+    """Stands in a network's place: notes what each pass reads, and may be slow, wait or fail.
 
-    `fail` gets the token ids of each row, padded on the left: [rows, columns].
+    Each waits for `gate`. `fail` gets the token ids of each row, padded on the left: [rows, columns].
     """
 
     def __init__(self, module: TextGeneration, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.made: list[Pass] = []
+        self.gate = threading.Event()
+        self.gate.set()
         self.fail: Callable[[torch.Tensor], Exception | None] = lambda read: None
         network = module.generator.engine.network
         if isinstance(network, Ragged):
@@ -86,6 +88,7 @@ class Passes:
             new = 0 if cache and cache.get_seq_length() else len(ids)
         self.made.append(Pass(len(ids), new, ids.shape[1]))
         time.sleep(self.seconds)
+        assert self.gate.wait(10)
         if error := self.fail(ids):
             raise error
         return self.forward(*args, **kwargs)
@@ -112,6 +115,19 @@ async def until(module: TextGeneration, **wanted: int) -> dict[str, int]:
             ):
                 return counters
             await asyncio.sleep(0.001)
+
+
+async def in_turn(
+    module: TextGeneration, passes: Passes, calls: Iterable[Coroutine[Any, Any, Any]]
+) -> "list[asyncio.Task[Any]]":
+    """Tasks for calls that have come one after the other, before the first of them was read."""
+    passes.gate.clear()
+    tasks = []
+    for place, call in enumerate(calls):
+        tasks.append(asyncio.create_task(call))
+        await until(module, running=1, waiting=place)
+    passes.gate.set()
+    return tasks
 
 
 async def idle(module: TextGeneration) -> dict[str, int]:
