@@ -23,7 +23,7 @@ from deployments.errors import Forbidden, ModelNotFound
 from deployments.folders import UNLOADED, Folder, Folders, taken
 from deployments.meter import Figures, Reading, put_together
 from deployments.observed import Observed
-from deployments.ray_private import delete, largest_shares
+from deployments.ray_private import Shares, delete, shares
 from deployments.retries import Retries
 from deployments.status import (
     broken_card,
@@ -32,6 +32,7 @@ from deployments.status import (
     lacks_room_to_surge,
     running_card,
     waiting_card,
+    waits_for_node,
 )
 from deployments.warm import Spares
 
@@ -137,10 +138,12 @@ class Catalog:
         apps = {id: app for id, app in running.items() if mark(app)}
         folders |= taken(folders, {id for id, app in running.items() if is_anothers(app)})
         self._note_missing(folders, apps)
-        shares = await asyncio.to_thread(largest_shares)
-        await self._deploy(folders, apps, shares)
+        nodes = await asyncio.to_thread(shares)
+        if self.snapshot.version == NOT_LOOKED_YET:  # Routers wait, and to deploy hundreds takes long
+            self._publish(folders, apps, nodes)
+        await self._deploy(folders, apps, nodes)
         self._describe(apps)
-        self._publish(dict(self._cards(folders, apps, shares)))
+        self._publish(folders, apps, nodes)
         if self.snapshot.settled:  # at start they would take the time of the models themselves
             await self._spares.refill(from_spares(apps))
         # Since the last step or before, Routers have been told to send nothing to them.
@@ -148,16 +151,14 @@ class Catalog:
             self._observed.expire()
             await asyncio.to_thread(delete, gone)
 
-    async def _deploy(
-        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float] | None
-    ) -> None:
+    async def _deploy(self, folders: dict[str, Folder], apps: dict[str, Any], nodes: Shares) -> None:
         due = [folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))]
         due += self._retries.due(folders, apps)
         # A model that becomes another task's has no old replica that could go on answering.
         other = [folder for folder in due if _changes_module(folder, apps.get(folder.id))]
-        cramped = {id for id in apps.keys() & folders.keys() if lacks_room_to_surge(apps[id], shares)}
+        cramped = {id for id in apps.keys() & folders.keys() if lacks_room_to_surge(apps[id], nodes)}
         self._cramped = _since(self._cramped, cramped)
-        patience = NEW_NODE_S if shares is None else -1.0
+        patience = NEW_NODE_S if nodes.may_grow else -1.0
         stuck = [folders[id] for id, since in self._cramped.items() if time.monotonic() - since > patience]
         await self._run([folder for folder in due if folder not in other])
         await self._run([*other, *stuck], surge=False)
@@ -191,13 +192,13 @@ class Catalog:
         return {id for id, since in self._missing.items() if time.monotonic() - since > seconds}
 
     def _cards(
-        self, folders: dict[str, Folder], apps: dict[str, Any], shares: dict[str, float] | None
+        self, folders: dict[str, Folder], apps: dict[str, Any], nodes: Shares
     ) -> Iterable[tuple[str, Card]]:
         for id in sorted(folders.keys() | (apps.keys() - self._gone(MISSING_S))):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and (folder.problem or self._refused.get(folder.fingerprint))
             if app and (not problem or is_anothers(app)):
-                card = running_card(id, app, self._descriptions.get(mark(app)["fingerprint"]), shares)
+                card = running_card(id, app, self._descriptions.get(mark(app)["fingerprint"]), nodes)
                 yield id, card.model_copy(update={"reason": problem}) if problem else card
             elif problem:
                 yield id, broken_card(id, problem)
@@ -224,10 +225,12 @@ class Catalog:
         finally:
             del self._asking[key]
 
-    def _publish(self, cards: dict[str, Card]) -> None:
+    def _publish(self, folders: dict[str, Folder], apps: dict[str, Any], nodes: Shares) -> None:
+        cards = dict(self._cards(folders, apps, nodes))
         if self._at_start is None:
             self._at_start = set(cards)
-        loading = {id for id, card in cards.items() if card.state == "loading"}
+        waiting = {id for id, app in apps.items() if waits_for_node(app, nodes)}
+        loading = {id for id, card in cards.items() if card.state == "loading"} - waiting
         settled = self.snapshot.settled or not (self._at_start & loading)
         if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards):
             return

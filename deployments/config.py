@@ -27,9 +27,8 @@ from deployments.task import MODULES, Module
 
 CONFIG = "config.yml"
 MAX_CONFIG = 64 * 1024
-NUM_GPUS = "`deployment: {ray_actor_options: {num_gpus: 1}}`, or a share of one"
 OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
-NAMES = {"hf_model", "hf_model_revision", "hf_revision"}
+READ_AS_TEXT = {"hf_model", "hf_model_revision", "hf_revision"}
 NULL, STRING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
@@ -43,7 +42,7 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (`*name`) are not accepted")
         node = super().compose_node(parent, index)
-        named = isinstance(index, yaml.ScalarNode) and index.value in NAMES
+        named = isinstance(index, yaml.ScalarNode) and index.value in READ_AS_TEXT
         if named and isinstance(node, yaml.ScalarNode) and node.tag != NULL:
             node.tag = STRING
         return node
@@ -168,7 +167,8 @@ def parse(content: Any, source: str) -> ModelConfig:
     if config.trust_remote_code and not config.hf_model_revision:
         raise ConfigError(f"{source}: `trust_remote_code` needs a pinned `hf_model_revision`")
     if config.engine.device == "cuda" and not _num_gpus(config.deployment):
-        raise ConfigError(f"{source}: `engine.device: cuda` needs a GPU: {NUM_GPUS}")
+        wanted = "`deployment: {ray_actor_options: {num_gpus: 1}}`, or a share of one"
+        raise ConfigError(f"{source}: `engine.device: cuda` needs a GPU: {wanted}")
     return config
 
 

@@ -123,28 +123,16 @@ def _read(path: Path) -> Folder:
 
 def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
     digest = hashlib.sha256()
-    # Links are followed, but not upwards, and nowhere twice.
-    seen = {_inode(parent) for parent in Path(os.path.realpath(folder)).parents}
     for directory, names, files in os.walk(folder, followlinks=True):
-        if (inode := _inode(directory)) in seen:
-            names.clear()
-            continue
-        seen.add(inode)
-        if os.path.islink(directory):
-            digest.update(os.fsencode(os.path.realpath(directory)))
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
+        if os.path.islink(directory) and Path(directory) != folder:
+            # Where a link leads is what `ln -sfn` changes. What lies deeper could be large, or a circle.
+            digest.update(os.fsencode(os.path.realpath(directory)))
+            names.clear()
         left_out = without if Path(directory) == folder else frozenset()
         for name in sorted(name for name in files if name not in left_out and not _is_scratch(name)):
             digest.update(_stat(Path(directory, name)))
     return digest.hexdigest()
-
-
-def _inode(directory: str | Path) -> tuple[int, int] | None:
-    try:
-        stat = os.stat(directory)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino
 
 
 def _is_scratch(name: str) -> bool:

@@ -1,11 +1,12 @@
 """What Ray keeps private and Roster needs; its tests fail when Ray changes it."""
 
+import copy
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
@@ -117,19 +118,46 @@ NODE_GROUP = "ray.io/node-group"
 """A label of each node that `ray up` or KubeRay has started, the head included: which of its types it is."""
 
 
-def largest_shares() -> dict[str, float] | None:
-    """The most of each resource that one node has; None where an autoscaler may add others.
+class Shares(NamedTuple):
+    """The most of each resource that one node has, and whether an autoscaler may add others.
 
     Which those could be, the autoscaler keeps to itself.
     """
+
+    largest: dict[str, float]
+    may_grow: bool = False
+
+
+def shares() -> Shares:
+    """What the nodes that are there can give to a replica."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    if any(NODE_GROUP in node["Labels"] for node in nodes):
-        return None
-    shares: dict[str, float] = {}
+    largest: dict[str, float] = {}
     for node in nodes:
         for name, amount in node["Resources"].items():
-            shares[name] = max(shares.get(name, 0.0), amount)
-    return shares
+            largest[name] = max(largest.get(name, 0.0), amount)
+    return Shares(largest, any(NODE_GROUP in node["Labels"] for node in nodes))
+
+
+def copy_less() -> None:
+    """In the process of Serve's controller, which calls this as it starts: copy what has not changed no more.
+
+    Each turn of its loop copies all that each deployment should be, to set a field or two of the copy and to
+    find that nothing is new. With five hundred models that takes more than half of the turn.
+    """
+    from ray.serve._private import application_state
+
+    application_state.deepcopy = _copy
+
+
+def _copy(value: Any) -> Any:
+    """As deep as Serve changes a deployment's info in place; of what else it copies, all."""
+    from ray.serve._private.deployment_info import DeploymentInfo
+
+    if not isinstance(value, DeploymentInfo):
+        return copy.deepcopy(value)
+    info = copy.copy(value)
+    info.deployment_config = copy.copy(value.deployment_config)
+    return info
 
 
 def running_replicas(handle: DeploymentHandle) -> Mapping[Any, Any]:

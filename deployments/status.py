@@ -7,6 +7,7 @@ from typing import Any
 from deployments.application import RUNTIME_ENV, mark
 from deployments.card import Card, Description, Replicas, State
 from deployments.folders import Folder
+from deployments.ray_private import Shares
 from deployments.task import MODULES
 
 PATH = re.compile(r"(?<![:/\w])(?:/[\w.@+~-]+){3,}")
@@ -26,16 +27,13 @@ def waiting_card(folder: Folder) -> Card:
     return Card(id=folder.id, state="loading", **_facts({**facts, "folder": str(folder.path)}))
 
 
-def running_card(
-    id: str, app: dict[str, Any], description: Description | None, shares: Mapping[str, float] | None
-) -> Card:
-    """An application that Serve has, in whatever state. `app` is its part of Serve's details.
-
-    `shares` is the most of each resource that one node has, None where an autoscaler may add any node.
-    """
+def running_card(id: str, app: dict[str, Any], description: Description | None, shares: Shares) -> Card:
+    """An application that Serve has, in whatever state. `app` is its part of Serve's details."""
     deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
-    state, reason = _state(app, deployment, replicas, shares)
+    # What describes itself has started since it failed.
+    before = "" if description else failed_before(app)
+    state, reason = _state(app, replicas, before, _lacking(app, shares), shares.may_grow)
     return Card(
         id=id,
         state=state,
@@ -53,6 +51,11 @@ def count_running(app: dict[str, Any]) -> int:
     """How many replicas of an application answer now."""
     replicas = [replica for deployment in app["deployments"].values() for replica in deployment["replicas"]]
     return sum(replica["state"] == "RUNNING" for replica in replicas)
+
+
+def is_starting(app: dict[str, Any]) -> bool:
+    """Whether a replica of an application is on its way."""
+    return any(replica["state"] == "STARTING" for replica in _only(app)["replicas"])
 
 
 def from_spares(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
@@ -76,9 +79,14 @@ def has_failed(app: dict[str, Any]) -> bool:
     return bool(app["status"] == "DEPLOY_FAILED" or _only(app)["status_trigger"] == "REPLICA_STARTUP_FAILED")
 
 
+def message(app: dict[str, Any]) -> str:
+    """What Serve says of an application: how often it has failed, and the traceback."""
+    return _only(app)["message"] or str(app["message"])
+
+
 def failure(app: dict[str, Any]) -> str:
     """Why an application failed when it was last deployed."""
-    return last_sentence(_only(app)["message"]) or str(app["message"])
+    return last_sentence(message(app))
 
 
 def failed_before(app: dict[str, Any]) -> str:
@@ -87,13 +95,18 @@ def failed_before(app: dict[str, Any]) -> str:
     return failed["reason"] if failed else ""
 
 
-def lacks_room_to_surge(app: dict[str, Any], shares: Mapping[str, float] | None) -> bool:
+def waits_for_node(app: dict[str, Any], shares: Shares) -> bool:
+    """Whether an autoscaler has to add a node before a replica can start."""
+    return shares.may_grow and bool(_lacking(app, shares))
+
+
+def lacks_room_to_surge(app: dict[str, Any], shares: Shares) -> bool:
     """Whether a rolling update waits for a second GPU beside the one that the old replica has.
 
     One that could never be placed does not, nor one that has failed: the old replica stays.
     """
     deployment = _only(app)
-    if _lacking(deployment["required_resources"], shares) or failed_before(app):
+    if failed_before(app) or (_lacking(app, shares) and not shares.may_grow):
         return False
     waits = app["status"] == "DEPLOYING" and "to be scheduled" in deployment["message"]
     return waits and count_running(app) > 0 and deployment["deployment_config"]["max_surge_percent"] > 0
@@ -116,22 +129,19 @@ def _only(app: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state(
-    app: dict[str, Any], deployment: dict[str, Any], replicas: Replicas, shares: Mapping[str, float] | None
+    app: dict[str, Any], replicas: Replicas, before: str, lacking: str, may_grow: bool
 ) -> tuple[State, str]:
-    lacking, before = _lacking(deployment["required_resources"], shares), failed_before(app)
-    reason = lacking or before or last_sentence(deployment["message"])
+    reason = lacking or before or last_sentence(_only(app)["message"])
     if replicas.running or (app["status"] == "RUNNING" and not replicas.wanted):
         return "ready", reason
     if app["status"] == "DELETING" or before or has_failed(app):
         return "unavailable", reason or app["message"]
-    return ("unavailable", lacking) if lacking else ("loading", reason)
+    return ("unavailable" if lacking and not may_grow else "loading"), reason
 
 
-def _lacking(wanted: dict[str, float], shares: Mapping[str, float] | None) -> str:
-    if shares is None:
-        return ""
-    for resource, amount in wanted.items():
-        largest = shares.get(resource, 0.0)
+def _lacking(app: dict[str, Any], shares: Shares) -> str:
+    for resource, amount in _only(app)["required_resources"].items():
+        largest = shares.largest.get(resource, 0.0)
         if amount > largest:
             return f"a replica wants {amount:g} {resource}, and no node has more than {largest:g}"
     return ""

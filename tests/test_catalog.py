@@ -11,10 +11,12 @@ import pytest
 from deployments import catalog as module
 from deployments import observed, retries
 from deployments.application import MARK, RUNTIME_ENV, fingerprint, mark, options
+from deployments.card import Description
 from deployments.catalog import Catalog, Snapshot
 from deployments.config import read
 from deployments.folders import Folder
 from deployments.observed import is_at_rest
+from deployments.ray_private import Shares
 from deployments.status import from_spares, last_sentence, running_card, without_paths
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
@@ -87,7 +89,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     monkeypatch.setattr(observed, "serve_statuses", fake.statuses)
     monkeypatch.setattr(module, "_run", fake.run)
     monkeypatch.setattr(module, "delete", fake.delete)
-    monkeypatch.setattr(module, "largest_shares", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}))
     monkeypatch.setattr(module, "MISSING_S", -1.0)
     monkeypatch.setattr(module, "POLL_S", 0.0)
     monkeypatch.setattr(Catalog, "_follow", lambda self: _nothing())
@@ -297,7 +299,7 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path))
     await look(catalog, 3)
-    monkeypatch.setattr(module, "largest_shares", lambda: None)
+    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}, may_grow=True))
     stuck = "1 replicas that have taken more than 30s to be scheduled"
     serve.apps["a"] = {**app(catalog.folders.scan()["a"], message=stuck), "status": "DEPLOYING"}
     await look(catalog)
@@ -369,13 +371,47 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
 def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
     folder = Folder("a", tmp_path / "a", None)
     wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
-    card = running_card("a", wants, None, {"GPU": 4.0})
+    card = running_card("a", wants, None, Shares({"GPU": 4.0}))
     assert (card.state, card.reason) == ("unavailable", "a replica wants 8 GPU, and no node has more than 4")
-    card = running_card("a", wants, None, None)
-    assert card.state == "loading", "an autoscaler may add such a node"
+    card = running_card("a", wants, None, Shares({"GPU": 4.0}, may_grow=True))
+    assert (card.state, card.reason) == ("loading", "a replica wants 8 GPU, and no node has more than 4")
     failed = {**app(folder, running=0, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
-    assert running_card("a", failed, None, {"CPU": 2.0}).reason == "ValueError: no"
-    assert running_card("a", {**failed, "status": "DELETING"}, None, {}).state == "unavailable"
+    assert running_card("a", failed, None, Shares({"CPU": 2.0})).reason == "ValueError: no"
+    assert running_card("a", {**failed, "status": "DELETING"}, None, Shares({})).state == "unavailable"
+
+
+def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Path) -> None:
+    folder = Folder("a", tmp_path / "a", None, failed={"tries": 1, "reason": "no"})
+    again = {**app(folder, running=0), "status": "DEPLOYING"}  # as after a restart of Serve's controller
+    description = Description.model_construct(device="cpu")
+    shares = Shares({"CPU": 2.0})
+    assert running_card("a", again, None, shares).state == "unavailable"
+    assert running_card("a", again, description, shares).state == "loading"
+
+
+async def test_what_waits_for_a_node_does_not_hold_up_the_others(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}, may_grow=True))
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    catalog.folders.scan()
+    waiting = app(catalog.folders.scan()["a"], running=0, required_resources={"GPU": 1.0})
+    serve.apps["a"] = {**waiting, "status": "DEPLOYING"}
+    snapshot = await look(catalog)
+    assert (snapshot.cards["a"].state, snapshot.settled) == ("loading", True)
+
+
+async def test_routers_are_told_before_the_first_deployment_is_made(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path))
+    catalog.folders.scan()
+    told: list[str] = []
+    monkeypatch.setattr(module, "_run", lambda *_: told.append(catalog.snapshot.cards["a"].state))
+    await look(catalog, 1)
+    assert told == ["loading"]
 
 
 def test_reasons_are_sentences_without_paths() -> None:

@@ -97,7 +97,6 @@ def test_where_links_lead_is_followed_and_never_in_circles(tmp_path: Path) -> No
     folder = add(tmp_path / "models", "a", f"module_id: {ID}\nhf_model: current")
     for version in ("v1", "v2"):
         (tmp_path / "data" / version).mkdir(parents=True)
-    (tmp_path / "data" / "up").symlink_to(tmp_path)
     (tmp_path / "data" / "v1" / "round").symlink_to("../v1")
     (folder / "current").symlink_to(tmp_path / "data" / "v1")
     (folder / "beside").symlink_to("..")

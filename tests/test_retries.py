@@ -34,6 +34,27 @@ def test_the_pauses_grow_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.Mo
     assert not tries.due(edited, {"a": failed}), "that is another model"
 
 
+def test_what_serve_goes_on_trying_is_left_to_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock))
+    folder, tries = Folder("a", tmp_path / "a", None, fingerprint="1"), retries.Retries()
+
+    def due(times: int, state: str) -> list[Folder]:
+        failed = app(folder, running=0, message=f"it failed {times} times", replicas=[{"state": state}])
+        failed["deployments"]["model"]["status_trigger"] = "REPLICA_STARTUP_FAILED"
+        return tries.due({"a": folder}, {"a": {**failed, "status": "UNHEALTHY"}})
+
+    for times in range(9):
+        for _ in range(3):  # it pauses for a minute at most
+            assert not due(times, "STOPPING")
+            clock += 31
+    clock += 2000
+    assert not due(8, "STARTING"), "slowly"
+    assert not due(9, "STOPPING")
+    clock += 601
+    assert due(9, "STOPPING"), "it has given up"
+
+
 def test_another_try_is_news_to_serve_and_loads_nothing_that_runs() -> None:
     config = parse({"module_id": ID}, "here")
     first, second = (

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from deployments.checkpoint import Checkpoint
-from deployments.drawing import draw, only
 from deployments.errors import InvalidInput
 from deployments.media import EXAMPLE_PICTURE
 from deployments.schema import Image, Schema, Segment, Unit
+from deployments.segmenting import draw, only
 from deployments.task import Encoded, Module, task
 from deployments.vision import Picture, Size, look, prepare
 

@@ -139,11 +139,12 @@ async def _read(request: Request, schema: type[BaseModel]) -> BaseModel:
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     body = await read_body(request)
-    check_json(body)  # as it is in a form, too: its fields may be JSON
     if media_type == "multipart/form-data":
         body = orjson.dumps(await read_form(request, body, schema))
     elif media_type != "application/json":
         raise UnsupportedMedia(f"Unsupported media type: {content_type}")
+    else:
+        check_json(body)
     try:
         return schema.model_validate_json(body)
     except ValidationError as wrong:

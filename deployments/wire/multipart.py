@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
+from deployments.dialect import check_json
 from deployments.errors import InvalidInput
 from deployments.wire.protobuf import bare, without_none
 
@@ -19,23 +20,27 @@ class UnknownKey(InvalidInput):
 
 
 async def read_form(request: Request, body: bytes, schema: type[BaseModel]) -> dict[str, Any]:
-    """The form in `body`, as `schema` may be validated from. Raises `InvalidInput`, or `UnknownKey`."""
+    """The form in `body`, as `schema` may be validated from.
+
+    Raises `InvalidInput`, `TooLarge`, or `UnknownKey`.
+    """
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    nested: dict[str, Any] = {}
     try:
         async with Request(request.scope, receive).form(max_part_size=len(body)) as form:
-            for key in form:
-                texts = [await _text(value) for value in form.getlist(key)]
-                "".join((key, *texts)).encode()  # UTF-7 can hold half of a character; JSON cannot
-                _put(nested, key, schema, texts)
+            told = {key: [await _text(value) for value in form.getlist(key)] for key in form}
+        # UTF-7 can hold half of a character; JSON cannot.
+        check_json(*("".join((key, *texts)).encode() for key, texts in told.items()))
     except UnicodeError:
         raise InvalidInput("the form cannot be read: it is not in the charset that it names") from None
     except (HTTPException, MultiPartException) as broken:  # which one depends on who called
         reason = broken.detail if isinstance(broken, HTTPException) else broken.message
         raise InvalidInput(f"the form cannot be read: {reason}") from None
+    nested: dict[str, Any] = {}
+    for key, texts in told.items():
+        _put(nested, key, schema, texts)
     return nested
 
 
