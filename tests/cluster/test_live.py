@@ -1,17 +1,19 @@
 """The folder is the cluster: what is copied in, edited, broken or removed shows; all else serves on."""
 
 import os
+import shutil
 import signal
 import sys
 import time
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 import pytest
 
-from tests.cluster.conftest import Cluster, in_lanes, wait_for
+from tests.cluster.conftest import ROOT, Cluster, in_lanes, wait_for
 from tests.cluster.load import Load
 
 pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
@@ -52,6 +54,19 @@ def test_a_replica_has_no_pandas(cluster: Cluster) -> None:
     assert find_spec("pandas")
     (pid, *_) = cluster.pids("sentiment")
     assert not [one.path for one in psutil.Process(pid).memory_maps() if "/pandas/" in one.path]
+
+
+def test_what_has_failed_is_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+    weights, away = tmp_path / "elsewhere" / "model.safetensors", tmp_path / "away"
+    shutil.copytree(ROOT / "models" / "sentiment", weights.parent)
+    weights.rename(away)
+    folder = cluster.add("late", like="sentiment", hf_model=str(weights.parent))
+    cluster.wait_for_state("late", "unavailable")
+    away.rename(weights)
+    (folder / "config.yml").touch()
+    cluster.wait_for_state("late", "ready")
+    wait_for(lambda: answers(cluster, "late"), 20, "its answer")
+    cluster.remove("late")
 
 
 def test_an_edit_that_scales_keeps_the_process_and_fails_nothing(cluster: Cluster) -> None:
