@@ -10,17 +10,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
 from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
 from deployments.answers import Answers
 from deployments.card import Card
 from deployments.catalog import NOT_LOOKED_YET, Snapshot
-from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, TooLarge
+from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TooLarge
 from deployments.fetch import Fetcher
 from deployments.handles import ModelHandle, unavailable
 from deployments.meter import Figures, Meter
+from deployments.reader import Reader
 from deployments.schema import MAX_TEXT, Schema, TextToken
 from deployments.task import TASKS, Task
 
@@ -30,7 +30,7 @@ START_S = 20.0
 REPORT_S = 1.0
 
 
-class Router:
+class Router(Reader):
     """Answers every dialect, for every live model. Built by Ray Serve; any number of replicas.
 
     Knows the models from the Catalog's snapshots and goes on with the last one when the Catalog is away.
@@ -51,7 +51,7 @@ class Router:
         self._id = uuid.uuid4().hex
         self._meter = Meter()
         self._catalog = catalog
-        self._fetcher = Fetcher(picture_hosts)
+        self.fetcher = Fetcher(picture_hosts)
         self._timeout_s = timeout_s
         self._began = asyncio.Event()
         self._news = asyncio.Event()
@@ -66,7 +66,7 @@ class Router:
 
     @property
     def settled(self) -> bool:
-        """True once every folder that was there at start has become ready or unavailable."""
+        """True once each folder that was there at start is ready, unavailable, or waits for a node."""
         return self.snapshot.settled
 
     def card(self, model_id: str) -> Card:
@@ -91,32 +91,6 @@ class Router:
         if card.state == "unavailable" or card.task is None:
             raise unavailable(card)
         return TASKS[card.task]
-
-    async def read(
-        self, task: Task, dialect: str, inputs: list[Any], params: Mapping[str, Any]
-    ) -> tuple[list[Schema], Schema]:
-        """Validate one request: JSON-like inputs and parameters become the task's own schemas.
-
-        A parameter not given takes the dialect's default (`Task.dialect_params`), then the task's. URLs of
-        pictures are fetched from the hosts that the operator allowed. Raises `InvalidInput` that names the
-        field, `TooLarge`, `Forbidden`.
-        """
-        each, chosen = await self.read_each(task, dialect, inputs, params)
-        for one in each:
-            if isinstance(one, InferenceError):
-                raise one
-        return each, chosen
-
-    async def read_each(
-        self, task: Task, dialect: str, inputs: list[Any], params: Mapping[str, Any]
-    ) -> tuple[list[Any], Schema]:
-        """As `read`, with what is wrong with an input in its place.
-
-        Raises what is wrong with the parameters, or `TooLarge` for too many URLs; then nothing is fetched.
-        """
-        chosen = _valid(task.params, {**task.dialect_params.get(dialect, {}), **params})
-        inputs = await self._fetcher.fill(task.input, inputs)
-        return [_outcome(task.input, input) for input in inputs], chosen
 
     async def figures(self) -> list[Figures]:
         """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""
@@ -238,22 +212,3 @@ def _check_total(unit: str, rows: Sequence[Sized]) -> None:
     """Raise `TooLarge` where the rows have over a million together."""
     if (total := sum(map(len, rows))) > MAX_TEXT:
         raise TooLarge(f"there are {total:,} {unit} together; at most {MAX_TEXT:,} are accepted")
-
-
-def _valid(schema: type[Schema], value: Any) -> Schema:
-    try:
-        return schema.model_validate(value)
-    except ValidationError as invalid:
-        raise InvalidInput("; ".join(map(_sentence, invalid.errors(include_url=False)))) from None
-
-
-def _outcome(schema: type[Schema], value: Any) -> Schema | InferenceError:
-    try:
-        return value if isinstance(value, InferenceError) else _valid(schema, value)
-    except InferenceError as error:
-        return error
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    return f"`{where}`: {error['msg']}" if where else str(error["msg"])

@@ -7,7 +7,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import httpx
-from pydantic import ValidationError
 
 import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.answers import Answers, Usage
@@ -16,6 +15,7 @@ from deployments.errors import Forbidden, InferenceError, InvalidInput, ModelNot
 from deployments.fetch import Fetcher
 from deployments.media import EXAMPLE_PICTURE
 from deployments.meter import Figures
+from deployments.reader import Reader
 from deployments.schema import TextToken, words
 from deployments.task import TASKS, Task
 
@@ -23,7 +23,7 @@ PICTURE = base64.b64decode(EXAMPLE_PICTURE)
 PLAIN = {str: "word", float: 0.5, int: 7, bool: True, bytes: PICTURE}
 
 
-class FakeRouter:
+class FakeRouter(Reader):
     """`outputs` and `streams` replace a model's answer: functions of its input that return, raise, yield."""
 
     def __init__(self) -> None:
@@ -57,22 +57,6 @@ class FakeRouter:
 
     async def figures(self) -> list[Figures]:
         return [Figures(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
-
-    async def read(self, task: Task, dialect: str, inputs: list[Any], params: Any) -> tuple[list[Any], Any]:
-        each, chosen = await self.read_each(task, dialect, inputs, params)
-        for one in each:
-            if isinstance(one, InferenceError):
-                raise one
-        return each, chosen
-
-    async def read_each(
-        self, task: Task, dialect: str, inputs: list[Any], params: Any
-    ) -> tuple[list[Any], Any]:
-        chosen = _valid(task.params, {**task.dialect_params.get(dialect, {}), **params})
-        if isinstance(chosen, InferenceError):
-            raise chosen
-        inputs = await self.fetcher.fill(task.input, inputs)
-        return [_valid(task.input, input) for input in inputs], chosen
 
     async def infer(self, model_id: str, inputs: list[Any], params: Any) -> Answers:
         self.asked.append((model_id, inputs, params))
@@ -146,16 +130,6 @@ def fetching(answer: Callable[[str], httpx.Response]) -> tuple[Fetcher, list[str
     fetcher = Fetcher(["allowed.example"])
     fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(get))
     return fetcher, asked
-
-
-def _valid(schema: Any, value: Any) -> Any:
-    try:
-        return value if isinstance(value, InferenceError) else schema.model_validate(value)
-    except ValidationError as invalid:
-        first = invalid.errors()[0]
-        return InvalidInput(f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}")
-    except InferenceError as error:
-        return error
 
 
 def _words(text: str) -> Iterator[TextToken]:
