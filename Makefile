@@ -30,10 +30,10 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/test.stamp
-	$(BIN)/python -m deployments.openapi
-	$(BIN)/python -m deployments.wire.proto_text
-	$(BIN)/python -m deployments.dialect_table
-	$(BIN)/python -m deployments.readme
+	$(BIN)/python -m deployments.gateway.openapi
+	$(BIN)/python -m deployments.reference.protos
+	$(BIN)/python -m deployments.reference.dialect_table
+	$(BIN)/python -m deployments.reference.task_table
 
 starter-models: $(VENV)/serve.stamp
 	$(BIN)/python -m starter_models $(ARGS)

@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks import load, models, texts
 from benchmarks.server import Server, StartError, answers
-from deployments import fast_lane
+from deployments.cluster import environment as fast_lane
 
 HTTP_PORT, GRPC_PORT = 8600, 9600
 URL = f"http://127.0.0.1:{HTTP_PORT}"

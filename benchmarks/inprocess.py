@@ -148,7 +148,7 @@ def yardstick(
 @cache
 def computes_in(dtype: str) -> bool:
     """Whether this processor does, as Roster judges it. Another process is asked: this one has no torch."""
-    code = f"from deployments.checkpoint import _computes_in; print(_computes_in('torch.{dtype}'))"
+    code = f"from deployments.engines.checkpoint import _computes_in; print(_computes_in('torch.{dtype}'))"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     return told.stdout.strip() == "True"
 
@@ -157,7 +157,7 @@ class _Worker:
     def __init__(self, folder: Path, count: int, engine: str, dtype: str) -> None:
         import yaml
 
-        from deployments.config import CONFIG, ModelConfig
+        from deployments.config.model_config import CONFIG, ModelConfig
 
         # Not `config.read`: it holds what a config says of the deployment to Ray Serve's own schemas.
         config = ModelConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text()))

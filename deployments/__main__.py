@@ -19,7 +19,7 @@ import httpx
 import yaml
 
 from deployments.app import ROOT
-from deployments.fast_lane import available, environment
+from deployments.cluster.environment import available, environment
 
 POLL_S, CALM_POLL_S = 0.5, 2.0  # between two looks: while models start, and afterwards
 LAST_LINES = 30

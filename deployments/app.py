@@ -14,13 +14,13 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import Message, Scope
 
-from deployments import web
-from deployments.bridge import Bridge, Page
-from deployments.catalog import Catalog
+from deployments.catalog.catalog import Catalog
+from deployments.cluster.ray_private import serve_ports
 from deployments.dialects import DIALECTS
-from deployments.ray_private import serve_ports
-from deployments.router import Router
-from deployments.rpc import speaks_grpc
+from deployments.gateway import http_app as web
+from deployments.gateway.asgi_bridge import Bridge, Page
+from deployments.gateway.grpc_service import speaks_grpc
+from deployments.routing.router import Router
 
 ROOT = Path(__file__).parent.parent
 START_UI_S = 120.0

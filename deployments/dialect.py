@@ -18,7 +18,7 @@ from starlette.responses import Response
 from deployments.errors import InferenceError, Internal, InvalidInput, TooLarge
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
     from deployments.task import Task
 
 log = logging.getLogger(__name__)

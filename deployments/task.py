@@ -22,7 +22,7 @@ from typing import (
 from deployments.schema import Schema
 
 if TYPE_CHECKING:
-    from deployments.checkpoint import Checkpoint
+    from deployments.engines.checkpoint import Checkpoint
     from deployments.limits import Batching
 
 TASKS: dict[str, "Task"] = {}

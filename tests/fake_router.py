@@ -9,15 +9,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 import httpx
 
 import deployments.tasks  # noqa: F401 - registers the tasks
-from deployments.answers import Answers, Usage
 from deployments.card import Card, Description, Replicas, State
 from deployments.errors import Forbidden, InferenceError, InvalidInput, ModelNotFound, ModelNotReady
-from deployments.fetch import Fetcher
 from deployments.media import EXAMPLE_PICTURE
-from deployments.meter import Figures
-from deployments.reader import Reader
+from deployments.results import Answers, Usage
+from deployments.routing.image_fetcher import Fetcher
+from deployments.routing.validation import Reader
 from deployments.schema import TextToken, words
 from deployments.task import TASKS, Task
+from deployments.telemetry.request_stats import Figures
 
 PICTURE = base64.b64decode(EXAMPLE_PICTURE)
 PLAIN = {str: "word", float: 0.5, int: 7, bool: True, bytes: PICTURE}

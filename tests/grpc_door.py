@@ -16,7 +16,7 @@ from ray.serve._private.grpc_util import (
 from ray.serve._private.proxy_request_response import ResponseStatus, gRPCStreamingType
 from ray.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 
-from deployments.rpc import add_services_to_server, speaks_grpc
+from deployments.gateway.grpc_service import add_services_to_server, speaks_grpc
 
 REQUEST_ID = "the-request-id"
 Call = Callable[..., Awaitable[bytes]]

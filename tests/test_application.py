@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from deployments.application import bind, options
-from deployments.config import parse
+from deployments.catalog.applications import bind, options
+from deployments.config.model_config import parse
 
 
 @pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.backlog import MOST_COMPARED, PATIENCE_S, Backlog, Call, Item, Room
+from deployments.replica.batch_queue import MOST_COMPARED, PATIENCE_S, Backlog, Call, Item, Room
 
 ROOM = Room(items=100, cost=1000, overhead=1e9, padding=1.0)
 

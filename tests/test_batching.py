@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from deployments import backlog, batching
-from deployments.answers import Answers
-from deployments.batching import AHEAD, Batcher
 from deployments.errors import InvalidInput, TooLarge
 from deployments.limits import Batching
+from deployments.replica import batch_queue as backlog
+from deployments.replica import batcher as batching
+from deployments.replica.batcher import AHEAD, Batcher
+from deployments.results import Answers
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module
 from tests.waiting import until

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from deployments import dialect
-from deployments.bridge import Bridge, Page
+from deployments.gateway.asgi_bridge import Bridge, Page
 
 
 class Handle:

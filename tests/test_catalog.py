@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from deployments import catalog as module
-from deployments import observed, retries
-from deployments.application import MARK, RUNTIME_ENV, fingerprint, mark, options
 from deployments.card import Description
-from deployments.catalog import Catalog, Snapshot
-from deployments.config import read
-from deployments.folders import Folder
-from deployments.observed import is_at_rest
-from deployments.ray_private import Shares
-from deployments.status import from_spares, last_sentence, running_card, without_paths
+from deployments.catalog import catalog as module
+from deployments.catalog import retries
+from deployments.catalog import serve_state as observed
+from deployments.catalog.applications import MARK, RUNTIME_ENV, fingerprint, mark, options
+from deployments.catalog.catalog import Catalog, Snapshot
+from deployments.catalog.model_folders import Folder
+from deployments.catalog.model_status import from_spares, last_sentence, running_card, without_paths
+from deployments.catalog.serve_state import is_at_rest
+from deployments.cluster.ray_private import Shares
+from deployments.config.model_config import read
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 

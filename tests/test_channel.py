@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from deployments import channel as module
-from deployments.channel import Channel, Listener
 from deployments.errors import Internal, InvalidInput, Overloaded
+from deployments.transport import connection as module
+from deployments.transport.connection import Channel, Listener
 from tests.waiting import until
 
 HOST = "127.0.0.1"

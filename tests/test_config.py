@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from deployments import config
+from deployments.config import model_config as config
 from deployments.task import MODULES
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from deployments.checkpoint import Checkpoint
-from deployments.device import give_back_memory
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.device import give_back_memory
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_before_weights_are_there_torch_is_bound_to_the_replica_s_share(
     network = torch.nn.Linear(2, 3)
     monkeypatch.setattr(network, "to", lambda device: told.append(device) or network)
     monkeypatch.setattr(Checkpoint, "read", lambda *_, **__: (network, {"missing_keys": set()}))
-    monkeypatch.setattr("deployments.device.assigned_gpus", lambda: gpus)
+    monkeypatch.setattr("deployments.engines.device.assigned_gpus", lambda: gpus)
     Checkpoint("a", device=device, dtype="float32", engine="none").network(None)
     assert told == [*map(pytest.approx, bound), device]
 

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from deployments.errors import Forbidden, InvalidInput, TooLarge
-from deployments.fetch import MAX_URLS, Fetcher
 from deployments.media import EXAMPLE_PICTURE
+from deployments.routing.image_fetcher import MAX_URLS, Fetcher
 from deployments.task import TASKS
 from tests.fake_router import fetching
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.folders import Folders
+from deployments.catalog.model_folders import Folders
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from deployments import handles, merging
-from deployments.answers import Answers, Usage
 from deployments.card import Card
 from deployments.card import Replicas as Number
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Overloaded
-from deployments.handles import ModelHandle
-from deployments.merging import MAX_MERGED, MAX_MERGED_SIZE, Merger
+from deployments.results import Answers, Usage
+from deployments.routing import coalescing as merging
+from deployments.routing import model_client as handles
+from deployments.routing.coalescing import MAX_MERGED, MAX_MERGED_SIZE, Merger
+from deployments.routing.model_client import ModelHandle
 from deployments.schema import Schema
 
 

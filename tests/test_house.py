@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments import fast_lane, readme
+from deployments.cluster import environment as fast_lane
+from deployments.reference import task_table as readme
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +30,7 @@ def test_rays_own_schema_accepts_cluster_yaml() -> None:
     workers = [kind for name, kind in types.items() if name != cluster["head_node_type"]]
     assert all(kind["min_workers"] == 0 and kind["resources"]["GPU"] for kind in workers)
     for command in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
-        assert "ray start" not in command or "deployments.fast_lane" in command
+        assert "ray start" not in command or "deployments.cluster.environment" in command
 
 
 def test_serves_own_schema_accepts_serve_config() -> None:
@@ -40,7 +41,7 @@ def test_serves_own_schema_accepts_serve_config() -> None:
 
 
 def test_the_fast_lane_is_printed_for_a_shell() -> None:
-    command = f'eval "$({sys.executable} -m deployments.fast_lane)" && env -0'
+    command = f'eval "$({sys.executable} -m deployments.cluster.environment)" && env -0'
     shell = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
     told = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
     assert told.items() >= fast_lane.environment(fast_lane.available()).items()

@@ -15,7 +15,7 @@ def loaded_by(module: str, *names: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["deployments.tasks", "deployments.dialects", "deployments.router", "deployments.app"]
+    "module", ["deployments.tasks", "deployments.dialects", "deployments.routing.router", "deployments.app"]
 )
 def test_no_torch_in_front_of_the_models(module: str) -> None:
     assert loaded_by(module, "torch", "transformers", "gradio") == set()
@@ -35,9 +35,9 @@ def test_the_pages_bring_no_torch() -> None:
 
 @pytest.mark.slow
 def test_a_replica_brings_no_gradio_and_no_pandas() -> None:
-    assert loaded_by("deployments.replica, torch, transformers", "gradio", "pandas") == set()
+    assert loaded_by("deployments.replica.model_replica, torch, transformers", "gradio", "pandas") == set()
 
 
 @pytest.mark.slow
 def test_what_needs_pandas_has_it_nevertheless() -> None:
-    assert loaded_by("deployments.ray_private, pandas", "pandas") == {"pandas"}
+    assert loaded_by("deployments.cluster.ray_private, pandas", "pandas") == {"pandas"}

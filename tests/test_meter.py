@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
-from deployments.answers import Answers, Usage
-from deployments.meter import Meter, Totals, put_together
+from deployments.results import Answers, Usage
+from deployments.telemetry.request_stats import Meter, Totals, put_together
 
 
 def test_requests_latencies_and_what_is_in_flight() -> None:
@@ -55,7 +55,7 @@ def test_what_was_long_ago_is_not_told_again(monkeypatch: pytest.MonkeyPatch) ->
             pass
     before = put_together("a", [meter.read()["a"]]).totals
     assert len(meter.read()["a"].ended) == 5
-    monkeypatch.setattr("deployments.meter.WINDOW_S", -1.0)
+    monkeypatch.setattr("deployments.telemetry.request_stats.WINDOW_S", -1.0)
     assert len(meter.read()["a"].ended) == 1
     assert put_together("a", [meter.read()["a"]]).totals == before
 
@@ -76,5 +76,5 @@ def test_what_was_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> No
     meter = Meter()
     with meter.request("a"):
         pass
-    monkeypatch.setattr("deployments.meter.WINDOW_S", -1.0)
+    monkeypatch.setattr("deployments.telemetry.request_stats.WINDOW_S", -1.0)
     assert put_together("a", [meter.read()["a"]]).p50_ms is None

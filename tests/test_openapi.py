@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.dialect import HTTP_STATUS
 from deployments.dialects import DIALECTS
-from deployments.openapi import FILE, document, text
+from deployments.gateway.openapi import FILE, document, text
 from deployments.task import TASKS, Task
 
 DOCUMENT = document(DIALECTS)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, create_model
 
 from deployments.errors import Internal
+from deployments.reference.protos import documents
 from deployments.schema import Label, Messages, Schema, Text, Texts
-from deployments.wire.proto_text import documents
 from deployments.wire.protobuf import Number, bare, message, read, service, without_none, write
 
 JSON = st.recursive(

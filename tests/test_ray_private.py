@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve._private import application_state
 from ray.serve._private.deployment_info import DeploymentInfo
 
-from deployments.ray_private import NODE_GROUP, copy_less, pin_version, shares
+from deployments.cluster.ray_private import NODE_GROUP, copy_less, pin_version, shares
 
 
 @serve.deployment

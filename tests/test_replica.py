@@ -12,11 +12,11 @@ import torch
 from pydantic import Field
 from transformers import AutoTokenizer
 
-from deployments.application import bind
-from deployments.checkpoint import Checkpoint
-from deployments.config import MODULES, parse
+from deployments.catalog.applications import bind
+from deployments.config.model_config import MODULES, parse
+from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InferenceError, InvalidInput
-from deployments.replica import Replica
+from deployments.replica.model_replica import Replica
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Module, task
 
@@ -194,7 +194,7 @@ async def test_it_is_tuned_within_its_limits(echo: type[Module], monkeypatch: py
     monkeypatch.setattr(echo, "run", lambda self, *given: passes.append(len(given[0])) or run(self, *given))
     steps: list[str] = []
     monkeypatch.setattr(
-        "deployments.replica.give_back_memory", lambda _: steps.append(f"{len(passes)} passes")
+        "deployments.replica.model_replica.give_back_memory", lambda _: steps.append(f"{len(passes)} passes")
     )
     application = bind(parse({"module_id": MODULE_ID, "batching": {"max_batch_size": 3}}, "here"))
     replica = Replica(*application._bound_deployment.init_args)

@@ -10,10 +10,11 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from deployments import ray_private, replica_set
-from deployments.channel import Listener
+from deployments.cluster import ray_private
 from deployments.errors import ModelNotReady
-from deployments.replica_set import ReplicaSet
+from deployments.routing import replica_set
+from deployments.routing.replica_set import ReplicaSet
+from deployments.transport.connection import Listener
 from tests.waiting import until
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from deployments import retries
-from deployments.application import bind
-from deployments.config import parse
-from deployments.folders import Folder
+from deployments.catalog import retries
+from deployments.catalog.applications import bind
+from deployments.catalog.model_folders import Folder
+from deployments.config.model_config import parse
 from tests.test_catalog import ID, app
 
 

@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from deployments import handles
-from deployments.answers import Answers
 from deployments.card import Card, Replicas
-from deployments.catalog import Snapshot
+from deployments.catalog.catalog import Snapshot
 from deployments.errors import (
     Forbidden,
     InferenceError,
@@ -20,7 +18,9 @@ from deployments.errors import (
     TimedOut,
     TooLarge,
 )
-from deployments.router import Router
+from deployments.results import Answers
+from deployments.routing import model_client as handles
+from deployments.routing.router import Router
 from deployments.schema import MAX_TEXT
 from deployments.task import TASKS
 

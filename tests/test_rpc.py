@@ -7,9 +7,9 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from deployments import rpc
 from deployments.dialect import Rpc
 from deployments.errors import InvalidInput
+from deployments.gateway import grpc_service as rpc
 from tests.fake_router import FakeRouter
 from tests.grpc_door import REQUEST_ID, call, grpc_door
 

@@ -15,12 +15,12 @@ LANGUAGE = next(
 
 FACES = """
 import json
-from deployments import readme
+from deployments.reference import task_table as readme
 from deployments.app import Door
-from deployments.config import parse
+from deployments.config.model_config import parse
 from deployments.dialects import DIALECTS
-from deployments.openapi import document
-from deployments.rpc import rpcs
+from deployments.gateway.openapi import document
+from deployments.gateway.grpc_service import rpcs
 from deployments.task import TASKS
 
 task = TASKS["language"]

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from deployments import tuning
 from deployments.errors import out_of_memory
 from deployments.limits import Batching
+from deployments.replica import batch_tuning as tuning
 from deployments.schema import Schema, Text, Texts
 from deployments.task import Encoded, Module, Task
 

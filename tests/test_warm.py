@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments import warm
+from deployments.cluster import warm_workers as warm
 
 
 @pytest.fixture

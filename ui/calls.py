@@ -11,8 +11,8 @@ from huggingface_hub import InferenceClient
 
 from deployments.schema import words
 from deployments.task import Task
-from deployments.wire.caikit_data_model import arguments
-from deployments.wire.caikit_predict import REQUESTS
+from deployments.wire.caikit.predict import REQUESTS
+from deployments.wire.caikit.types import arguments
 from ui.client import body, path
 
 LANGUAGES: dict[str, Any] = {

@@ -19,18 +19,18 @@ from deployments.errors import InferenceError, ModelNotReady
 from deployments.schema import Schema, words
 from deployments.task import TASKS, Task
 from deployments.wire import protobuf
-from deployments.wire.caikit_data_model import (
+from deployments.wire.caikit.info import get_models_info, get_runtime_info, info_models, info_version
+from deployments.wire.caikit.predict import NAME, Handle, Method, Predict, Unprocessable
+from deployments.wire.caikit.types import (
     ModelInfoRequest,
     ModelInfoResponse,
     RuntimeInfoRequest,
     RuntimeInfoResponse,
 )
-from deployments.wire.caikit_info import get_models_info, get_runtime_info, info_models, info_version
-from deployments.wire.caikit_predict import NAME, Handle, Method, Predict, Unprocessable
-from deployments.wire.multipart import UnknownKey
+from deployments.wire.forms import UnknownKey
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 INFO, INFORMED = "caikit.runtime.info", "caikit_data_model.common.runtime"
 STATUS = {**HTTP_STATUS, "invalid": 400}

@@ -28,8 +28,7 @@ from deployments.dialect import (
 from deployments.errors import InferenceError, InvalidInput, ModelNotReady, TaskMismatch
 from deployments.schema import Schema
 from deployments.task import TASKS, Task
-from deployments.wire import model_info
-from deployments.wire.huggingface_data_model import (
+from deployments.wire.huggingface.requests import (
     Asked,
     HubFailure,
     answer_type,
@@ -39,11 +38,12 @@ from deployments.wire.huggingface_data_model import (
     request_type,
     said,
 )
-from deployments.wire.model_info import Loading, loading
 from deployments.wire.sse import event_stream
+from deployments.wire.tei import model_info
+from deployments.wire.tei.model_info import Loading, loading
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 LOADING_SECONDS = 20.0
 MAX_HEADER = 1000  # proxies refuse an answer whose headers are longer than some kilobytes

@@ -22,16 +22,16 @@ from deployments.dialect import (
 )
 from deployments.errors import InferenceError, ModelNotReady
 from deployments.task import Task
-from deployments.wire import (
-    open_inference_generate,
-    open_inference_rpcs,
-    open_inference_stream,
-    tensor_inputs,
-)
-from deployments.wire import open_inference_service as service
-from deployments.wire.inflate import read_inflated
-from deployments.wire.open_inference_bodies import HEADER, parse, read_inference, write_inference
-from deployments.wire.open_inference_data_model import (
+from deployments.wire.compression import read_inflated
+from deployments.wire.open_inference import generate as open_inference_generate
+from deployments.wire.open_inference import rpcs as open_inference_rpcs
+from deployments.wire.open_inference import service as service
+from deployments.wire.open_inference import stream as open_inference_stream
+from deployments.wire.open_inference import tensor_inputs
+from deployments.wire.open_inference.bodies import HEADER, parse, read_inference, write_inference
+from deployments.wire.open_inference.protos import SERVICE, STREAMING
+from deployments.wire.open_inference.tensors import to_json
+from deployments.wire.open_inference.types import (
     Failure,
     GenerateRequest,
     GenerateResponse,
@@ -49,11 +49,9 @@ from deployments.wire.open_inference_data_model import (
     ServerMetadata,
     Statistics,
 )
-from deployments.wire.open_inference_messages import SERVICE, STREAMING
-from deployments.wire.tensors import to_json
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 STATUS = {**HTTP_STATUS, "invalid": 400}
 MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"

@@ -19,25 +19,25 @@ from deployments.dialect import Dialect, Offer, Operation
 from deployments.errors import ModelNotFound, ModelNotReady
 from deployments.schema import words
 from deployments.task import Task
-from deployments.wire.openai_chat import (
+from deployments.wire.openai.chat import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatCompletionRequest,
     complete_chat,
 )
-from deployments.wire.openai_completions import COMPLETION, Completion, CompletionRequest, complete
-from deployments.wire.openai_conversation import CHAT
-from deployments.wire.openai_data_model import DIALECT, respond_with
-from deployments.wire.openai_embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
-from deployments.wire.openai_failure import OpenAIFailure, say
-from deployments.wire.openai_moderations import MODERATION, ModerationRequest, Moderations, moderate
-from deployments.wire.openai_ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
-from deployments.wire.openai_response_data_model import OpenAIResponse, ResponseEvent, ResponsesRequest
-from deployments.wire.openai_responses import respond, show_response
+from deployments.wire.openai.completions import COMPLETION, Completion, CompletionRequest, complete
+from deployments.wire.openai.embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
+from deployments.wire.openai.errors import OpenAIFailure, say
+from deployments.wire.openai.messages import CHAT
+from deployments.wire.openai.moderations import MODERATION, ModerationRequest, Moderations, moderate
+from deployments.wire.openai.ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
+from deployments.wire.openai.requests import DIALECT, respond_with
+from deployments.wire.openai.response_types import OpenAIResponse, ResponseEvent, ResponsesRequest
+from deployments.wire.openai.responses import respond, show_response
 from deployments.wire.ranking import compares
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 ROOTS = ("/v1", "/models/{model_id}/v1")
 

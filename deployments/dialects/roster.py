@@ -12,10 +12,10 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from deployments.card import State
 from deployments.dialect import HTTP_STATUS, Dialect, Operation, json_response
 from deployments.errors import InferenceError
-from deployments.meter import Figures
+from deployments.telemetry.request_stats import Figures
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 STATIC = {"swagger-ui.css", "swagger-ui-bundle.js", "favicon.png"}
 

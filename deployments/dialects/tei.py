@@ -27,13 +27,14 @@ from deployments.dialect import (
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TaskMismatch
 from deployments.schema import words
 from deployments.task import Task
-from deployments.wire import openai_embeddings, openai_ranking
-from deployments.wire import tei_data_model as wire
-from deployments.wire.model_info import Health, Info, healthy, info
-from deployments.wire.tei_call import DIALECT, Call, Untokenizable
+from deployments.wire.openai import embeddings as openai_embeddings
+from deployments.wire.openai import ranking as openai_ranking
+from deployments.wire.tei import types as wire
+from deployments.wire.tei.call import DIALECT, Call, Untokenizable
+from deployments.wire.tei.model_info import Health, Info, healthy, info
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 ERROR_TYPE = {
     "overloaded": "Overloaded",

@@ -6,11 +6,11 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
-from deployments.generating.completion import Generated, GeneratedChunk, whole
-from deployments.generating.generation import ENGINES, GenerationParams, TextGenerator
+from deployments.generation.output import Generated, GeneratedChunk, whole
 from deployments.limits import Batching
+from deployments.pipelines.text_generator import ENGINES, GenerationParams, TextGenerator
 from deployments.schema import Messages, Schema
 from deployments.task import Module, task
 

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from deployments.checkpoint import Checkpoint
-from deployments.encoding import ENGINES
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.encoders import ENGINES
 from deployments.errors import InvalidInput
-from deployments.pooling import Pooling, TextEncoder, unit
+from deployments.pipelines.text_encoder import Pooling, TextEncoder, unit
 from deployments.schema import Schema, Text, Vector
 from deployments.task import Encoded, Module, task
 

@@ -4,12 +4,12 @@ from typing import Any
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
-from deployments.classification import Function, labels
+from deployments.engines.checkpoint import Checkpoint
 from deployments.media import EXAMPLE_PICTURE
+from deployments.pipelines.images import Picture, Size, look, prepare
+from deployments.pipelines.labels import Function, labels
 from deployments.schema import Image, Label, Schema
 from deployments.task import Encoded, Module, task
-from deployments.vision import Picture, Size, look, prepare
 
 
 class ImageClassificationInput(Schema):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.media import EXAMPLE_PICTURE
+from deployments.pipelines.images import Picture, Size, look, prepare
+from deployments.pipelines.segmentation import draw, only
 from deployments.schema import Image, Schema, Segment, Unit
-from deployments.segmenting import draw, only
 from deployments.task import Encoded, Module, task
-from deployments.vision import Picture, Size, look, prepare
 
 if TYPE_CHECKING:
     import torch

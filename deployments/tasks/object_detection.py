@@ -4,11 +4,11 @@ from typing import Any
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.media import EXAMPLE_PICTURE
+from deployments.pipelines.images import Picture, Size, look, prepare
 from deployments.schema import Box, DetectedObject, Image, Schema, Unit
 from deployments.task import Encoded, Module, task
-from deployments.vision import Picture, Size, look, prepare
 
 
 class ObjectDetectionInput(Schema):

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
-from deployments.encoding import ENGINES
-from deployments.pooling import TextEncoder, unit
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.encoders import ENGINES
+from deployments.pipelines.text_encoder import TextEncoder, unit
 from deployments.schema import Schema, Text, Texts, Vector
 from deployments.task import Encoded, Module, task
 

@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint, max_length
-from deployments.classification import Function, labels
-from deployments.encoding import ENGINES
+from deployments.engines.checkpoint import Checkpoint, max_length
+from deployments.engines.encoders import ENGINES
+from deployments.pipelines.labels import Function, labels
+from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
 from deployments.schema import Label, Schema, Text
 from deployments.task import Encoded, Module, task
-from deployments.tokens import Collator, known_tokens, token_ids
 
 
 class SentimentInput(Schema):

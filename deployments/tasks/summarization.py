@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.checkpoint import Checkpoint, max_length
+from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.errors import InvalidInput
-from deployments.generating.generation import take_settings
-from deployments.generating.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
+from deployments.generation.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
+from deployments.pipelines.text_generator import take_settings
+from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module, task
-from deployments.tokens import Collator, known_tokens, token_ids
 
 DEFAULT_NEW_TOKENS = 20  # transformers' own, where neither the request nor the checkpoint says
 

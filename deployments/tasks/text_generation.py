@@ -6,10 +6,10 @@ from contextlib import aclosing
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
-from deployments.generating.completion import Generated, GeneratedChunk, following, whole
-from deployments.generating.generation import ENGINES, GenerationParams, TextGenerator
+from deployments.engines.checkpoint import Checkpoint
+from deployments.generation.output import Generated, GeneratedChunk, following, whole
 from deployments.limits import Batching
+from deployments.pipelines.text_generator import ENGINES, GenerationParams, TextGenerator
 from deployments.schema import Schema, Text
 from deployments.task import Module, task
 

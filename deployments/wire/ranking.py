@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from deployments.answers import Usage
 from deployments.errors import InferenceError, TaskMismatch
+from deployments.results import Usage
 from deployments.schema import words
 from deployments.task import Task
 
 if TYPE_CHECKING:
-    from deployments.router import Router
+    from deployments.routing.router import Router
 
 
 def compares(task: Task) -> bool:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import yaml
 
-from deployments.fast_lane import environment
+from deployments.cluster.environment import environment
 
 ROOT = Path(__file__).parents[2]
 START_S = 180.0

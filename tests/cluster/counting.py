@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.schema import Schema, Text
 from deployments.task import Module, task
 

@@ -12,8 +12,8 @@ import orjson
 import uvicorn
 from google.protobuf import descriptor_pool
 
-from deployments import web
 from deployments.dialects.open_inference import dialect
+from deployments.gateway import http_app as web
 from deployments.task import Task
 from tests.fake_router import FakeRouter
 

@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import uvicorn
 
-from deployments import web
 from deployments.dialects.openai import dialect
-from deployments.generating.completion import Details, Generated, GeneratedChunk, StreamDetails, Token
-from deployments.openapi import document
+from deployments.gateway import http_app as web
+from deployments.gateway.openapi import document
+from deployments.generation.output import Details, Generated, GeneratedChunk, StreamDetails, Token
 from tests.fake_router import FakeRouter
 
 END = Token(id=2, text="</s>", logprob=-0.5, special=True)

@@ -10,7 +10,7 @@ from grpc_tools import protoc
 
 import deployments.tasks  # noqa: F401
 from deployments.dialects import caikit
-from deployments.wire.proto_text import FOLDER, documents, write
+from deployments.reference.protos import FOLDER, documents, write
 
 HERE = Path(__file__).parent
 SERVICES = ["caikit.runtime.Runtime.RuntimeService", "caikit.runtime.info.InfoService"]

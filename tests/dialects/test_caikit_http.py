@@ -9,10 +9,10 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from deployments import web
 from deployments.dialect import MAX_ELEMENTS
 from deployments.dialects import caikit
 from deployments.errors import InvalidInput, ModelNotFound, ModelNotReady, Overloaded, TimedOut
+from deployments.gateway import http_app as web
 from deployments.media import EXAMPLE_PICTURE
 from tests.dialects.caikit_answers import ANSWERS, ASKED, OUTPUTS, answer, can, fail, model_info
 from tests.fake_router import FakeRouter

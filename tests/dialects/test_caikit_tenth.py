@@ -9,12 +9,12 @@ import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from pydantic import Field
 
-from deployments import web
 from deployments.card import Card
 from deployments.dialects import caikit
+from deployments.gateway import http_app as web
+from deployments.reference.protos import documents
 from deployments.schema import Label, Mask, Schema, Text, Texts
 from deployments.task import TASKS, Task
-from deployments.wire.proto_text import documents
 from tests.fake_router import FakeRouter
 
 

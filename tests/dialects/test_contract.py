@@ -13,11 +13,12 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 from starlette.applications import Starlette
 
-from deployments import dialect_table, web
 from deployments.dialect import GRPC_STATUS, Dialect, Offer, Rpc, StreamRpc
 from deployments.dialects import DIALECTS
 from deployments.errors import InferenceError
-from deployments.openapi import document
+from deployments.gateway import http_app as web
+from deployments.gateway.openapi import document
+from deployments.reference import dialect_table
 from deployments.task import TASKS, Task
 from tests.fake_router import FakeRouter
 

@@ -13,8 +13,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from deployments import web
 from deployments.dialects import DIALECTS
+from deployments.gateway import http_app as web
 from deployments.task import TASKS
 from tests.fake_router import FakeRouter
 

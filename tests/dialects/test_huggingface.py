@@ -25,10 +25,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from deployments import web
 from deployments.dialects.huggingface import dialect
 from deployments.errors import Forbidden, InvalidInput, Overloaded, TimedOut, TooLarge
-from deployments.openapi import document
+from deployments.gateway import http_app as web
+from deployments.gateway.openapi import document
 from deployments.schema import MAX_ITEMS, Label, words
 from deployments.task import TASKS, Task
 from tests.fake_router import PICTURE, FakeRouter, fetching, sample

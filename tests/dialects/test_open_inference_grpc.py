@@ -12,8 +12,8 @@ import pytest
 from deployments.dialects.open_inference import dialect
 from deployments.errors import Overloaded
 from deployments.task import TASKS, Task
-from deployments.wire.huggingface_data_model import said
-from deployments.wire.open_inference_messages import SERVICE
+from deployments.wire.huggingface.requests import said
+from deployments.wire.open_inference.protos import SERVICE
 from tests.dialects.open_inference_door import cells, triton
 from tests.fake_router import PICTURE, FakeRouter, sample
 from tests.grpc_door import call, grpc_door

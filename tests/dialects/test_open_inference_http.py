@@ -14,12 +14,12 @@ from tritonclient.utils import InferenceServerException
 
 from deployments.dialects.open_inference import dialect
 from deployments.errors import InvalidInput, Overloaded
-from deployments.openapi import document
+from deployments.gateway.openapi import document
 from deployments.schema import Label
 from deployments.task import TASKS, Task
 from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
-from deployments.wire.huggingface_data_model import said
+from deployments.wire.huggingface.requests import said
 from tests.dialects.open_inference_door import cells, http_door
 from tests.fake_router import PICTURE, FakeRouter, sample
 

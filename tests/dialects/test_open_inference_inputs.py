@@ -8,12 +8,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from deployments import web
 from deployments.dialects.open_inference import dialect
 from deployments.errors import TooLarge
+from deployments.gateway import http_app as web
 from deployments.task import TASKS
-from deployments.wire.tensor_inputs import read_items
-from deployments.wire.tensors import Tensor
+from deployments.wire.open_inference.tensor_inputs import read_items
+from deployments.wire.open_inference.tensors import Tensor
 from tests.fake_router import PICTURE, FakeRouter, fetching
 
 INFER = "/v2/models/sentiment/infer"

@@ -9,9 +9,9 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
 
-from deployments.wire.open_inference_messages import METHODS, PACKAGE, SERVICE, STREAMING, describe
-from deployments.wire.proto_reading import read_proto
-from deployments.wire.proto_text import documents
+from deployments.reference.protos import documents
+from deployments.wire.open_inference.protos import METHODS, PACKAGE, SERVICE, STREAMING, describe
+from deployments.wire.proto_parser import read_proto
 from tests.dialects.open_inference_door import triton
 
 _, THEIRS = triton()

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from deployments import web
 from deployments.dialects.open_inference import dialect
 from deployments.errors import InvalidInput, Overloaded
-from deployments.generating.completion import GeneratedChunk, Token
-from deployments.meter import Figures, Totals
+from deployments.gateway import http_app as web
+from deployments.generation.output import GeneratedChunk, Token
 from deployments.task import TASKS
+from deployments.telemetry.request_stats import Figures, Totals
 from tests.fake_router import FakeRouter
 
 GENERATING = ["text-generation", "conversational"]

@@ -9,10 +9,10 @@ import grpc
 import numpy as np
 import pytest
 
-from deployments import rpc
-from deployments.generating.completion import GeneratedChunk
+from deployments.gateway import grpc_service as rpc
+from deployments.generation.output import GeneratedChunk
 from deployments.task import TASKS
-from deployments.wire.open_inference_messages import SERVICE
+from deployments.wire.open_inference.protos import SERVICE
 from tests.dialects.open_inference_door import triton
 from tests.fake_router import FakeRouter, sample
 from tests.grpc_door import grpc_door

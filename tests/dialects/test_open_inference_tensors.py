@@ -19,8 +19,8 @@ from tritonclient.utils import (
 
 from deployments.dialect import MAX_BODY
 from deployments.errors import InvalidInput, TooLarge
-from deployments.wire.inflate import inflate
-from deployments.wire.tensors import (
+from deployments.wire.compression import inflate
+from deployments.wire.open_inference.tensors import (
     DATATYPES,
     FORMATS,
     MAX_ELEMENTS,

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from openai import OpenAI
 from pydantic import Field
 
-from deployments import errors, web
+from deployments import errors
 from deployments.dialect import MAX_ELEMENTS
 from deployments.dialects import DIALECTS
 from deployments.dialects.openai import dialect, offers
 from deployments.errors import InferenceError, ModelNotFound, Overloaded
+from deployments.gateway import http_app as web
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Task
-from deployments.wire.openai_completions import COMPLETION
-from deployments.wire.openai_conversation import CHAT
+from deployments.wire.openai.completions import COMPLETION
+from deployments.wire.openai.messages import CHAT
 from tests.dialects.openai_door import always, conforms, open_door
 from tests.fake_router import FakeRouter
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from deployments.errors import ModelNotReady, Overloaded
-from deployments.wire.openai_generation import merge, together
+from deployments.wire.openai.generation import merge, together
 
 
 class Stream:

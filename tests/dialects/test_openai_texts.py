@@ -17,8 +17,8 @@ from openai import AsyncOpenAI, OpenAI
 from deployments.errors import InvalidInput, Overloaded, TooLarge
 from deployments.schema import MAX_TEXT, Label
 from deployments.task import TASKS
-from deployments.wire.openai_embeddings import packed_floats
-from deployments.wire.openai_moderations import is_benign
+from deployments.wire.openai.embeddings import packed_floats
+from deployments.wire.openai.moderations import is_benign
 from tests.dialects.openai_door import always, conforms, open_door
 from tests.fake_router import FakeRouter
 

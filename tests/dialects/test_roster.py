@@ -6,12 +6,12 @@ import httpx
 import orjson
 import pytest
 
-from deployments import web
 from deployments.card import Card
 from deployments.dialects import DIALECTS
 from deployments.dialects.roster import STATIC, dialect
-from deployments.meter import Totals
-from deployments.openapi import document
+from deployments.gateway import http_app as web
+from deployments.gateway.openapi import document
+from deployments.telemetry.request_stats import Totals
 from tests.fake_router import FakeRouter
 
 

@@ -10,14 +10,14 @@ from huggingface_hub import InferenceClient
 from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
 from starlette.applications import Starlette
 
-from deployments import web
 from deployments.card import Card
 from deployments.dialects import huggingface
 from deployments.dialects.tei import dialect
 from deployments.errors import Forbidden, InvalidInput, ModelNotFound, Overloaded, TimedOut
+from deployments.gateway import http_app as web
 from deployments.schema import MAX_ITEMS, MAX_TEXT
 from deployments.task import TASKS
-from deployments.wire.tei_data_model import kind
+from deployments.wire.tei.types import kind
 from tests.dialects.test_huggingface import listening
 from tests.fake_router import FakeRouter
 

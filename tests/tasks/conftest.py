@@ -10,7 +10,7 @@ import transformers
 import yaml
 
 import deployments.tasks  # noqa: F401  (registers the modules)
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.task import MODULES, Module
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from deployments.checkpoint import Checkpoint, max_length
+from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.errors import ModelNotReady
 from deployments.task import MODULES
 from deployments.tasks.image_segmentation import ImageSegmentation

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.generating.completion import Answer
+from deployments.generation.output import Answer
 from tests.tasks import tiny
 
 TOKENIZERS = {"bytes": tiny.byte_bpe(), "sentencepiece": tiny.sentencepiece()}

@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.generating.admission import of_like_length
+from deployments.generation.waiting_queue import of_like_length
 from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks import tiny

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from deployments.engines.torch.unpadded_generation import Ragged
 from deployments.errors import InvalidInput, ModelNotReady
-from deployments.generating import admission, continuous
-from deployments.generating.choosing import Chooser
-from deployments.generating.ragged import Ragged
+from deployments.generation import scheduler as continuous
+from deployments.generation import waiting_queue as admission
+from deployments.generation.sampler import Chooser
 from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.writing import (

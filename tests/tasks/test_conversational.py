@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.generating.completion import Generated
+from deployments.generation.output import Generated
 from deployments.tasks.conversational import Conversational, ConversationalInput
 from tests.tasks import tiny
 from tests.tasks.conftest import loaded

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config import read
+from deployments.config.model_config import read
 from deployments.task import MODULES
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "example_models").iterdir())

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.generating.completion import Generated, GeneratedChunk, Token
+from deployments.generation.output import Generated, GeneratedChunk, Token
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks import tiny
 from tests.tasks.conftest import loaded, starter

@@ -10,11 +10,11 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.generating import kv_cache
-from deployments.generating.kv_cache import MASK_AHEAD, Apart, Joined, network
-from deployments.generating.paged import paged
-from deployments.generating.ragged import AHEAD, Ragged
-from deployments.paging import LEAST_BLOCKS, Paged
+from deployments.engines.openvino.generation import paged
+from deployments.engines.openvino.network import LEAST_BLOCKS, Paged
+from deployments.engines.torch import generation as kv_cache
+from deployments.engines.torch.generation import MASK_AHEAD, Apart, Joined, network
+from deployments.engines.torch.unpadded_generation import AHEAD, Ragged
 from tests.tasks import tiny
 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}

@@ -10,12 +10,12 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments import openvino_engine
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.openvino import encoder as openvino_engine
+from deployments.engines.openvino.generation import paged
+from deployments.engines.openvino.network import LEAST_BLOCKS, Paged
+from deployments.engines.torch.packed_encoder import PACKED_PADDING
 from deployments.errors import ModelNotReady
-from deployments.generating.paged import paged
-from deployments.packing import PACKED_PADDING
-from deployments.paging import LEAST_BLOCKS, Paged
 from deployments.task import Module
 from deployments.tasks.conversational import Conversational
 from deployments.tasks.embeddings import Embeddings

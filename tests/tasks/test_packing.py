@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.packing import PACKED_PADDING, pack
+from deployments.engines.torch.packed_encoder import PACKED_PADDING, pack
 
 SIZE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,

@@ -8,8 +8,8 @@ import torch
 import transformers as hf
 from torch import nn
 
-from deployments import prepacking
-from deployments.prepacking import prepack
+from deployments.engines.torch import prepacked_linear as prepacking
+from deployments.engines.torch.prepacked_linear import prepack
 
 SIZE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from deployments.generating.sampling import Draw, Sampler, gumbel, noise_key
+from deployments.generation.sampling import Draw, Sampler, gumbel, noise_key
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0, 1.5])
 ROWS = 20_000

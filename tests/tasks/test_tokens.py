@@ -9,13 +9,13 @@ import tokenizers
 import torch
 import transformers
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
+from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
 from deployments.task import Module
 from deployments.tasks.embeddings import Embeddings
 from deployments.tasks.sentiment import Sentiment
 from deployments.tasks.summarization import Summarization
-from deployments.tokens import Collator, known_tokens, token_ids
 from tests.tasks import tiny
 from tests.tasks.conftest import answers
 from tests.tasks.samples import LONG

@@ -7,9 +7,9 @@ import tokenizers
 import torch
 from torch.nn.functional import cosine_similarity
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput, ModelNotReady
-from deployments.pooling import TextEncoder
+from deployments.pipelines.text_encoder import TextEncoder
 from deployments.tasks.embeddings import Embeddings, EmbeddingsInput, EmbeddingsParams
 from deployments.tasks.sentence_similarity import (
     SentenceSimilarity,
@@ -211,10 +211,10 @@ class TestSimilarity:
 
         monkeypatch.setattr(similarity.encoder, "vectors", spy)
         sentences = [f"{number} {'quick ' * (number % 20)}" for number in range(200)]
-        monkeypatch.setattr("deployments.pooling.CPU_PASS", (100_000, 100_000))
+        monkeypatch.setattr("deployments.pipelines.text_encoder.CPU_PASS", (100_000, 100_000))
         [whole] = self.compare(similarity, {"source_sentence": "A", "sentences": sentences})
         assert len(passes) == 1
-        monkeypatch.setattr("deployments.pooling.CPU_PASS", (100, 2))
+        monkeypatch.setattr("deployments.pipelines.text_encoder.CPU_PASS", (100, 2))
         [split] = self.compare(similarity, {"source_sentence": "A", "sentences": sentences})
         assert len(passes) > 30 and max(passes[1:]) <= 100
         assert split.similarities == pytest.approx(whole.similarities, abs=1e-5)
@@ -224,7 +224,7 @@ class TestSimilarity:
     ) -> None:
         item = {"source_sentence": "A", "sentences": [*TEXTS, LONG, "I"]}
         [whole] = self.compare(similarity, item)
-        monkeypatch.setattr("deployments.pooling.CPU_PASS", (100_000, 100_000))
+        monkeypatch.setattr("deployments.pipelines.text_encoder.CPU_PASS", (100_000, 100_000))
         forward, passes, most = similarity.model.forward, [], 2
 
         def spy(input_ids: Any, **given: Any) -> Any:

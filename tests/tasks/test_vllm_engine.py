@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from deployments.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.vllm import Vllm
 from deployments.errors import InvalidInput, ModelNotReady
-from deployments.generating.row import Row
-from deployments.generating.vllm_engine import Vllm
+from deployments.generation.sequence import Row
 from deployments.tasks.text_generation import TextGeneration
 from tests.tasks.conftest import MODELS, loaded
 from tests.tasks.writing import PROMPTS, begun, ids, stream, until, write
@@ -249,10 +249,10 @@ def test_what_it_is_loaded_with(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (asked.model, asked.load_format, asked.tensor_parallel_size) == (FOLDER, "safetensors", 1)
     assert module.max_length == 64
     assert {weight.device.type for weight in module.model.parameters()} == {"meta"}
-    monkeypatch.setattr("deployments.generating.vllm_engine.assigned_gpus", lambda: 0.25)
+    monkeypatch.setattr("deployments.engines.vllm.assigned_gpus", lambda: 0.25)
     assert engine(load()).asked.gpu_memory_utilization == pytest.approx(0.9 / 4)
     assert engine(load(gpu_memory_utilization=0.1)).asked.gpu_memory_utilization == 0.1
-    monkeypatch.setattr("deployments.generating.vllm_engine.assigned_gpus", lambda: 2.0)
+    monkeypatch.setattr("deployments.engines.vllm.assigned_gpus", lambda: 2.0)
     assert engine(load()).asked.tensor_parallel_size == 2
 
 

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from deployments.checkpoint import Checkpoint
-from deployments.generating.completion import Generated, GeneratedChunk
-from deployments.generating.continuous import ContinuousBatching
-from deployments.generating.kv_cache import Joined
-from deployments.generating.paged import PagedRows
-from deployments.generating.ragged import Ragged
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.openvino.generation import PagedRows
+from deployments.engines.torch.generation import Joined
+from deployments.engines.torch.unpadded_generation import Ragged
+from deployments.generation.output import Generated, GeneratedChunk
+from deployments.generation.scheduler import ContinuousBatching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.tasks.conftest import MODELS
 

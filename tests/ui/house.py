@@ -13,13 +13,13 @@ from typing import Any
 import uvicorn
 from PIL import Image, ImageDraw
 
-from deployments import web
 from deployments.card import Card, Replicas
 from deployments.dialects import DIALECTS
-from deployments.generating.completion import GeneratedChunk, Token
-from deployments.meter import Figures
+from deployments.gateway import http_app as web
+from deployments.generation.output import GeneratedChunk, Token
 from deployments.schema import Box, DetectedObject, Label, Segment, Vector
 from deployments.task import TASKS
+from deployments.telemetry.request_stats import Figures
 from tests.fake_router import FakeRouter
 
 LEVEL = "warning"

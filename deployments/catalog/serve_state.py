@@ -1,0 +1,39 @@
+"""What Ray Serve has, asked for in full no more often than it may have changed: that is costly for Serve."""
+
+import time
+from typing import Any
+
+from deployments.cluster.ray_private import serve_details, serve_statuses
+
+DETAILS_S = 10.0  # at least so often all is asked for, whatever the statuses say
+
+
+class Observed:
+    """Serve's applications. `expire` tells that something of them is being changed."""
+
+    def __init__(self) -> None:
+        self._applications: dict[str, Any] = {}
+        self._statuses: list[bytes] | None = None  # read just before them; None: they are out of date
+        self._asked_at = 0.0
+
+    def expire(self) -> None:
+        self._statuses = None
+
+    async def applications(self) -> dict[str, Any]:
+        """All that Serve has; where nothing can have changed since it was last asked, what it had then."""
+        statuses = await serve_statuses()
+        at_rest = statuses == self._statuses and all(map(is_at_rest, self._applications.values()))
+        if not at_rest or time.monotonic() - self._asked_at > DETAILS_S:
+            asked_at, applications = time.monotonic(), await serve_details()
+            self._applications, self._statuses, self._asked_at = applications, statuses, asked_at
+        return self._applications
+
+
+def is_at_rest(app: dict[str, Any]) -> bool:
+    """Whether an application stays as it is until the status of a deployment changes."""
+    deployments = app["deployments"].values()
+    states = {replica["state"] for deployment in deployments for replica in deployment["replicas"]}
+    if app["status"] == "DEPLOY_FAILED":
+        return not states  # one of an older version may still run, or another still start
+    healthy = all(deployment["status"] == "HEALTHY" for deployment in deployments)
+    return app["status"] == "RUNNING" and healthy and states <= {"RUNNING"}

@@ -1,0 +1,186 @@
+"""The Open Inference Protocol's JSON."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictInt
+
+from deployments.wire.open_inference.tensors import DATATYPES
+
+MAX_TENSORS = 100
+VERSION = "1"
+"""The one version that a model has here."""
+
+Parameters = dict[str, Any]
+Datatype = Literal[DATATYPES]  # type: ignore[valid-type]
+
+
+class Wire(BaseModel):
+    """What the protocol's clients send and read; they send more than it names, which is not an error."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+
+class InferInput(Wire):
+    """A named tensor; its `data` may be nested, or come after the JSON."""
+
+    name: str
+    shape: list[StrictInt]
+    datatype: Datatype
+    parameters: Parameters | None = None
+    data: list[Any] | None = None
+
+
+class InferRequestedOutput(Wire):
+    """A tensor to answer with."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferRequest(Wire):
+    """Tensors in: row n of each is item n. `parameters` are the task's own, beside the protocol's."""
+
+    id: str | None = None
+    parameters: Parameters | None = None
+    inputs: Annotated[list[InferInput], Field(max_length=MAX_TENSORS)]
+    outputs: Annotated[list[InferRequestedOutput], Field(max_length=MAX_TENSORS)] | None = None
+
+
+class InferOutput(Wire):
+    """A named tensor; its `data` is flat, or comes after the JSON."""
+
+    name: str
+    datatype: Datatype
+    shape: list[int]
+    parameters: Parameters
+    data: list[Any] | None = None
+
+
+class InferResponse(Wire):
+    """Tensors out."""
+
+    model_name: str
+    model_version: str = VERSION
+    id: str | None = None
+    outputs: list[InferOutput]
+
+
+class GenerateRequest(Wire):
+    """A text to go on from. What else is given is a parameter of the task, as those in `parameters` are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str | None = None
+    text_input: str
+    parameters: Parameters | None = None
+
+
+class GenerateResponse(Wire):
+    """What was generated: all of it, or in a stream what is new."""
+
+    model_name: str
+    model_version: str = VERSION
+    text_output: str
+
+
+class LoadRequest(Wire):
+    parameters: Parameters | None = None
+
+
+class IndexRequest(Wire):
+    ready: bool = False
+
+
+class Failure(Wire):
+    """Why a request was refused."""
+
+    error: str
+
+
+class Live(Wire):
+    live: bool = True
+
+
+class Ready(Wire):
+    ready: bool = True
+
+
+class ModelReady(Ready):
+    name: str
+
+
+class ModelNames(Wire):
+    models: list[str]
+
+
+class ServerMetadata(Wire):
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class TensorMetadata(Wire):
+    name: str
+    datatype: Datatype
+    shape: list[int]
+
+
+class ModelMetadata(Wire):
+    """A model's tensors; `parameters` tells what each parameter of its task means."""
+
+    name: str
+    versions: list[str] = [VERSION]
+    platform: str = "roster_transformers"
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    parameters: dict[str, str]
+
+
+class IndexedModel(Wire):
+    name: str
+    version: str = VERSION
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str
+
+
+class RepositoryIndex(RootModel[list[IndexedModel]]):
+    """Every model, in whatever state."""
+
+
+class Nothing(Wire):
+    pass
+
+
+class Duration(Wire):
+    count: int = 0
+    ns: int = 0
+
+
+class InferStatistics(Wire):
+    """What is not measured here, or does not happen, stays at zero."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_input: Duration = Duration()
+    compute_infer: Duration
+    compute_output: Duration = Duration()
+    cache_hit: Duration = Duration()
+    cache_miss: Duration = Duration()
+
+
+class ModelStatistics(Wire):
+    """A model's totals since its Routers started; `last_inference` in milliseconds since 1970."""
+
+    name: str
+    version: str = VERSION
+    last_inference: int
+    inference_count: int
+    execution_count: int
+    inference_stats: InferStatistics
+    batch_stats: list[Parameters] = []
+    memory_usage: list[Parameters] = []
+
+
+class Statistics(Wire):
+    model_stats: list[ModelStatistics]

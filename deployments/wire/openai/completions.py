@@ -1,0 +1,185 @@
+"""Completions: prompts in, how they may go on out, whole or in chunks."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.errors import InvalidInput
+from deployments.wire.openai.chat import LEAST_LOGPROB, MAX_TOP_LOGPROBS, chunk_json
+from deployments.wire.openai.errors import event_of
+from deployments.wire.openai.generation import (
+    DONE,
+    Choices,
+    Choosing,
+    CompletionUsage,
+    FinishReason,
+    Writes,
+    choices,
+    finish_reason,
+    head,
+    visible,
+)
+from deployments.wire.openai.requests import (
+    TextsOrTokens,
+    Unsupported,
+    model_of,
+    read,
+    respond_with,
+    texts_of,
+)
+from deployments.wire.sse import event_stream
+
+if TYPE_CHECKING:
+    from deployments.routing.router import Router
+
+COMPLETION = Writes("go on with a text", "text", "generated_text")
+
+
+class CompletionRequest(Choosing):
+    """One or several prompts: texts, or token ids of the model's own."""
+
+    prompt: TextsOrTokens
+    echo: bool | None = Field(None, description="Tell the prompt before its answer.")
+    best_of: int | None = Field(None, description="As many as `n`: every answer is told.")
+    logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="Of how many tokens a place.")
+    suffix: Unsupported = None
+
+    def settings(self) -> dict[str, tuple[str, Any]]:
+        return super().settings() | {
+            "max_new_tokens": ("max_tokens", self.max_tokens),
+            "top_n_tokens": ("logprobs", self.logprobs or None),
+        }
+
+
+class CompletionLogprobs(BaseModel):
+    """Of each token: its text, its logprob, the likeliest texts at its place with theirs, and where it
+    begins in the choice's text, in characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(BaseModel):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Completion(BaseModel):
+    """All answers; in a stream a piece of one, or their usage."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: CompletionUsage | None = None
+    system_fingerprint: str | None
+
+
+async def complete(router: "Router", request: Request) -> Response:
+    """Go on with each prompt, `n` times; the answers to the first prompt come first."""
+    asked = await read(request, CompletionRequest)
+    if asked.best_of not in (None, asked.count):
+        raise InvalidInput("`best_of` is the same as `n`, or absent: every answer is told")
+    if asked.echo and asked.logprobs is not None:
+        raise InvalidInput("`logprobs` are those of an answer; leave out `echo`, whose tokens have none")
+    model_id = model_of(request, asked)
+    COMPLETION.require(router.task(model_id), model_id)
+    prompts = await _prompts(router, model_id, asked.prompt)
+    answers = await choices(router, model_id, COMPLETION, prompts, asked, "prompt")
+    told = head(router, model_id, "cmpl")
+    echoes = [prompt if asked.echo else "" for prompt in prompts for _ in range(asked.count)]
+    if asked.stream:
+        return await event_stream(request, _chunks(answers, asked, told, echoes), chunk_json, event_of, DONE)
+    outputs = await answers.whole()
+    return respond_with(
+        Completion(
+            **told,
+            choices=[
+                _choice(place, echo, output, asked)
+                for place, (echo, output) in enumerate(zip(echoes, outputs, strict=True))
+            ],
+            usage=answers.usage([output.details for output in outputs]),
+        )
+    )
+
+
+async def _prompts(router: "Router", model_id: str, given: Any) -> list[str]:
+    """The prompts as texts. Of token ids none is lost, but the one that begins every text: the model's
+    tokenizer puts it there again."""
+    if isinstance(given, str) or isinstance(given[0], str):
+        return await texts_of(router, model_id, given, "prompt")
+    rows = given if isinstance(given[0], list) else [given]
+    begin = [token["id"] for token in (await router.tokenize(model_id, [""]))[0][:1]]
+    rows = [row[1:] or row if row[:1] == begin else row for row in rows]
+    return await texts_of(router, model_id, rows, "prompt", skip_special=False)
+
+
+def _choice(place: int, echo: str, output: Any, asked: CompletionRequest) -> CompletionChoice:
+    details = output.details
+    return CompletionChoice(
+        index=place,
+        text=echo + output.generated_text,
+        logprobs=_logprobs(details.tokens, details.top_tokens) if asked.logprobs is not None else None,
+        finish_reason=finish_reason(details),
+    )
+
+
+async def _chunks(
+    answers: Choices, asked: CompletionRequest, told: dict[str, Any], echoes: list[str]
+) -> AsyncGenerator[Completion, None]:
+    details: dict[int, Any] = {}
+    written = [0] * len(echoes)
+    async with aclosing(answers.stream()) as chunks:
+        async for place, chunk in chunks:
+            choice = _piece(place, chunk, asked, echoes[place], written[place])
+            written[place] += len(choice.text)
+            echoes[place] = ""
+            if choice.text or choice.finish_reason or (choice.logprobs and choice.logprobs.tokens):
+                yield Completion(**told, choices=[choice])
+            if chunk.details:
+                details[place] = chunk.details
+    if asked.tells_usage:
+        usage = answers.usage([details[place] for place in sorted(details)])
+        yield Completion(**told, choices=[], usage=usage)
+
+
+def _piece(place: int, chunk: Any, asked: CompletionRequest, echo: str, before: int) -> CompletionChoice:
+    """What a stream says of one chunk of the answer at `place`, `before` being the characters it has."""
+    rows = chunk.top_tokens and [chunk.top_tokens]
+    return CompletionChoice(
+        index=place,
+        text=echo + visible(chunk.token),
+        logprobs=_logprobs([chunk.token], rows, before) if asked.logprobs is not None else None,
+        finish_reason=finish_reason(chunk.details) if chunk.details else None,
+    )
+
+
+def _logprobs(
+    tokens: Sequence[Any], top_tokens: Sequence[Sequence[Any]] | None, before: int = 0
+) -> CompletionLogprobs:
+    """Of the tokens that are text, the first of which begins after `before` characters."""
+    places = [place for place, token in enumerate(tokens) if not token.special]
+    offsets = []
+    for place in places:
+        offsets.append(before)
+        before += len(tokens[place].text)
+    return CompletionLogprobs(
+        tokens=[tokens[place].text for place in places],
+        token_logprobs=[max(tokens[place].logprob, LEAST_LOGPROB) for place in places],
+        top_logprobs=[_likeliest(top_tokens[place]) for place in places] if top_tokens else None,
+        text_offset=offsets,
+    )
+
+
+def _likeliest(tokens: Sequence[Any]) -> dict[str, float]:
+    """By text, of which two tokens may have the same: the likelier one counts."""
+    return {token.text: max(token.logprob, LEAST_LOGPROB) for token in reversed(tokens)}

@@ -1,0 +1,118 @@
+"""What is asked of responses, and what they and their events hold."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.wire.openai.generation import Generating
+from deployments.wire.openai.messages import Input, ResponseFormat
+from deployments.wire.openai.requests import Asked, Unsupported
+
+Status = Literal["in_progress", "completed", "incomplete", "failed"]
+
+
+class TextConfig(Asked):
+    """The form of an answer: plain text."""
+
+    format: ResponseFormat | None = None
+
+
+class ResponsesRequest(Generating):
+    """A text or a conversation, oldest turn first, and how to answer it."""
+
+    input: Input
+    instructions: str | None = Field(None, description="What the system says before all.")
+    max_output_tokens: int | None = None
+    text: TextConfig | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    tools: Unsupported = None
+    previous_response_id: Unsupported = None
+    conversation: Unsupported = None
+    background: Unsupported = None
+    prompt: Unsupported = None
+
+    def settings(self) -> dict[str, tuple[str, Any]]:
+        return super().settings() | {"max_new_tokens": ("max_output_tokens", self.max_output_tokens)}
+
+    def turns(self) -> list[dict[str, str]]:
+        """The conversation as the tasks read it."""
+        said = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        if isinstance(self.input, str):
+            return [*said, {"role": "user", "content": self.input}]
+        return said + [message.turn() for message in self.input]
+
+
+class OutputText(BaseModel):
+    type: Literal["output_text"] = "output_text"
+    text: str
+    annotations: list[Any] = []
+    logprobs: list[Any] = []
+
+
+class OutputMessage(BaseModel):
+    type: Literal["message"] = "message"
+    id: str
+    status: Status
+    role: Literal["assistant"] = "assistant"
+    content: list[OutputText]
+
+
+class InputTokensDetails(BaseModel):
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class OutputTokensDetails(BaseModel):
+    reasoning_tokens: int = 0
+
+
+class ResponseUsage(BaseModel):
+    """Tokens, counted by the model."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails = InputTokensDetails()
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails = OutputTokensDetails()
+    total_tokens: int
+
+
+class ResponseFailure(BaseModel):
+    code: Literal["server_error", "rate_limit_exceeded"]
+    message: str
+
+
+class IncompleteDetails(BaseModel):
+    reason: Literal["max_output_tokens"] = "max_output_tokens"
+
+
+class OpenAIResponse(BaseModel):
+    """An answer, as far as it has come."""
+
+    id: str
+    object: Literal["response"] = "response"
+    created_at: int
+    status: Status
+    model: str
+    output: list[OutputMessage] = []
+    error: ResponseFailure | None = None
+    incomplete_details: IncompleteDetails | None = None
+    usage: ResponseUsage | None = None
+    instructions: str | None
+    max_output_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    parallel_tool_calls: bool = False
+    previous_response_id: None = None
+    store: Literal[False] = False
+    tool_choice: Literal["none", "auto"] = "auto"
+    tools: list[Any] = []
+    metadata: dict[str, str] = {}
+
+
+class ResponseEvent(BaseModel):
+    """Something that happened to an answer; further fields tell what, by its `type`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    sequence_number: int

@@ -1,0 +1,158 @@
+"""What the Hub's own servers tell of a model: whether it answers, its facts and its limits."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, RootModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from deployments.card import Card, Description, State
+from deployments.dialect import Operation, json_response
+from deployments.errors import ModelNotReady
+from deployments.schema import MAX_ITEMS
+from deployments.task import TASKS
+from deployments.wire.tei.types import Kind, kind
+
+if TYPE_CHECKING:
+    from deployments.routing.router import Router
+
+# What Text Embeddings Inference tells of each kind. A Router does not know a checkpoint's pooling or labels.
+FACTS: dict[Kind, dict[str, Any]] = {
+    "embedding": {"pooling": "as-trained"},
+    "classifier": {"id2label": {}, "label2id": {}},
+    "reranker": {"id2label": {}, "label2id": {}},
+}
+
+
+class Loading(ModelNotReady):
+    """The model's first replica is on its way."""
+
+
+class Cards(RootModel[list[Card]]):
+    """Every model, in whatever state."""
+
+
+class Health(BaseModel):
+    """A model that answers."""
+
+    status: Literal["ready"] = "ready"
+
+
+class Info(BaseModel):
+    """A model's facts and limits, by the names that the Hub's own servers use.
+
+    `max_concurrent_requests` is None where any number may wait. `auto_truncate`: whether /embed cuts too long
+    a text unasked. `tokenization_workers`: each replica has one.
+    """
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_id: str
+    served_model_name: str
+    model_sha: str | None
+    model_pipeline_tag: str | None
+    task: str | None
+    state: State
+    model_type: dict[Kind, dict[str, Any]] | None
+    max_concurrent_requests: int | None
+    tokenization_workers: int
+    version: str
+    model_dtype: str | None = None
+    model_device_type: str | None = None
+    max_input_length: int | None = None
+    max_batch_size: int | None = None
+    max_batch_requests: int | None = None
+    max_batch_tokens: int | None = None
+    max_client_batch_size: int = MAX_ITEMS
+    auto_truncate: bool = False
+
+
+def info(card: Card) -> Info:
+    """All that is known of a model, in whatever state."""
+    task = TASKS.get(card.task or "")
+    type_ = kind(task) if task else None
+    return Info(
+        model_id=card.model or card.id,
+        served_model_name=card.id,
+        model_sha=card.revision,
+        model_pipeline_tag=task.pipeline_tag if task else None,
+        task=card.task,
+        state=card.state,
+        model_type={type_: FACTS[type_]} if type_ else None,
+        max_concurrent_requests=None
+        if card.max_queued_requests < 0
+        else card.replicas.running * card.max_ongoing_requests + card.max_queued_requests,
+        tokenization_workers=card.replicas.running,
+        version=_version(),
+        **_loaded(card.description),
+    )
+
+
+def healthy(card: Card) -> Health:
+    """What is said of a model that answers. Raises `Loading`, or `ModelNotReady` with the reason."""
+    if card.state == "loading":
+        raise loading(card)
+    if card.state == "unavailable":
+        raise ModelNotReady(card.reason or f"the model {card.id!r} is unavailable")
+    return Health()
+
+
+def loading(card: Card) -> Loading:
+    """What is said of a model that does not answer yet."""
+    return Loading(f"Model {card.id} is currently loading")
+
+
+async def list_models(router: "Router", request: Request) -> Response:
+    return json_response([card.model_dump(mode="json") for card in router.cards.values()])
+
+
+async def show_model(router: "Router", request: Request) -> Response:
+    return json_response(_card(router, request).model_dump(mode="json"))
+
+
+async def check_health(router: "Router", request: Request) -> Response:
+    """200 while the model answers; otherwise 503 with the reason."""
+    return json_response(healthy(_card(router, request)).model_dump())
+
+
+async def show_info(router: "Router", request: Request) -> Response:
+    return json_response(info(_card(router, request)).model_dump())
+
+
+def operations() -> list[Operation]:
+    """What can be asked about models."""
+    one = "/models/{model_id}"
+    return [
+        Operation("GET", "/models", list_models, "List every model", answer=Cards),
+        Operation("GET", one, show_model, "Show one model", answer=Card),
+        Operation("GET", f"{one}/health", check_health, "Tell whether a model answers", answer=Health),
+        Operation("GET", f"{one}/info", show_info, "Show a model's facts and limits", answer=Info),
+    ]
+
+
+def _card(router: "Router", request: Request) -> Card:
+    return router.card(request.path_params["model_id"])
+
+
+def _loaded(description: Description | None) -> dict[str, Any]:
+    """What is known of a model only once a replica has loaded it."""
+    if description is None:
+        return {}
+    return {
+        "model_dtype": description.dtype,
+        "model_device_type": description.device,
+        "max_input_length": description.max_length,
+        "max_batch_size": description.max_batch_size,
+        "max_batch_requests": description.max_batch_size,
+        "max_batch_tokens": description.max_batch_tokens,
+    }
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("roster")
+    except PackageNotFoundError:  # run from a checkout that nobody installed
+        return ""
