@@ -11,8 +11,8 @@ from gradio.utils import get_upload_folder
 
 from deployments.schema import Schema, words
 from deployments.task import Task
-from ui.board import Board
 from ui.client import Client, Refusal
+from ui.live_models import Board
 
 TYPES: dict[str, Any] = {
     "text": str,

@@ -10,12 +10,14 @@ from gradio import events
 
 import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.task import TASKS
-from ui import api, live, strip, theme
+from ui import api, theme
+from ui import refresh as live
+from ui import tab_bar as strip
 from ui import tabs as hand_made
-from ui.asking import Place
-from ui.board import Board
 from ui.client import Client
+from ui.live_models import Board
 from ui.panel import html
+from ui.requests import Place
 
 PATH = "/ui"
 EVERY = 2.0  # seconds between two looks of an open page

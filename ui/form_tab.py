@@ -8,11 +8,15 @@ import gradio as gr
 
 from deployments.schema import words
 from deployments.task import Task
-from ui import asking, drawing, forms, panel, strip, views
-from ui.asking import Place, notice
-from ui.calls import Asked
+from ui import charts as drawing
+from ui import forms, panel
+from ui import outputs as views
+from ui import requests as asking
+from ui import tab_bar as strip
 from ui.client import Client
 from ui.forms import Field
+from ui.requests import Place, notice
+from ui.snippets import Asked
 
 THINKING = 0.15  # seconds that typing is let run before it is asked about
 TYPED = ("text", "texts")

@@ -7,10 +7,11 @@ from typing import Any
 import gradio as gr
 
 from deployments.task import Task
-from ui import calls, forms
-from ui.calls import Asked
+from ui import forms
+from ui import snippets as calls
 from ui.forms import Field
-from ui.views import as_json
+from ui.outputs import as_json
+from ui.snippets import Asked
 
 SKIP = gr.skip()
 BUSY = gr.update(interactive=False)  # of the button that asks, while an answer is written

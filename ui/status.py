@@ -4,8 +4,8 @@ from collections.abc import Callable
 from html import escape
 
 from deployments.card import Card
-from ui.board import View
-from ui.drawing import curve, number
+from ui.charts import curve, number
+from ui.live_models import View
 
 UNKNOWN = '<span class="quiet">\N{EM DASH}</span>'
 

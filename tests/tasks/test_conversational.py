@@ -7,9 +7,11 @@ import pytest
 from deployments.errors import InvalidInput, TooLarge
 from deployments.generation.output import Generated
 from deployments.tasks.conversational import Conversational, ConversationalInput
-from tests.tasks import tiny
-from tests.tasks.conftest import loaded
-from tests.tasks.samples import user
+from tests import tiny_models as tiny
+from tests.loaded_models import loaded
+from tests.samples import user
+
+pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
 
 
 async def talk(module: Conversational, *messages: dict[str, str], **params: Any) -> Generated:

@@ -10,8 +10,10 @@ import pytest
 from deployments.errors import InferenceError
 from deployments.schema import words
 from deployments.task import MODULES, TASKS, Module, Task
-from tests.tasks.conftest import answers, starter
-from tests.tasks.samples import inputs, params
+from tests.loaded_models import answers, starter
+from tests.samples import inputs, params
+
+pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
 
 PLAIN = (str, bytes, int, float, bool, type(None))
 

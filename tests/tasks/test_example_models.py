@@ -7,6 +7,8 @@ import pytest
 from deployments.config.model_config import read
 from deployments.task import MODULES
 
+pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+
 EXAMPLES = sorted((Path(__file__).parents[2] / "example_models").iterdir())
 
 

@@ -6,9 +6,11 @@ import pytest
 import transformers as hf
 
 from deployments.tasks.sentiment import Sentiment, SentimentInput, SentimentParams
-from tests.tasks import tiny
-from tests.tasks.conftest import answers, loaded, starter
-from tests.tasks.samples import LONG
+from tests import tiny_models as tiny
+from tests.loaded_models import answers, loaded, starter
+from tests.samples import LONG
+
+pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
 
 
 def judge(module: Sentiment, text: str, **params: Any) -> list[tuple[str, float]]:

@@ -7,9 +7,11 @@ import transformers as hf
 
 from deployments.errors import InvalidInput
 from deployments.tasks.summarization import Summarization, SummarizationInput, SummarizationParams
-from tests.tasks import tiny
-from tests.tasks.conftest import answers, loaded, starter
-from tests.tasks.samples import LONG
+from tests import tiny_models as tiny
+from tests.loaded_models import answers, loaded, starter
+from tests.samples import LONG
+
+pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
 
 TEXTS = [example["text"] for example in Summarization.task.examples()] + ["Fog in Paris."]
 

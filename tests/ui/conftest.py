@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import ui.app
-from tests.ui.house import House, door, serving
+from tests.ui.ui_server import House, door, serving
 
 CHROMIUM = shutil.which("chromium")  # else Playwright's own
 ARGS = [

@@ -8,7 +8,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from deployments.task import TASKS
-from tests.ui.house import House, picture
+from tests.ui.ui_server import House, picture
 
 
 @pytest.fixture(scope="module")

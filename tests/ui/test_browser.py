@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from deployments.card import Replicas
 from deployments.errors import InvalidInput, Overloaded
 from deployments.task import TASKS
-from tests.ui.house import SIZE, House, picture
+from tests.ui.ui_server import SIZE, House, picture
 from ui.panel import title
 
 expect.set_options(timeout=12_000)  # milliseconds, for what takes two where the machine is not shared

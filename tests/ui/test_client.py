@@ -7,9 +7,9 @@ import pytest
 
 from deployments.errors import InvalidInput, ModelNotReady, Overloaded
 from deployments.task import TASKS
-from tests.ui.house import House, door
-from ui.board import Board
+from tests.ui.ui_server import House, door
 from ui.client import Client, Refusal, body
+from ui.live_models import Board
 
 SENTIMENT = TASKS["sentiment"]
 

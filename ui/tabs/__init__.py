@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from deployments.task import Task
 from ui import form_tab
-from ui.asking import Place
 from ui.client import Client
 from ui.panel import Panel
+from ui.requests import Place
 
 MADE = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 

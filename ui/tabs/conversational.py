@@ -8,11 +8,14 @@ import gradio as gr
 
 from deployments.schema import words
 from deployments.task import Task
-from ui import asking, drawing, forms, panel, strip
-from ui.asking import Place, notice
-from ui.calls import Asked
+from ui import charts as drawing
+from ui import forms, panel
+from ui import requests as asking
+from ui import tab_bar as strip
 from ui.client import Client
 from ui.forms import Blank, Field
+from ui.requests import Place, notice
+from ui.snippets import Asked
 
 Turns = list[dict[str, Any]]
 

@@ -1,0 +1,44 @@
+"""Clients that cannot be installed beside Roster, in environments of their own that `make test` makes."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import ROOT, Cluster, in_lanes
+from tests.end_to_end.test_requests import ASKED, BAD, GOOD, picture
+
+pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
+
+
+def run(environment: str, script: str, *arguments: str) -> str:
+    python = ROOT / ".venv" / "clients" / environment / "bin" / "python"
+    command = [str(python), str(ROOT / "tests" / "clients" / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def test_kserve(cluster: Cluster) -> None:
+    run("kserve", "with_kserve.py", cluster.url, cluster.grpc_address, GOOD, BAD)
+
+
+def test_mlserver(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(picture())
+    run(
+        "mlserver",
+        "with_mlserver.py",
+        cluster.url,
+        cluster.grpc_address,
+        GOOD,
+        BAD,
+        str(tmp_path / "picture"),
+    )
+
+
+@pytest.mark.parametrize("path", ["/models/embeddings", "/models/embeddings/embed", "/embed", "/"])
+def test_langchains_tei_class(cluster: Cluster, path: str) -> None:
+    vector = json.loads(run("kserve", "with_langchain.py", cluster.url + path, ASKED).splitlines()[-1])
+    (told,) = cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
+    assert vector == pytest.approx(told, abs=1e-6)

@@ -1,0 +1,250 @@
+"""Caikit over gRPC, through Serve's own server: reflection, the nine tasks, the errors, the info service."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from deployments.errors import InvalidInput, ModelNotReady, Overloaded, TimedOut
+from deployments.task import TASKS
+from tests.fake_router import FakeRouter
+from tests.grpc_server import call, grpc_door
+from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, can, fail, model_info
+
+NINE = sorted(OUTPUTS)
+TEXT = "I loved it."
+
+
+class Client:
+    """Knows nothing of the server but what reflection tells, like the demo's own client."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.aio.insecure_channel(address)
+        self.sync = grpc.insecure_channel(address)
+        self.database = ProtoReflectionDescriptorDatabase(self.sync)
+        self.pool = DescriptorPool(self.database)
+
+    async def close(self) -> None:
+        self.sync.close()
+        await self.channel.close()
+
+    def services(self) -> list[str]:
+        return list(self.database.get_services())
+
+    async def predict(
+        self, task: str, model: str | None = None, *, raw: bytes | None = None, **arguments: Any
+    ) -> Any:
+        title = "".join(word.capitalize() for word in task.split("-"))
+        metadata = [] if model is None else [("mm-model-id", model)]
+        return await self.unary(
+            "caikit.runtime.Runtime.RuntimeService", f"{title}TaskPredict", metadata, raw, arguments
+        )
+
+    async def unary(self, service: str, name: str, metadata: Any, raw: bytes | None, arguments: Any) -> Any:
+        method = await asyncio.to_thread(lambda: self.pool.FindServiceByName(service).methods_by_name[name])
+        if raw is None:
+            raw = GetMessageClass(method.input_type)(**arguments).SerializeToString()
+        answer = GetMessageClass(method.output_type)
+        return answer.FromString(await call(self.channel, f"/{service}/{name}", raw, *metadata))
+
+
+@pytest.fixture
+def router() -> FakeRouter:
+    return can(FakeRouter())
+
+
+@pytest.fixture
+async def client(router: FakeRouter) -> AsyncIterator[Client]:
+    async with grpc_door(router) as address:
+        client = Client(address)
+        yield client
+        await client.close()
+
+
+def argument(task: str) -> dict[str, Any]:
+    """What the reference's client puts in a request."""
+    asked = ASKED.get(task, TEXT)
+    if isinstance(asked, list):
+        return {"sentences": asked}
+    return {"encoded_bytes_or_url" if task in ASKED else "text_in": asked}
+
+
+def without_null(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_null(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_null(item) for key, item in value.items() if item is not None}
+    return value
+
+
+@pytest.mark.parametrize("task", NINE)
+async def test_tasks_answer_in_the_reference_s_messages(client: Client, task: str) -> None:
+    answer = await client.predict(task, task, **argument(task))
+    assert answer == type(answer)(**without_null(ANSWERS[task]))
+
+
+async def test_the_first_service_is_in_the_package_that_the_demo_s_client_reads(client: Client) -> None:
+    services = await asyncio.to_thread(client.services)
+    caikit = [name for name in services if name.startswith("caikit.runtime.")]
+    assert caikit == ["caikit.runtime.Runtime.RuntimeService", "caikit.runtime.info.InfoService"]
+    assert "grpc.health.v1.Health" in services
+
+
+@pytest.mark.parametrize("task", NINE)
+async def test_reflection_resolves_message_names(client: Client, task: str) -> None:
+    name = f"caikit.runtime.Runtime.{TASKS[task].title}TaskRequest"
+    message = await asyncio.to_thread(client.pool.FindMessageTypeByName, name)
+    assert [field.name for field in message.fields] == list(argument(task))
+
+
+async def test_reflection_knows_no_unknown_symbol(client: Client) -> None:
+    with pytest.raises(KeyError):
+        await asyncio.to_thread(client.pool.FindMessageTypeByName, "caikit.runtime.Runtime.NoTaskRequest")
+
+
+async def test_the_dialect_s_defaults_are_taken(client: Client, router: FakeRouter) -> None:
+    await client.predict("sentiment", "sentiment", text_in=TEXT)
+    ((model_id, (item,), params),) = router.asked
+    assert (model_id, item.text, params.sort) == ("sentiment", TEXT, False)
+
+
+async def test_a_string_is_one_user_s_turn(client: Client, router: FakeRouter) -> None:
+    await client.predict("conversational", "conversational", text_in=TEXT)
+    ((_, (item,), _),) = router.asked
+    assert [(message.role, message.content) for message in item.messages] == [("user", TEXT)]
+
+
+async def test_the_last_of_two_model_ids_counts(client: Client) -> None:
+    metadata = [("mm-model-id", "nope"), ("mm-model-id", "sentiment"), ("mm-vmodel-id", "nope")]
+    request = {"text_in": TEXT}
+    assert await client.unary(
+        "caikit.runtime.Runtime.RuntimeService", "SentimentTaskPredict", metadata, None, request
+    )
+
+
+async def test_unknown_fields_are_ignored(client: Client) -> None:
+    assert await client.predict("sentiment", "sentiment", raw=b"\x0a\x01a\xba\x06\x01b")
+
+
+MISSING = "Sentiment.run() missing 1 required positional argument: 'text_in'"
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "arguments", "code", "details"),
+    [
+        ("sentiment", None, {"text_in": TEXT}, "INVALID_ARGUMENT", "Missing required model ID"),
+        ("sentiment", "", {"text_in": TEXT}, "INVALID_ARGUMENT", "Missing required model ID"),
+        ("sentiment", "nope", {"text_in": TEXT}, "NOT_FOUND", "Model 'nope' not loaded"),
+        ("sentiment", "../etc", {"text_in": TEXT}, "NOT_FOUND", "Model '../etc' not loaded"),
+        ("sentiment", "broken", {"text_in": TEXT}, "UNAVAILABLE", "models/broken/config.yml: no"),
+        (
+            "sentiment",
+            "summarization",
+            {"text_in": TEXT},
+            "INVALID_ARGUMENT",
+            "performs summarization, not sentiment",
+        ),
+        ("sentiment", "sentiment", {}, "INVALID_ARGUMENT", MISSING),
+        ("sentiment", "sentiment", {"text_in": ""}, "INVALID_ARGUMENT", MISSING),
+        ("sentence-similarity", "sentence-similarity", {}, "INVALID_ARGUMENT", "missing 1 required"),
+        (
+            "sentence-similarity",
+            "sentence-similarity",
+            {"sentences": ["a", ""]},
+            "INVALID_ARGUMENT",
+            "is empty",
+        ),
+        ("object-detection", "object-detection", {}, "INVALID_ARGUMENT", "argument: 'encoded_bytes_or_url'"),
+        (
+            "object-detection",
+            "object-detection",
+            {"encoded_bytes_or_url": "@@@"},
+            "INVALID_ARGUMENT",
+            "Invalid base64-encoded string: ",
+        ),
+        (
+            "object-detection",
+            "object-detection",
+            {"encoded_bytes_or_url": "/etc/passwd"},
+            "INVALID_ARGUMENT",
+            "",
+        ),
+        (
+            "object-detection",
+            "object-detection",
+            {"encoded_bytes_or_url": "aGVsbG8="},
+            "INVALID_ARGUMENT",
+            "not a picture",
+        ),
+        ("sentiment", "sentiment", {"raw": b"\xff\xff"}, "INTERNAL", "Exception deserializing request!"),
+        (
+            "sentiment",
+            "sentiment",
+            {"raw": b"\x0a\x02\xff\xfe"},
+            "INTERNAL",
+            "Exception deserializing request!",
+        ),
+    ],
+)
+async def test_errors(
+    client: Client, task: str, model: str | None, arguments: dict[str, Any], code: str, details: str
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await client.predict(task, model, **arguments)
+    assert error.value.code().name == code
+    assert details in error.value.details()
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "details"),
+    [
+        (InvalidInput("the text is too odd"), "INVALID_ARGUMENT", "the text is too odd"),
+        (Overloaded("every queue is full"), "RESOURCE_EXHAUSTED", "every queue is full"),
+        (ModelNotReady("starting"), "UNAVAILABLE", "starting"),
+        (TimedOut("no answer within 60 seconds"), "DEADLINE_EXCEEDED", "no answer within 60 seconds"),
+        (RuntimeError("10.0.0.1 Traceback"), "INTERNAL", "internal error, request id the-request-id"),
+    ],
+)
+async def test_failures_keep_their_kind(
+    client: Client, router: FakeRouter, failure: Exception, code: str, details: str
+) -> None:
+    fail(router, "sentiment", failure)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await client.predict("sentiment", "sentiment", text_in=TEXT)
+    assert (error.value.code().name, error.value.details()) == (code, details)
+
+
+async def info(client: Client, name: str, **arguments: Any) -> Any:
+    return await client.unary("caikit.runtime.info.InfoService", name, [], None, arguments)
+
+
+async def test_models_info(client: Client, router: FakeRouter) -> None:
+    router.cards["embeddings"] = router.cards["embeddings"].model_copy(update={"folder": "models/x"})
+    (model,) = (await info(client, "GetModelsInfo", model_ids=["embeddings"])).models
+    told = json_format.MessageToDict(model, preserving_proto_field_name=True)
+    assert {**told, "size": int(told["size"])} == model_info(router, "embeddings")
+
+
+async def test_models_info_of_all_tells_which_are_loaded(client: Client, router: FakeRouter) -> None:
+    models = (await info(client, "GetModelsInfo")).models
+    assert {model.name: model.loaded for model in models} == {
+        name: card.state == "ready" for name, card in router.cards.items()
+    }
+
+
+async def test_models_info_of_an_unknown_model(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await info(client, "GetModelsInfo", model_ids=["sentiment", "nope"])
+    assert (error.value.code().name, error.value.details()) == ("NOT_FOUND", "Model nope is not loaded")
+
+
+async def test_runtime_info(client: Client) -> None:
+    told = await info(client, "GetRuntimeInfo")
+    assert told.runtime_version == ""
+    assert told.python_packages["ray"]

@@ -1,0 +1,203 @@
+"""The Open Inference Protocol over gRPC, judged by Triton's own client, through Serve's own server."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from deployments.dialects.open_inference import dialect
+from deployments.errors import Overloaded
+from deployments.task import TASKS, Task
+from deployments.wire.huggingface.requests import said
+from deployments.wire.open_inference.protos import SERVICE
+from tests.fake_router import PICTURE, FakeRouter, sample
+from tests.grpc_server import call, grpc_door
+from tests.wire.open_inference.triton_server import cells, triton
+
+EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+CLIENT, _ = triton()
+Refused = CLIENT.InferenceServerException
+
+
+@pytest.fixture
+def router() -> FakeRouter:
+    return FakeRouter()
+
+
+@pytest.fixture
+async def address(router: FakeRouter) -> AsyncIterator[str]:
+    async with grpc_door(router) as address:
+        yield address
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[Any]:
+    async with CLIENT.aio.InferenceServerClient(address) as client:
+        yield client
+
+
+def tensor(name: str, values: list[bytes]) -> Any:
+    made = CLIENT.InferInput(name, [len(values)], "BYTES")
+    return made.set_data_from_numpy(np.array(values, dtype=object))
+
+
+@EVERY_TASK
+async def test_every_task_answers_each_row(client, router, task: Task) -> None:
+    inputs = [tensor(name, [value] * 2) for name, value in cells(task).items()]
+    answered = await client.infer(task.name, inputs, request_id="7")
+    assert answered.get_response().id == "7"
+    expected = json.loads(json.dumps(said(sample(task.output))))
+    assert answered.as_numpy("output").shape == (2, 1)
+    assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
+    ((_, items, _),) = router.asked
+    assert items == [task.input.model_validate(task.examples()[0])] * 2
+
+
+@EVERY_TASK
+async def test_the_offer_works_and_typed_tensors_are_answered_so(address, task: Task) -> None:
+    offer = next(offer for offer in dialect.offers(task, task.name) if offer.method == "RPC")
+    async with grpc.aio.insecure_channel(address) as channel:
+        raw = await call(channel, f"/{offer.path}", offer.body)
+    answered = CLIENT.service_pb2.ModelInferResponse.FromString(raw)
+    assert not answered.raw_output_contents
+    (output,) = answered.outputs
+    told = [json.loads(one) for one in output.contents.bytes_contents]
+    assert told == [json.loads(json.dumps(said(sample(task.output))))]
+
+
+async def test_the_synchronous_client(address) -> None:
+    def use() -> Any:
+        with CLIENT.InferenceServerClient(address) as client:
+            assert client.is_server_live() and client.is_server_ready()
+            return client.infer("sentiment", [tensor("text", [b"a"])]).as_numpy("output").shape
+
+    assert await asyncio.to_thread(use) == (1, 1)
+
+
+async def test_typed_tensors_in_and_out(client, router) -> None:
+    parameters = {"top_k": 1, "sort": False, "sequence_id_of_mine": "x"}
+    wanted = [CLIENT.InferRequestedOutput("labels"), CLIENT.InferRequestedOutput("scores", class_count=1)]
+    answered = await client.infer(
+        "sentiment", [tensor("args", [b"a"])], outputs=wanted, parameters=parameters
+    )
+    assert answered.as_numpy("labels").tolist() == [[b"word", b"word"]]
+    assert answered.as_numpy("scores").tolist() == [[b"0.500000:0:word"]]
+    assert (router.asked[0][2].top_k, router.asked[0][2].sort) == (1, False)
+    await client.infer("image-classification", [tensor("image", [PICTURE])])
+    assert router.asked[1][1][0].image == PICTURE
+
+
+def request(**fields: Any) -> Any:
+    text = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"a"]}}
+    return CLIENT.service_pb2.ModelInferRequest(**{"model_name": "sentiment", "inputs": [text], **fields})
+
+
+def top_k(datatype: str, **contents: Any) -> dict[str, Any]:
+    return {"name": "top_k", "datatype": datatype, "shape": [1], "contents": contents}
+
+
+async def ask(address: str, asked: Any) -> Any:
+    async with grpc.aio.insecure_channel(address) as channel:
+        raw = await call(channel, f"/{SERVICE}/ModelInfer", asked.SerializeToString())
+    return CLIENT.service_pb2.ModelInferResponse.FromString(raw)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "contents"),
+    [
+        ("INT8", {"int_contents": [2]}),
+        ("INT64", {"int64_contents": [2]}),
+        ("UINT16", {"uint_contents": [2]}),
+        ("UINT64", {"uint64_contents": [2]}),
+        ("FP32", {"fp32_contents": [2]}),
+        ("FP64", {"fp64_contents": [2]}),
+        ("BYTES", {"bytes_contents": [b"2"]}),
+    ],
+)
+async def test_each_typed_list_is_read(address, router, datatype: str, contents: dict[str, Any]) -> None:
+    asked = request()
+    asked.inputs.add(**top_k(datatype, **contents))
+    answered = await ask(address, asked)
+    assert router.asked[0][2].top_k == 2
+    assert answered.outputs[0].contents.bytes_contents and answered.model_version == "1"
+
+
+async def test_raw_contents_may_come_with_empty_ones(address, router) -> None:
+    """MLServer's client sends both."""
+    asked = request(raw_input_contents=[b"\1\0\0\0b"])
+    asked.inputs[0].contents.CopyFrom(CLIENT.service_pb2.InferTensorContents())
+    assert asked.inputs[0].HasField("contents")
+    answered = await ask(address, asked)
+    assert router.asked[0][1][0].text == "b"
+    assert len(answered.raw_output_contents) == 1 and not answered.outputs[0].HasField("contents")
+
+
+NAN = {"temperature": CLIENT.service_pb2.InferParameter(double_param=float("nan"))}
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "said"),
+    [
+        ({"model_name": "nope"}, "NOT_FOUND", "no model is named 'nope'"),
+        ({"model_version": "2"}, "NOT_FOUND", "no version '2'"),
+        ({"model_name": "loading"}, "UNAVAILABLE", "on its way"),
+        ({"inputs": []}, "INVALID_ARGUMENT", "no inputs"),
+        ({"inputs": [top_k("BYTES")]}, "INVALID_ARGUMENT", "0 elements"),
+        ({"inputs": [top_k("INT8", int_contents=[300])]}, "INVALID_ARGUMENT", "no INT8"),
+        ({"inputs": [top_k("FP16", fp32_contents=[1])]}, "INVALID_ARGUMENT", "only `raw_input_contents`"),
+        ({"inputs": [{**top_k("BYTES"), "shape": [10**9, 10**9]}]}, "RESOURCE_EXHAUSTED", "too many"),
+        ({"inputs": [{**top_k("BYTES"), "shape": [-1]}]}, "INVALID_ARGUMENT", "negative"),
+        ({"inputs": [top_k("BYTES")] * 101}, "INVALID_ARGUMENT", "at most 100"),
+        ({"raw_input_contents": [b"\1\0\0\0a"]}, "INVALID_ARGUMENT", "`raw_input_contents`"),
+        ({"raw_input_contents": [b"", b""]}, "INVALID_ARGUMENT", "`raw_input_contents`"),
+        ({"outputs": [{"name": "logits"}]}, "INVALID_ARGUMENT", "no output 'logits'"),
+        ({"parameters": {"x": CLIENT.service_pb2.InferParameter(double_param=1)}}, "INVALID_ARGUMENT", "`x`"),
+        ({"model_name": "text-generation", "parameters": NAN}, "INVALID_ARGUMENT", "`temperature`"),
+    ],
+)
+async def test_what_is_refused(address, fields: dict[str, Any], code: str, said: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await ask(address, request(**fields))
+    assert (error.value.code().name, said in error.value.details()) == (code, True), error.value.details()
+
+
+async def test_an_overload_and_a_broken_message(address, router) -> None:
+    router.outputs["sentiment"] = lambda _: Overloaded("full", retry_after=3)
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await ask(address, request())
+    assert (error.value.code().name, error.value.details()) == ("RESOURCE_EXHAUSTED", "full")
+    async with grpc.aio.insecure_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="Exception deserializing"):
+            await call(channel, f"/{SERVICE}/ModelInfer", b"\xff")
+
+
+async def test_health_and_metadata(client, router) -> None:
+    assert await client.is_server_live() and await client.is_server_ready()
+    ready = [
+        await client.is_model_ready(*one)
+        for one in (["sentiment"], ["loading"], ["nope"], ["sentiment", "2"])
+    ]
+    assert ready == [True, False, False, False]
+    assert (await client.get_server_metadata()).name == "roster"
+    told = await client.get_model_metadata("sentiment")
+    assert [(one.name, one.datatype, list(one.shape)) for one in told.inputs] == [("text", "BYTES", [-1])]
+    router.settled = False
+    assert not await client.is_server_ready()
+
+
+async def test_the_repository(client, router) -> None:
+    index = (await client.get_model_repository_index()).models
+    assert {one.name: one.state for one in index}["broken"] == "UNAVAILABLE"
+    with pytest.raises(Refused, match="operator"):
+        await client.unload_model("sentiment")
+    router.control = True
+    await client.unload_model("sentiment")
+    assert not await client.is_model_ready("sentiment")
+    await client.load_model("sentiment")
+    assert await client.is_model_ready("sentiment")
+    with pytest.raises(Refused, match="'config' cannot change it"):
+        await client.load_model("sentiment", config="{}")
