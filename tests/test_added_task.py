@@ -52,4 +52,4 @@ def test_a_stream_that_would_block_its_replica_is_refused(tmp_path: Path) -> Non
     (house / "tasks" / "counting.py").write_text(counting.replace("AsyncGenerator", "Generator"))
     command = [sys.executable, "-c", "import deployments.tasks"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "`Counting.stream` is to return an AsyncGenerator" in run.stderr
+    assert "`Counting.stream` must return an AsyncGenerator" in run.stderr
