@@ -1,20 +1,17 @@
-"""The .proto text of what was made at run time; `python -m deployments.reference.protos` writes docs/protos.
+"""The .proto text of messages and services that the gateway describes at run time, one file per package.
 
-One file per package. They are for readers and for clients that compile their stubs; a server with reflection
-needs none of them, and no file here is read when serving.
+The files are for readers and for clients that compile stubs; clients that use reflection do not need them.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 
-FOLDER = Path(__file__).parents[2] / "docs" / "protos"
-HEADER = "// Made by `python -m deployments.reference.protos`; a test compares it with what is served."
+HEADER = "// Written by `python -m deployments.reference`; a test compares it with what the gateway serves."
 INDENT = "  "
 Lines = Iterator[str]
 
@@ -109,17 +106,3 @@ def _label(field: Any) -> str:
 def _type(field: Any) -> str:
     name: str = FieldDescriptorProto.Type.Name(field.type)
     return field.type_name.removeprefix(".") or name.removeprefix("TYPE_").lower()
-
-
-def write(folder: Path) -> None:
-    """Write what every dialect speaks into `folder`."""
-    import deployments.tasks  # noqa: F401  (registers what the dialects speak of)
-    from deployments.dialects import DIALECTS
-
-    services = {rpc.service for dialect in DIALECTS for rpc in dialect.rpcs()}
-    for name, text in documents(services).items():
-        (folder / name).write_text(text)
-
-
-if __name__ == "__main__":
-    write(FOLDER)
