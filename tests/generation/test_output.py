@@ -78,6 +78,17 @@ def test_what_never_becomes_a_character_does_not_wait_for_ever() -> None:
     assert set(grown.text) == {"\N{REPLACEMENT CHARACTER}"}
 
 
+@every_tokenizer
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_tokens_are_decoded(tokenizer: Any, data: st.DataObject) -> None:
+    ids = st.integers(min_value=2, max_value=len(tokenizer) - 1)
+    tokens = data.draw(st.lists(ids, min_size=1, max_size=30))
+    grown, shown = answer(tokenizer, "a", [*tokens, END])
+    assert grown.text == "".join(shown)
+    assert len(grown.tokens) == len(tokens) + 1
+
+
 @settings(max_examples=80, deadline=None)
 @given(text=st.text("ab c", min_size=1, max_size=12), stop=st.text("ab c", min_size=1, max_size=4))
 def test_a_stop_string_ends_the_text_and_never_shows(text: str, stop: str) -> None:
