@@ -31,7 +31,8 @@ class Detokenizer:
         """Add `token`; return the text that it completes, or nothing while a character lacks bytes."""
         self.waiting.append(token)
         text = self._new_text()
-        if text.endswith(INCOMPLETE) and len(self.waiting) < MAX_CHARACTER_TOKENS:
+        incomplete = not text or text.endswith(INCOMPLETE)  # some tokenizers drop the bytes instead
+        if incomplete and len(self.waiting) < MAX_CHARACTER_TOKENS:
             return ""
         self.context, self.waiting = self.waiting, []
         return text

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import ByT5Tokenizer
 
 from deployments.generation.output import Answer
 from tests import tiny_models as tiny
@@ -87,6 +88,14 @@ def test_any_tokens_are_decoded(tokenizer: Any, data: st.DataObject) -> None:
     grown, shown = answer(tokenizer, "a", [*tokens, END])
     assert grown.text == "".join(shown)
     assert len(grown.tokens) == len(tokens) + 1
+
+
+def test_tokenizer_that_drops_incomplete_bytes() -> None:
+    tokenizer = ByT5Tokenizer()
+    assert not tokenizer.is_fast, "written in Python"
+    grown, shown = answer(tokenizer, "a", [*tokenizer("é 文😀", add_special_tokens=False)["input_ids"], END])
+    assert grown.text == "".join(shown) == "é 文😀"
+    assert all(len(piece) <= 1 for piece in shown)
 
 
 @settings(max_examples=80, deadline=None)
