@@ -30,10 +30,7 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/test.stamp
-	$(BIN)/python -m deployments.gateway.openapi
-	$(BIN)/python -m deployments.reference.protos
-	$(BIN)/python -m deployments.reference.dialect_table
-	$(BIN)/python -m deployments.reference.task_table
+	$(BIN)/python -m deployments.reference
 
 starter-models: $(VENV)/serve.stamp
 	$(BIN)/python -m starter_models $(ARGS)

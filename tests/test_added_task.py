@@ -15,7 +15,7 @@ LANGUAGE = next(
 
 FACES = """
 import json
-from deployments.reference import task_table as readme
+from deployments.reference import task_table
 from deployments.app import Door
 from deployments.config.model_config import parse
 from deployments.dialects import DIALECTS
@@ -31,7 +31,7 @@ assert "/api/v1/task/language" in document["paths"]
 assert "LanguageParams" in json.dumps(document["components"])
 assert "LanguageTaskPredict" in {rpc.name for rpc in rpcs()}
 assert callable(Door.LanguageTaskPredict)
-assert "| language | Identify the language of a text. |" in readme.table()
+assert "| language | Identify the language of a text. |" in task_table.text()
 module = parse({"module_id": "2B6A1E0C-64C7-4B53-9C53-52B4D2A9B6C1"}, "config.yml").module()
 assert module.task is task and module.default_model
 """

@@ -9,15 +9,12 @@ import pytest
 import yaml
 
 from deployments.cluster import environment as fast_lane
-from deployments.reference import task_table as readme
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_readmes_table_is_current() -> None:
-    text = readme.README.read_text()
-    assert readme.with_table(text) == text, "run `make docs`"
-    assert "@@" not in text, "a placeholder"
+def test_readme_has_no_placeholder() -> None:
+    assert "@@" not in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_rays_own_schema_accepts_cluster_yaml() -> None:

@@ -1,12 +1,8 @@
-"""The OpenAPI document of every dialect.
-
-`python -m deployments.gateway.openapi` writes it to docs/openapi.json.
-"""
+"""The OpenAPI document of every dialect."""
 
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
@@ -14,8 +10,6 @@ from pydantic.json_schema import models_json_schema
 from deployments import errors
 from deployments.dialect import HTTP_STATUS, Dialect, JsonSchema, Operation
 from deployments.errors import InferenceError
-
-FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 PARAMETER = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 READING = {"not_found", "unavailable", "internal"}
@@ -132,11 +126,3 @@ def _statuses(dialect: Dialect, kinds: Collection[str]) -> dict[int, str]:
 def text(dialects: Sequence[Dialect]) -> str:
     """The document as it is written to the file."""
     return json.dumps(document(dialects), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    import deployments.tasks  # noqa: F401 - registers the tasks
-    from deployments.dialects import DIALECTS
-
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(text(DIALECTS))

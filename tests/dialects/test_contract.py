@@ -18,7 +18,6 @@ from deployments.dialects import DIALECTS
 from deployments.errors import InferenceError
 from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
-from deployments.reference import dialect_table
 from deployments.task import TASKS, Task
 from tests.fake_router import FakeRouter
 
@@ -170,7 +169,3 @@ async def test_an_unknown_model_is_not_found(http, router, dialect: Dialect, tas
 def test_every_task_is_offered(task: Task) -> None:
     speaking = {dialect.name for dialect in DIALECTS if dialect.offers(task, task.name)}
     assert {"caikit", "huggingface"} <= speaking
-
-
-def test_the_table_is_current() -> None:
-    assert dialect_table.FILE.read_text(encoding="utf-8") == dialect_table.text(DIALECTS), "run `make docs`"
