@@ -31,7 +31,7 @@ assert "/api/v1/task/language" in document["paths"]
 assert "LanguageParams" in json.dumps(document["components"])
 assert "LanguageTaskPredict" in {rpc.name for rpc in rpcs()}
 assert callable(Door.LanguageTaskPredict)
-assert "| language | Tell the language of a text. |" in readme.table()
+assert "| language | Identify the language of a text. |" in readme.table()
 module = parse({"module_id": "2B6A1E0C-64C7-4B53-9C53-52B4D2A9B6C1"}, "config.yml").module()
 assert module.task is task and module.default_model
 """
@@ -52,4 +52,4 @@ def test_a_stream_that_would_block_its_replica_is_refused(tmp_path: Path) -> Non
     (house / "tasks" / "counting.py").write_text(counting.replace("AsyncGenerator", "Generator"))
     command = [sys.executable, "-c", "import deployments.tasks"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "`Counting.stream` is to return an AsyncGenerator" in run.stderr
+    assert "`Counting.stream` must return an AsyncGenerator" in run.stderr

@@ -1,7 +1,7 @@
 """The fast lane: the environment that Ray's processes start in for HAProxy and the gRPC handle transport.
 
 `python -m deployments` sets it by itself; `ray start` and `serve run` by hand take it from here:
-`eval "$(python -m deployments.cluster.environment)"`. docs/fast_lane.md tells what else changes with it.
+`eval "$(python -m deployments.cluster.environment)"`. docs/deployment.md lists the differences.
 """
 
 import os
