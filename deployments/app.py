@@ -130,4 +130,4 @@ def build(args: dict[str, Any]) -> serve.Application:
 def _ui_app(router_url: str, grpc_port: int) -> Starlette:
     from ui.app import build as build_ui  # Gradio stays out of the Routers' processes
 
-    return build_ui(router_url, at_door=True, grpc_port=grpc_port)
+    return build_ui(router_url, behind_gateway=True, grpc_port=grpc_port)
