@@ -14,7 +14,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from deployments.dialect import HTTP_STATUS, Dialect, Offer, Operation, Rpc, UnsupportedMedia, json_response
+from deployments.dialect import HTTP_STATUS, Dialect, Offer, Operation, Rpc
 from deployments.errors import InferenceError, ModelNotReady
 from deployments.schema import Schema, words
 from deployments.task import TASKS, Task
@@ -28,6 +28,7 @@ from deployments.wire.caikit.types import (
     RuntimeInfoResponse,
 )
 from deployments.wire.forms import UnknownKey
+from deployments.wire.http import UnsupportedMedia, json_response
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

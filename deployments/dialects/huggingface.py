@@ -16,29 +16,20 @@ from pydantic import BaseModel, RootModel, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.dialect import (
-    HTTP_STATUS,
-    Dialect,
-    Offer,
-    Operation,
-    UnsupportedMedia,
-    json_response,
-    read_body,
-)
+from deployments.dialect import HTTP_STATUS, Dialect, Offer, Operation
 from deployments.errors import InferenceError, InvalidInput, ModelNotReady, TaskMismatch
 from deployments.schema import Schema
 from deployments.task import TASKS, Task
+from deployments.wire.http import UnsupportedMedia, json_response, read_body
 from deployments.wire.huggingface.requests import (
     Asked,
     HubFailure,
     answer_type,
-    example,
-    form,
     read,
     request_type,
-    said,
 )
 from deployments.wire.sse import event_stream
+from deployments.wire.task_json import example, form, said
 from deployments.wire.tei import model_info
 from deployments.wire.tei.model_info import Loading, loading
 

@@ -12,17 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.card import Card
-from deployments.dialect import (
-    HTTP_STATUS,
-    Dialect,
-    Offer,
-    Operation,
-    UnsupportedMedia,
-    json_response,
-)
+from deployments.dialect import HTTP_STATUS, Dialect, Offer, Operation
 from deployments.errors import InferenceError, ModelNotReady
 from deployments.task import Task
 from deployments.wire.compression import read_inflated
+from deployments.wire.http import UnsupportedMedia, json_response
 from deployments.wire.open_inference import generate as open_inference_generate
 from deployments.wire.open_inference import rpcs as open_inference_rpcs
 from deployments.wire.open_inference import service as service

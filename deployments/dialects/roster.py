@@ -10,9 +10,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from deployments.card import State
-from deployments.dialect import HTTP_STATUS, Dialect, Operation, json_response
+from deployments.dialect import HTTP_STATUS, Dialect, Operation
 from deployments.errors import InferenceError
 from deployments.telemetry.request_stats import Figures
+from deployments.wire.http import json_response
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

@@ -13,20 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from deployments.dialect import (
-    HTTP_STATUS,
-    Dialect,
-    Endpoint,
-    Offer,
-    Operation,
-    UnsupportedMedia,
-    json_response,
-    read_body,
-    read_json,
-)
+from deployments.dialect import HTTP_STATUS, Dialect, Endpoint, Offer, Operation
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TaskMismatch
 from deployments.schema import words
 from deployments.task import Task
+from deployments.wire.http import UnsupportedMedia, json_response, read_body, read_json
 from deployments.wire.openai import embeddings as openai_embeddings
 from deployments.wire.openai import ranking as openai_ranking
 from deployments.wire.tei import types as wire

@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.dialect import HTTP_STATUS, read_body
+from deployments.dialect import HTTP_STATUS
 from deployments.errors import TooLarge
+from deployments.wire.http import read_body
 
 CARRIED = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string")
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.card import Card
-from deployments.dialect import json_response
 from deployments.errors import ModelNotFound
 from deployments.wire.caikit.types import ModelInfo, ModelInfoResponse, RuntimeInfoResponse
+from deployments.wire.http import json_response
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.dialect import Operation, Rpc, UnsupportedMedia, check_json, read_body
+from deployments.dialect import Operation, Rpc
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, TaskMismatch
 from deployments.task import Task
 from deployments.wire import protobuf
 from deployments.wire.caikit import types as caikit_data_model
 from deployments.wire.forms import read_form
+from deployments.wire.http import UnsupportedMedia, check_json, read_body
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

@@ -8,8 +8,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from deployments.dialect import json_response, read_json
 from deployments.errors import InvalidInput
+from deployments.wire.http import json_response, read_json
 from deployments.wire.open_inference.tensor_outputs import Wanted
 from deployments.wire.open_inference.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
 from deployments.wire.open_inference.types import VERSION, InferInput, InferRequest

@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from deployments.dialect import StreamRpc, tell
+from deployments.dialect import StreamRpc
+from deployments.wire.http import tell
 from deployments.wire.open_inference import service as service
 from deployments.wire.open_inference.generate import streams
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, describe

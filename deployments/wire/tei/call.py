@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
 
-from deployments.dialect import json_response
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
 from deployments.results import Answers, Usage
 from deployments.schema import TextToken, words
 from deployments.wire import ranking
+from deployments.wire.http import json_response
 from deployments.wire.tei import types as wire
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.card import Card, Description, State
-from deployments.dialect import Operation, json_response
+from deployments.dialect import Operation
 from deployments.errors import ModelNotReady
 from deployments.schema import MAX_ITEMS
 from deployments.task import TASKS
+from deployments.wire.http import json_response
 from deployments.wire.tei.types import Kind, kind
 
 if TYPE_CHECKING:
