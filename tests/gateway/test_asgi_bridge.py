@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from deployments.gateway.asgi_bridge import Bridge, Page
+from deployments.gateway.asgi_bridge import Bridge
+from deployments.gateway.ui_deployment import Page
 from deployments.wire import http as wire_http
 
 
