@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from deployments.dialects.caikit import methods
 from deployments.task import TASKS
+from deployments.wire.caikit.rpcs import methods
 from tests.ui.ui_server import House, picture
 from ui import snippets as calls
 from ui.snippets import Asked, Door

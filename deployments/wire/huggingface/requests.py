@@ -1,21 +1,14 @@
-"""The Hub's way of writing a task down: what stands under "inputs", and what an output becomes.
-
-Read off the task's own fields, so that every task has its form, and the types of both for OpenAPI.
-"""
+"""Read requests in the Hub's form: the items under "inputs", their parameters and their options."""
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import or_
 from types import NoneType
-from typing import Annotated, Any, Literal, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
+from typing import Any, NamedTuple
 
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, read_json
-from deployments.wire.task_json import example, form, said_types
+from deployments.wire.task_json import form
 
 RESERVED = {"inputs", "parameters", "stream", "options"}
 # Parameters of the Hub's clients at the values at which they ask for nothing: then any task may ignore them.
@@ -27,21 +20,6 @@ NEUTRAL: dict[str, Any] = {
     "watermark": False,
 }
 UNTOLD = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
-
-
-class HubFailure(BaseModel):
-    """An error, as the Hub says it: a whole answer, or one item's place in a list."""
-
-    error: str
-    error_type: Literal["validation", "overloaded", "generation", "incomplete_generation"] | None = None
-    estimated_time: float | None = Field(None, description="Seconds until a loading model may answer.")
-
-
-class HuggingFaceOptions(BaseModel):
-    """How a request is treated. Nothing is cached here, whatever `use_cache` says."""
-
-    wait_for_model: bool = Field(True, description="Wait while the model loads, instead of HTTP 503 at once.")
-    use_cache: bool = True
 
 
 class Asked(NamedTuple):
@@ -77,41 +55,6 @@ def read(task: Task, content_type: str, body: bytes) -> Asked:
         _params(task, told),
         _flag(told, "stream", False),
         _flag(_object(told, "options"), "wait_for_model", True),
-    )
-
-
-def request_type(task: Task) -> type[BaseModel]:
-    """The JSON body of a request to the task."""
-    item: Any = task.input
-    written = form(task.input)
-    if written.lone:
-        field = task.input.model_fields[written.lone]
-        item = Annotated[field.annotation, field] | item
-    if written.word == "conversation":
-        item = str | item
-    fields: dict[str, Any] = {
-        "inputs": (item | list[item], ...),
-        "parameters": (task.params | None, None),
-        "options": (HuggingFaceOptions | None, None),
-    }
-    if task.chunk:
-        fields["stream"] = (bool, False)
-    return create_model(
-        f"HuggingFace{task.title}Request",
-        __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [example(task)]}),
-        **fields,
-    )
-
-
-def answer_type(task: Task) -> type[BaseModel]:
-    """The JSON answer to a request: an item's answer, or a list with one per item, some of them failures."""
-    item: Any = reduce(or_, said_types(task.output))
-    lone = list[item] if task.lone_answer_in_list else item
-    return create_model(
-        f"HuggingFace{task.title}Answer",
-        __base__=RootModel[lone | list[item | HubFailure]],  # type: ignore[valid-type]
-        __doc__="The answer to a lone item, or a list that holds each item's.",
     )
 
 

@@ -82,6 +82,21 @@ def write_inference(model_id: str, asked: Inference, tensors: Sequence[Tensor]) 
     )
 
 
+def example(tensors: Sequence[Tensor]) -> dict[str, Any]:
+    """Return the JSON body of a request for inference."""
+    inputs = [
+        {
+            "name": one.name,
+            "datatype": one.datatype,
+            "shape": one.shape,
+            "parameters": one.parameters,
+            "data": to_json(one),
+        }
+        for one in tensors
+    ]
+    return {"inputs": inputs}
+
+
 class _Tail:
     """What comes after the JSON, tensor by tensor."""
 

@@ -12,8 +12,9 @@ from deployments.task import Task
 from deployments.wire.compression import read_inflated
 from deployments.wire.http import json_response
 from deployments.wire.open_inference.bodies import parse
+from deployments.wire.open_inference.errors import Failure
 from deployments.wire.open_inference.service import NAME, find_task, pieces
-from deployments.wire.open_inference.types import Failure, GenerateRequest, GenerateResponse
+from deployments.wire.open_inference.types import GenerateRequest, GenerateResponse
 from deployments.wire.sse import event_stream
 from deployments.wire.task_json import form
 
