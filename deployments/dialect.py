@@ -1,30 +1,22 @@
 """A dialect is a wire protocol spoken at the door: HTTP operations, rpcs, and its own words for errors.
 
-`Dialect` is what each file in `dialects/` defines, once, as `dialect`. The rest is what they share: reading a
-body within its limit, and turning whatever is raised into the dialect's words in one place.
+Each file in `dialects/` defines one `Dialect`, as `dialect`. This file holds the types of its parts, and the
+usual status of each kind of error.
 """
 
-import logging
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from pydantic import BaseModel
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.errors import InferenceError, Internal, InvalidInput, TooLarge
+from deployments.errors import InferenceError
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
     from deployments.task import Task
-
-log = logging.getLogger(__name__)
-
-MAX_BODY = 32 * 1024 * 1024
-MAX_ELEMENTS = 1_000_000
 
 HTTP_STATUS = {
     "invalid": 422,
@@ -52,10 +44,6 @@ GRPC_STATUS = {
 
 Endpoint = Callable[["Router", Request], Awaitable[Response]]
 JsonSchema = type[BaseModel] | Mapping[str, Any]
-
-
-class UnsupportedMedia(InvalidInput):
-    """The body's Content-Type is none that is read here."""
 
 
 @dataclass(frozen=True)
@@ -132,74 +120,3 @@ class Dialect:
     offers: Callable[["Task", str], list[Offer]] = lambda task, model_id: []
     error: JsonSchema | None = None
     refusals: Mapping[int, str] = field(default_factory=dict)
-
-
-async def answer(dialect: Dialect, operation: Operation, router: "Router", request: Request) -> Response:
-    """Serve one HTTP request; whatever is raised is said in the dialect's words."""
-    try:
-        response = await operation.endpoint(router, request)
-    except ClientDisconnect:
-        return Response(status_code=499)
-    except Exception as error:
-        request_id = id_of(request)
-        told = tell(error, request_id)
-        response = dialect.say(told, request_id)
-        if told.retry_after is not None:
-            response.headers["retry-after"] = str(max(1, round(told.retry_after)))
-    return response
-
-
-def id_of(request: Request) -> str:
-    """The request's id, or a new one."""
-    return request.headers.get("x-request-id") or uuid.uuid4().hex
-
-
-def tell(error: Exception, request_id: str) -> InferenceError:
-    """The error as callers may hear it: our own as it is, any other logged and replaced by its request id."""
-    if isinstance(error, InferenceError):
-        return error
-    log.error("request %s failed", request_id, exc_info=error)
-    return Internal(f"internal error, request id {request_id}")
-
-
-async def read_body(request: Request) -> bytes:
-    """The whole body, or `TooLarge` as soon as it is known to be over 32 MiB; it may not be compressed."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMedia(f"the Content-Encoding {encoding!r} is not understood")
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
-        raise _too_large(int(declared))
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise _too_large(len(body))
-    return bytes(body)
-
-
-def check_json(*texts: bytes) -> None:
-    """Raise `TooLarge` where these, as JSON, may hold over a million lists and objects.
-
-    Parsed, a list of nothing takes thirty times the room that it has in a text.
-    """
-    if sum(text.count(b"[") + text.count(b"{") for text in texts) > MAX_ELEMENTS:
-        raise TooLarge(f"the JSON has too many lists and objects; at most {MAX_ELEMENTS:,} are accepted")
-
-
-def read_json(body: bytes) -> Any:
-    """Parse JSON. Raises `InvalidInput` that says where it breaks, or `TooLarge`."""
-    check_json(body)
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as broken:
-        raise InvalidInput(f"Invalid JSON: {broken}") from broken
-
-
-def json_response(value: Any, status: int = 200) -> Response:
-    """JSON, written by orjson; `value` holds plain Python values."""
-    return Response(orjson.dumps(value), status, media_type="application/json")
-
-
-def _too_large(size: int) -> TooLarge:
-    return TooLarge(f"the request has {size:,} bytes or more; at most {MAX_BODY:,} are accepted")

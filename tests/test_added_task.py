@@ -16,7 +16,7 @@ LANGUAGE = next(
 FACES = """
 import json
 from deployments.reference import task_table
-from deployments.app import Door
+from deployments.gateway.ingress import Door
 from deployments.config.model_config import parse
 from deployments.dialects import DIALECTS
 from deployments.gateway.openapi import document

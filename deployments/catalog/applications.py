@@ -10,7 +10,7 @@ from ray import serve
 
 from deployments.cluster import warm_workers as warm
 from deployments.cluster.ray_private import pin_version
-from deployments.config.model_config import ModelConfig, parse
+from deployments.config.model_config import ModelConfig
 from deployments.replica.model_replica import Replica
 
 MARK = (
@@ -85,14 +85,6 @@ def mark(app: dict[str, Any]) -> dict[str, Any]:
 def is_anothers(app: dict[str, Any]) -> bool:
     """Whether an application was declared by hand, and not made from a folder."""
     return bool(app["deployments"]) and not mark(app).get("folder")
-
-
-def build(args: dict[str, Any]) -> serve.Application:
-    """For `import_path: deployments.catalog.applications:build` in a Serve config: a model declared by hand.
-
-    `args` is what a config.yml holds. Raises `ConfigError`.
-    """
-    return bind(parse(args, "args"))
 
 
 def options(given: dict[str, Any]) -> dict[str, Any]:

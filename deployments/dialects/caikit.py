@@ -3,92 +3,17 @@
     grpcurl -plaintext -H 'mm-model-id: sentiment' -d '{"text_in": "I loved it."}' \\
         127.0.0.1:9000 caikit.runtime.Runtime.RuntimeService/SentimentTaskPredict
 
-What a task's words are called here is said in `caikit_data_model`.
+What a task's words are called here is said in `deployments.wire.caikit.types`.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from google.protobuf.descriptor_pool import DescriptorPool
-from pydantic import BaseModel
-from pydantic_core import to_json
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-
-from deployments.dialect import HTTP_STATUS, Dialect, Offer, Operation, Rpc, UnsupportedMedia, json_response
-from deployments.errors import InferenceError, ModelNotReady
-from deployments.schema import Schema, words
-from deployments.task import TASKS, Task
+from deployments.dialect import Dialect, Offer, Operation
+from deployments.task import Task
 from deployments.wire import protobuf
-from deployments.wire.caikit.info import get_models_info, get_runtime_info, info_models, info_version
-from deployments.wire.caikit.predict import NAME, Handle, Method, Predict, Unprocessable
-from deployments.wire.caikit.types import (
-    ModelInfoRequest,
-    ModelInfoResponse,
-    RuntimeInfoRequest,
-    RuntimeInfoResponse,
-)
-from deployments.wire.forms import UnknownKey
-
-if TYPE_CHECKING:
-    from deployments.routing.router import Router
-
-INFO, INFORMED = "caikit.runtime.info", "caikit_data_model.common.runtime"
-STATUS = {**HTTP_STATUS, "invalid": 400}
-
-
-class CaikitFailure(Schema):
-    """Why a request was refused; with a body of the wrong shape, all that is wrong with it."""
-
-    details: str
-    additional_info: list[dict[str, Any]] = []
-    code: int
-    id: str
-
-
-def say(error: InferenceError, request_id: str) -> Response:
-    """Caikit's error body, or that of its web framework where it refuses a request before Caikit."""
-    if isinstance(error, UnsupportedMedia | UnknownKey):
-        return json_response({"detail": str(error)}, 415 if isinstance(error, UnsupportedMedia) else 422)
-    if isinstance(error, Unprocessable):
-        told = {"details": str(error), "additional_info": error.errors, "code": 422, "id": request_id}
-        # pydantic's own writer: it quotes whatever pydantic reads, integers of any size too.
-        body = to_json(told, inf_nan_mode="null", fallback=str)
-        return Response(body, 422, media_type="application/json")
-    status = STATUS[error.kind]
-    return json_response({"details": str(error), "code": status, "id": request_id}, status)
-
-
-async def health(router: "Router", request: Request) -> Response:
-    """OK once the models that were there at start are loaded: before, Caikit does not listen at all."""
-    if not router.settled:
-        raise ModelNotReady("the models are still loading")
-    return PlainTextResponse("OK")
-
-
-def predicts() -> list[Predict]:
-    return [Predict(task) for task in sorted(TASKS.values(), key=lambda task: task.name)]
-
-
-def methods(pool: DescriptorPool | None = None) -> list[Method]:
-    """Every rpc, its messages described in `pool` (the default one)."""
-
-    def info(name: str, request: type[BaseModel], answer: type[BaseModel], handle: Handle) -> Method:
-        asked, answered = (protobuf.message(schema, INFORMED, pool) for schema in (request, answer))
-        return Method(f"{INFO}.InfoService", name, asked, answered, handle)
-
-    return [
-        *(predict.method(pool) for predict in predicts()),
-        info("GetRuntimeInfo", RuntimeInfoRequest, RuntimeInfoResponse, get_runtime_info),
-        info("GetModelsInfo", ModelInfoRequest, ModelInfoResponse, get_models_info),
-    ]
-
-
-def rpcs(pool: DescriptorPool | None = None) -> list[Rpc]:
-    made = methods(pool)
-    for service in dict.fromkeys(method.service for method in made):
-        pairs = {one.name: (one.request, one.answer) for one in made if one.service == service}
-        protobuf.service(service, pairs, pool)
-    return [method.rpc() for method in made]
+from deployments.wire.caikit.errors import CaikitFailure, say
+from deployments.wire.caikit.info import health, info_models, info_version
+from deployments.wire.caikit.predict import NAME, Predict
+from deployments.wire.caikit.rpcs import predicts, rpcs
+from deployments.wire.caikit.types import ModelInfoResponse, RuntimeInfoResponse
 
 
 def operations() -> list[Operation]:
@@ -111,11 +36,7 @@ def operations() -> list[Operation]:
 def offers(task: Task, model_id: str) -> list[Offer]:
     """The task's route, and its rpc."""
     predict = Predict(task)
-    method, example = predict.method(None), task.examples()[0]
-    given = {argument: example[field] for argument, field in predict.arguments.items()}
-    for argument, field in predict.arguments.items():
-        if words(task.input)[field] == "conversation":  # here one turn, as a text
-            given[argument] = example[field][-1]["content"]
+    method, given = predict.method(None), predict.example()
     raw = protobuf.write(method.request, predict.request.model_validate(given))
     inputs = given if len(given) > 1 else next(iter(given.values()))
     return [

@@ -8,15 +8,9 @@ Every route is there twice: under /v1 the body names the model, under /models/{m
 What a model can be asked is read off its task. No route asks for a key; one that is sent is not looked at.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel
-from starlette.requests import Request
-from starlette.responses import Response
-
-from deployments.card import Card
 from deployments.dialect import Dialect, Offer, Operation
-from deployments.errors import ModelNotFound, ModelNotReady
 from deployments.schema import words
 from deployments.task import Task
 from deployments.wire.openai.chat import (
@@ -29,56 +23,15 @@ from deployments.wire.openai.completions import COMPLETION, Completion, Completi
 from deployments.wire.openai.embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
 from deployments.wire.openai.errors import OpenAIFailure, say
 from deployments.wire.openai.messages import CHAT
+from deployments.wire.openai.models import OpenAIModel, OpenAIModels, list_models, show_model, show_no_model
 from deployments.wire.openai.moderations import MODERATION, ModerationRequest, Moderations, moderate
 from deployments.wire.openai.ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
-from deployments.wire.openai.requests import DIALECT, respond_with
+from deployments.wire.openai.requests import DIALECT
 from deployments.wire.openai.response_types import OpenAIResponse, ResponseEvent, ResponsesRequest
 from deployments.wire.openai.responses import respond, show_response
 from deployments.wire.ranking import compares
 
-if TYPE_CHECKING:
-    from deployments.routing.router import Router
-
 ROOTS = ("/v1", "/models/{model_id}/v1")
-
-
-class OpenAIModel(BaseModel):
-    """A model. When its weights were made is not known: `created` is always 0."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 0
-    owned_by: str
-
-
-class OpenAIModels(BaseModel):
-    """Every model that answers, or will soon."""
-
-    object: Literal["list"] = "list"
-    data: list[OpenAIModel]
-
-
-async def list_models(router: "Router", request: Request) -> Response:
-    """Those that can be asked here; under a model's own path it alone."""
-    own = request.path_params.get("model_id")
-    cards = router.cards.values() if own is None else [router.card(own)]
-    return respond_with(OpenAIModels(data=[_model(card) for card in cards if card.state != "unavailable"]))
-
-
-async def show_model(router: "Router", request: Request) -> Response:
-    """The model that is named; under a model's own path that, whatever name follows."""
-    model_id = request.path_params.get("model_id") or request.path_params["model"]
-    card = router.card(model_id)
-    if card.state == "unavailable":
-        raise ModelNotReady(card.reason or f"the model {card.id!r} is unavailable")
-    return respond_with(_model(card))
-
-
-async def show_no_model(router: "Router", request: Request) -> Response:
-    """A name with a slash, as models have it elsewhere, is none of ours; under a model's own path any is."""
-    if "model_id" in request.path_params:
-        return await show_model(router, request)
-    raise ModelNotFound("no model is named {organisation}/{model}".format_map(request.path_params))
 
 
 def operations() -> list[Operation]:
@@ -145,11 +98,6 @@ def _comparisons(task: Task, model_id: str, example: dict[str, Any]) -> list[Off
         Offer("POST", "/v1/rerank", {"model": model_id, "query": query, "documents": texts}),
         Offer("POST", "/v1/score", {"model": model_id, "text_1": query, "text_2": texts}),
     ]
-
-
-def _model(card: Card) -> OpenAIModel:
-    owner, slash, _ = (card.model or "").partition("/")
-    return OpenAIModel(id=card.id, owned_by=owner if slash else "roster")
 
 
 dialect = Dialect(

@@ -16,10 +16,11 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 import deployments.tasks  # noqa: F401  (registers what the dialects speak of)
-from deployments.dialect import GRPC_STATUS, MAX_BODY, Rpc, StreamRpc, tell
+from deployments.dialect import GRPC_STATUS, Rpc, StreamRpc
 from deployments.dialects import DIALECTS
 from deployments.errors import ModelNotFound, TooLarge
 from deployments.wire import protobuf
+from deployments.wire.http import MAX_BODY, tell
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

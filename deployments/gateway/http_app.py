@@ -9,14 +9,15 @@ import orjson
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Receive, Scope, Send
 
 import deployments.tasks  # noqa: F401 - registers the tasks whose operations the dialects list
-from deployments.dialect import Dialect, answer, json_response
+from deployments.dialect import Dialect, Operation
 from deployments.gateway.openapi import document
+from deployments.wire.http import id_of, json_response, tell
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -100,6 +101,21 @@ def _routes(router: "Router", dialects: Sequence[Dialect]) -> Iterator[Route]:
             by_method[operation.method] = partial(answer, dialect, operation, router)
     for path in sorted(answers, key=lambda path: [part.startswith("{") for part in path.split("/")]):
         yield Route(PARAMETER.sub(r"{\1:segment}", path), _by_method(answers[path]), methods=[*answers[path]])
+
+
+async def answer(dialect: Dialect, operation: Operation, router: "Router", request: Request) -> Response:
+    """Serve one HTTP request; whatever is raised is said in the dialect's words."""
+    try:
+        response = await operation.endpoint(router, request)
+    except ClientDisconnect:
+        return Response(status_code=499)
+    except Exception as error:
+        request_id = id_of(request)
+        told = tell(error, request_id)
+        response = dialect.say(told, request_id)
+        if told.retry_after is not None:
+            response.headers["retry-after"] = str(max(1, round(told.retry_after)))
+    return response
 
 
 def _by_method(answers: Mapping[str, Answer]) -> Answer:

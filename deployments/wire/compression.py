@@ -5,8 +5,8 @@ import zlib
 
 from starlette.requests import Request
 
-from deployments.dialect import MAX_BODY, read_body
 from deployments.errors import InvalidInput, TooLarge
+from deployments.wire.http import MAX_BODY, read_body
 
 EITHER = zlib.MAX_WBITS | 32  # gzip or deflate, by its first bytes
 

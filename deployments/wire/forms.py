@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
-from deployments.dialect import check_json
 from deployments.errors import InvalidInput
+from deployments.wire.http import check_json
 from deployments.wire.protobuf import bare, without_none
 
 

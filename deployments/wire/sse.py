@@ -8,8 +8,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from deployments.dialect import id_of, tell
 from deployments.errors import InferenceError
+from deployments.wire.http import id_of, tell
 
 _END = object()
 

@@ -8,10 +8,11 @@ import pytest
 
 from deployments.card import Card
 from deployments.dialects import DIALECTS
-from deployments.dialects.roster import STATIC, dialect
+from deployments.dialects.roster import dialect
 from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
 from deployments.telemetry.request_stats import Totals
+from deployments.wire.roster.docs_page import STATIC
 from tests.fake_router import FakeRouter
 
 

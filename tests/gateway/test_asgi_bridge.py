@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from deployments import dialect
-from deployments.gateway.asgi_bridge import Bridge, Page
+from deployments.gateway.asgi_bridge import Bridge
+from deployments.gateway.ui_deployment import Page
+from deployments.wire import http as wire_http
 
 
 class Handle:
@@ -120,7 +121,7 @@ async def test_a_stream_crosses_and_ends_when_its_caller_goes(
 
 
 async def test_too_large_a_body_is_refused(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialect, "MAX_BODY", 10)
+    monkeypatch.setattr(wire_http, "MAX_BODY", 10)
     assert (await http.post("/ui/echo", content=b"x" * 11)).status_code == 413
 
 

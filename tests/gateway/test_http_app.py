@@ -13,9 +13,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from deployments.dialect import Dialect, Operation, json_response
+from deployments.dialect import Dialect, Operation
 from deployments.errors import InferenceError, ModelNotFound
 from deployments.gateway import http_app as web
+from deployments.wire.http import json_response
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -11,8 +11,8 @@ import orjson
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from deployments.dialects.caikit import methods
 from deployments.task import TASKS
+from deployments.wire.caikit.rpcs import methods
 from tests.ui.conftest import Servers
 from tests.ui.ui_server import DemoRouter, encoded_image
 from ui import snippets

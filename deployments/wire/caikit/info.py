@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from deployments.card import Card
-from deployments.dialect import json_response
-from deployments.errors import ModelNotFound
+from deployments.errors import ModelNotFound, ModelNotReady
 from deployments.wire.caikit.types import ModelInfo, ModelInfoResponse, RuntimeInfoResponse
+from deployments.wire.http import json_response
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
+
+
+async def health(router: "Router", request: Request) -> Response:
+    """OK once the models that were there at start are loaded: before, Caikit does not listen at all."""
+    if not router.settled:
+        raise ModelNotReady("the models are still loading")
+    return PlainTextResponse("OK")
 
 
 async def get_runtime_info(router: "Router", given: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:

@@ -1,6 +1,6 @@
 """A task as Caikit calls it: its rpc and its route, and the way from its arguments to a model's answer."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.dialect import Operation, Rpc, UnsupportedMedia, check_json, read_body
+from deployments.dialect import Operation, Rpc
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, TaskMismatch
+from deployments.schema import words
 from deployments.task import Task
 from deployments.wire import protobuf
 from deployments.wire.caikit import types as caikit_data_model
+from deployments.wire.caikit.errors import Unprocessable
 from deployments.wire.forms import read_form
+from deployments.wire.http import UnsupportedMedia, check_json, read_body
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -27,14 +30,6 @@ REQUESTS, ANSWERED = "caikit.runtime.Runtime", "caikit_data_model"
 MAX_QUOTED = 4096  # a longer body is not sent back in an error's `additional_info`
 
 Handle = Callable[["Router", dict[str, Any], Mapping[str, str]], Awaitable[BaseModel]]
-
-
-class Unprocessable(InvalidInput):
-    """JSON of the wrong shape."""
-
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(errors[0]["msg"])
-        self.errors = errors
 
 
 @dataclass(frozen=True)
@@ -79,6 +74,15 @@ class Predict:
         }
         config = ConfigDict(extra="forbid", json_schema_extra={"required": ["inputs", "model_id"]})
         return create_model(f"{self.task.title}TaskBody", __config__=config, **fields)
+
+    def example(self) -> dict[str, Any]:
+        """Return the arguments of a request that the task can answer."""
+        example = self.task.examples()[0]
+        given = {argument: example[field] for argument, field in self.arguments.items()}
+        for argument, field in self.arguments.items():
+            if words(self.task.input)[field] == "conversation":  # here one turn, as a text
+                given[argument] = example[field][-1]["content"]
+        return given
 
     def method(self, pool: DescriptorPool | None) -> Method:
         async def handle(router: "Router", given: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:

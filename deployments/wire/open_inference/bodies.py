@@ -8,8 +8,8 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from deployments.dialect import json_response, read_json
 from deployments.errors import InvalidInput
+from deployments.wire.http import json_response, read_json
 from deployments.wire.open_inference.tensor_outputs import Wanted
 from deployments.wire.open_inference.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
 from deployments.wire.open_inference.types import VERSION, InferInput, InferRequest
@@ -80,6 +80,21 @@ def write_inference(model_id: str, asked: Inference, tensors: Sequence[Tensor]) 
     return Response(
         b"".join([head, *tail]), media_type="application/octet-stream", headers={HEADER: str(len(head))}
     )
+
+
+def example(tensors: Sequence[Tensor]) -> dict[str, Any]:
+    """Return the JSON body of a request for inference."""
+    inputs = [
+        {
+            "name": one.name,
+            "datatype": one.datatype,
+            "shape": one.shape,
+            "parameters": one.parameters,
+            "data": to_json(one),
+        }
+        for one in tensors
+    ]
+    return {"inputs": inputs}
 
 
 class _Tail:

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.dialect import json_response
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
 from deployments.schema import Schema
 from deployments.task import Task
 from deployments.wire.compression import read_inflated
-from deployments.wire.huggingface.requests import form
+from deployments.wire.http import json_response
 from deployments.wire.open_inference.bodies import parse
+from deployments.wire.open_inference.errors import Failure
 from deployments.wire.open_inference.service import NAME, find_task, pieces
-from deployments.wire.open_inference.types import Failure, GenerateRequest, GenerateResponse
+from deployments.wire.open_inference.types import GenerateRequest, GenerateResponse
 from deployments.wire.sse import event_stream
+from deployments.wire.task_json import form
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

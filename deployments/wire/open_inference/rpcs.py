@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from deployments.dialect import Rpc
 from deployments.errors import Internal, InvalidInput, ModelNotFound
-from deployments.wire.open_inference import service as service
+from deployments.wire.open_inference import service
 from deployments.wire.open_inference.bodies import Inference
 from deployments.wire.open_inference.protos import SERVICE, describe
 from deployments.wire.open_inference.tensor_outputs import Wanted

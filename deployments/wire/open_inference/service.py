@@ -12,7 +12,6 @@ from deployments.errors import InferenceError, InvalidInput, ModelNotFound
 from deployments.schema import Schema
 from deployments.task import Task
 from deployments.telemetry.request_stats import Totals
-from deployments.wire.huggingface.requests import form
 from deployments.wire.open_inference import tensor_inputs, tensor_outputs
 from deployments.wire.open_inference.bodies import Inference
 from deployments.wire.open_inference.tensors import Tensor
@@ -26,6 +25,7 @@ from deployments.wire.open_inference.types import (
     ServerMetadata,
     TensorMetadata,
 )
+from deployments.wire.task_json import form
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

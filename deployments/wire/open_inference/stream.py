@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from deployments.dialect import StreamRpc, tell
-from deployments.wire.open_inference import service as service
+from deployments.dialect import StreamRpc
+from deployments.wire.http import tell
+from deployments.wire.open_inference import service
 from deployments.wire.open_inference.generate import streams
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, describe
 from deployments.wire.open_inference.rpcs import answered, inference, parse

@@ -17,12 +17,12 @@ from typing import Any
 
 import orjson
 
-from deployments.dialect import check_json
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, Schema, words
 from deployments.task import Task
-from deployments.wire.huggingface.requests import form
+from deployments.wire.http import check_json
 from deployments.wire.open_inference.tensors import Tensor
+from deployments.wire.task_json import form
 
 meanings = lru_cache(words)
 

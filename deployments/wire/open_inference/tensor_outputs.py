@@ -18,9 +18,9 @@ import orjson
 
 from deployments.errors import InvalidInput
 from deployments.schema import Label, Schema
-from deployments.wire.huggingface.requests import said
 from deployments.wire.open_inference.tensors import Tensor
 from deployments.wire.protobuf import bare, without_none
+from deployments.wire.task_json import said
 
 OUTPUT = "output"
 DATATYPES = {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP32"}

@@ -91,12 +91,6 @@ class IndexRequest(Wire):
     ready: bool = False
 
 
-class Failure(Wire):
-    """Why a request was refused."""
-
-    error: str
-
-
 class Live(Wire):
     live: bool = True
 

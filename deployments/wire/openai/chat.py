@@ -1,7 +1,6 @@
 """Chat completions: a conversation in, what is said next out, whole or in chunks."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -10,27 +9,20 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput
-from deployments.wire.openai.errors import event_of
+from deployments.wire.openai.choice_writer import LEAST_LOGPROB, MAX_TOP_LOGPROBS, write_choices
 from deployments.wire.openai.generation import (
-    DONE,
-    Choices,
     Choosing,
     CompletionUsage,
     FinishReason,
     choices,
     finish_reason,
-    head,
     visible,
 )
 from deployments.wire.openai.messages import CHAT, Conversation, ResponseFormat
-from deployments.wire.openai.requests import Unsupported, model_of, read, respond_with
-from deployments.wire.sse import event_stream
+from deployments.wire.openai.requests import Unsupported, model_of, read
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
-
-MAX_TOP_LOGPROBS = 20
-LEAST_LOGPROB = -9999.0  # JSON has no infinity
 
 
 class ChatCompletionRequest(Choosing):
@@ -133,62 +125,44 @@ async def complete_chat(router: "Router", request: Request) -> Response:
     model_id = model_of(request, asked)
     turns = [message.turn() for message in asked.messages]
     answers = await choices(router, model_id, CHAT, [turns], asked, "messages")
-    told = head(router, model_id, "chatcmpl")
-    if asked.stream:
-        return await event_stream(request, _chunks(answers, asked, told), chunk_json, event_of, DONE)
-    outputs = await answers.whole()
-    return respond_with(
-        ChatCompletion(
-            **told,
-            choices=[_choice(place, output, asked) for place, output in enumerate(outputs)],
-            usage=answers.usage([output.details for output in outputs]),
+    return await write_choices(request, answers, asked, ChatWriter(asked))
+
+
+class ChatWriter:
+    """Writes the answers to a conversation."""
+
+    prefix = "chatcmpl"
+    whole: type[BaseModel] = ChatCompletion
+    chunk: type[BaseModel] = ChatCompletionChunk
+
+    def __init__(self, asked: ChatCompletionRequest) -> None:
+        self._asked = asked
+        self._begun: set[int] = set()
+
+    def choice(self, place: int, output: Any) -> ChatChoice:
+        details = output.details
+        return ChatChoice(
+            index=place,
+            message=AssistantMessage(content=output.generated_text),
+            logprobs=self._logprobs(details.tokens, details.top_tokens),
+            finish_reason=finish_reason(details),
         )
-    )
 
+    def pieces(self, place: int, chunk: Any) -> list[ChatChunkChoice]:
+        text = visible(chunk.token)
+        logprobs = self._logprobs([chunk.token], chunk.top_tokens and [chunk.top_tokens])
+        pieces = []
+        if place not in self._begun:
+            self._begun.add(place)
+            pieces.append(ChatChunkChoice(index=place, delta={"role": "assistant", "content": ""}))
+        if text or (logprobs and logprobs.content):
+            pieces.append(ChatChunkChoice(index=place, delta={"content": text}, logprobs=logprobs))
+        if chunk.details:
+            pieces.append(ChatChunkChoice(index=place, delta={}, finish_reason=finish_reason(chunk.details)))
+        return pieces
 
-def chunk_json(chunk: BaseModel) -> bytes:
-    return chunk.model_dump_json().encode()
-
-
-def _choice(place: int, output: Any, asked: ChatCompletionRequest) -> ChatChoice:
-    details = output.details
-    return ChatChoice(
-        index=place,
-        message=AssistantMessage(content=output.generated_text),
-        logprobs=_logprobs(details.tokens, details.top_tokens) if asked.logprobs else None,
-        finish_reason=finish_reason(details),
-    )
-
-
-async def _chunks(
-    answers: Choices, asked: ChatCompletionRequest, told: dict[str, Any]
-) -> AsyncGenerator[ChatCompletionChunk, None]:
-    details: dict[int, Any] = {}
-    begun: set[int] = set()
-    async with aclosing(answers.stream()) as chunks:
-        async for place, chunk in chunks:
-            for choice in _pieces(place, chunk, asked, place not in begun):
-                yield ChatCompletionChunk(**told, choices=[choice])
-            begun.add(place)
-            if chunk.details:
-                details[place] = chunk.details
-    if asked.tells_usage:
-        usage = answers.usage([details[place] for place in sorted(details)])
-        yield ChatCompletionChunk(**told, choices=[], usage=usage)
-
-
-def _pieces(place: int, chunk: Any, asked: ChatCompletionRequest, first: bool) -> list[ChatChunkChoice]:
-    """What a stream says of one chunk of the answer at `place`."""
-    text = visible(chunk.token)
-    logprobs = _logprobs([chunk.token], chunk.top_tokens and [chunk.top_tokens]) if asked.logprobs else None
-    pieces = []
-    if first:
-        pieces.append(ChatChunkChoice(index=place, delta={"role": "assistant", "content": ""}))
-    if text or (logprobs and logprobs.content):
-        pieces.append(ChatChunkChoice(index=place, delta={"content": text}, logprobs=logprobs))
-    if chunk.details:
-        pieces.append(ChatChunkChoice(index=place, delta={}, finish_reason=finish_reason(chunk.details)))
-    return pieces
+    def _logprobs(self, tokens: Sequence[Any], top_tokens: Any) -> ChatLogprobs | None:
+        return _logprobs(tokens, top_tokens) if self._asked.logprobs else None
 
 
 def _logprobs(tokens: Sequence[Any], top_tokens: Sequence[Sequence[Any]] | None) -> ChatLogprobs:

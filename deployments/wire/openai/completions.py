@@ -1,7 +1,6 @@
 """Completions: prompts in, how they may go on out, whole or in chunks."""
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -9,18 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InvalidInput
-from deployments.wire.openai.chat import LEAST_LOGPROB, MAX_TOP_LOGPROBS, chunk_json
-from deployments.wire.openai.errors import event_of
+from deployments.wire.openai.choice_writer import LEAST_LOGPROB, MAX_TOP_LOGPROBS, write_choices
 from deployments.wire.openai.generation import (
-    DONE,
-    Choices,
     Choosing,
     CompletionUsage,
     FinishReason,
     Writes,
     choices,
     finish_reason,
-    head,
     visible,
 )
 from deployments.wire.openai.requests import (
@@ -28,10 +23,8 @@ from deployments.wire.openai.requests import (
     Unsupported,
     model_of,
     read,
-    respond_with,
     texts_of,
 )
-from deployments.wire.sse import event_stream
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -95,21 +88,8 @@ async def complete(router: "Router", request: Request) -> Response:
     COMPLETION.require(router.task(model_id), model_id)
     prompts = await _prompts(router, model_id, asked.prompt)
     answers = await choices(router, model_id, COMPLETION, prompts, asked, "prompt")
-    told = head(router, model_id, "cmpl")
     echoes = [prompt if asked.echo else "" for prompt in prompts for _ in range(asked.count)]
-    if asked.stream:
-        return await event_stream(request, _chunks(answers, asked, told, echoes), chunk_json, event_of, DONE)
-    outputs = await answers.whole()
-    return respond_with(
-        Completion(
-            **told,
-            choices=[
-                _choice(place, echo, output, asked)
-                for place, (echo, output) in enumerate(zip(echoes, outputs, strict=True))
-            ],
-            usage=answers.usage([output.details for output in outputs]),
-        )
-    )
+    return await write_choices(request, answers, asked, CompletionWriter(asked, echoes))
 
 
 async def _prompts(router: "Router", model_id: str, given: Any) -> list[str]:
@@ -123,44 +103,41 @@ async def _prompts(router: "Router", model_id: str, given: Any) -> list[str]:
     return await texts_of(router, model_id, rows, "prompt", skip_special=False)
 
 
-def _choice(place: int, echo: str, output: Any, asked: CompletionRequest) -> CompletionChoice:
-    details = output.details
-    return CompletionChoice(
-        index=place,
-        text=echo + output.generated_text,
-        logprobs=_logprobs(details.tokens, details.top_tokens) if asked.logprobs is not None else None,
-        finish_reason=finish_reason(details),
-    )
+class CompletionWriter:
+    """Writes how prompts go on; `echoes` are the texts that go before each answer, by its place."""
 
+    prefix = "cmpl"
+    whole: type[BaseModel] = Completion
+    chunk: type[BaseModel] = Completion
 
-async def _chunks(
-    answers: Choices, asked: CompletionRequest, told: dict[str, Any], echoes: list[str]
-) -> AsyncGenerator[Completion, None]:
-    details: dict[int, Any] = {}
-    written = [0] * len(echoes)
-    async with aclosing(answers.stream()) as chunks:
-        async for place, chunk in chunks:
-            choice = _piece(place, chunk, asked, echoes[place], written[place])
-            written[place] += len(choice.text)
-            echoes[place] = ""
-            if choice.text or choice.finish_reason or (choice.logprobs and choice.logprobs.tokens):
-                yield Completion(**told, choices=[choice])
-            if chunk.details:
-                details[place] = chunk.details
-    if asked.tells_usage:
-        usage = answers.usage([details[place] for place in sorted(details)])
-        yield Completion(**told, choices=[], usage=usage)
+    def __init__(self, asked: CompletionRequest, echoes: list[str]) -> None:
+        self._asked, self._echoes = asked, echoes
+        self._written = [0] * len(echoes)  # characters of each answer
 
+    def choice(self, place: int, output: Any) -> CompletionChoice:
+        details = output.details
+        return CompletionChoice(
+            index=place,
+            text=self._echoes[place] + output.generated_text,
+            logprobs=self._logprobs(details.tokens, details.top_tokens),
+            finish_reason=finish_reason(details),
+        )
 
-def _piece(place: int, chunk: Any, asked: CompletionRequest, echo: str, before: int) -> CompletionChoice:
-    """What a stream says of one chunk of the answer at `place`, `before` being the characters it has."""
-    rows = chunk.top_tokens and [chunk.top_tokens]
-    return CompletionChoice(
-        index=place,
-        text=echo + visible(chunk.token),
-        logprobs=_logprobs([chunk.token], rows, before) if asked.logprobs is not None else None,
-        finish_reason=finish_reason(chunk.details) if chunk.details else None,
-    )
+    def pieces(self, place: int, chunk: Any) -> list[CompletionChoice]:
+        rows = chunk.top_tokens and [chunk.top_tokens]
+        choice = CompletionChoice(
+            index=place,
+            text=self._echoes[place] + visible(chunk.token),
+            logprobs=self._logprobs([chunk.token], rows, self._written[place]),
+            finish_reason=finish_reason(chunk.details) if chunk.details else None,
+        )
+        self._written[place] += len(choice.text)
+        self._echoes[place] = ""
+        told = choice.text or choice.finish_reason or (choice.logprobs and choice.logprobs.tokens)
+        return [choice] if told else []
+
+    def _logprobs(self, tokens: Sequence[Any], top_tokens: Any, before: int = 0) -> CompletionLogprobs | None:
+        return _logprobs(tokens, top_tokens, before) if self._asked.logprobs is not None else None
 
 
 def _logprobs(

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from deployments.dialect import UnsupportedMedia, json_response
 from deployments.errors import InferenceError, ModelNotFound
+from deployments.wire.http import UnsupportedMedia, json_response
 
 FIELD = re.compile(r"`([^`]+)`")
 

@@ -20,11 +20,11 @@ from pydantic import (
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.dialect import UnsupportedMedia, check_json, json_response, read_body
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch, TooLarge
 from deployments.results import Answers
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, words
 from deployments.task import Task
+from deployments.wire.http import UnsupportedMedia, check_json, json_response, read_body
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router

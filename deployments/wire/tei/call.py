@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
 
-from deployments.dialect import json_response
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
 from deployments.results import Answers, Usage
 from deployments.schema import TextToken, words
 from deployments.wire import ranking
+from deployments.wire.http import json_response
+from deployments.wire.model_info import Kind, kind
 from deployments.wire.tei import types as wire
+from deployments.wire.tei.errors import Untokenizable
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -21,18 +23,14 @@ SIGNS = 8  # tokens that a tokenizer may put around a text; of the text itself, 
 T = TypeVar("T")
 
 
-class Untokenizable(InvalidInput):
-    """What the model's tokenizer refuses."""
-
-
 class Call:
-    """One request: its model, and how that is asked. Raises `TaskMismatch` unless it is of the `kind`."""
+    """One request to a model, which is of the `wanted` kind: raises `TaskMismatch` if not."""
 
-    def __init__(self, router: "Router", model_id: str, kind: wire.Kind | None = None) -> None:
+    def __init__(self, router: "Router", model_id: str, wanted: Kind | None = None) -> None:
         self.router, self.model_id, self.task = router, model_id, router.task(model_id)
         self.began = time.perf_counter()
-        if kind and wire.kind(self.task) != kind:
-            raise TaskMismatch(f"the model {model_id!r} performs {self.task.name}: it is no {kind} model")
+        if wanted and kind(self.task) != wanted:
+            raise TaskMismatch(f"the model {model_id!r} performs {self.task.name}: it is no {wanted} model")
 
     async def texts(self, inputs: Any) -> list[str]:
         """The texts of `inputs`, those given as token ids decoded."""

@@ -1,4 +1,4 @@
-"""Text Embeddings Inference's requests and answers, and which kind of its models a task is.
+"""Text Embeddings Inference's requests and answers.
 
 A request is read with `read`. Empty texts and lists, and lists that are too long, are refused here already.
 """
@@ -6,29 +6,15 @@ A request is read with `read`. Empty texts and lists, and lists that are too lon
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, RootModel, ValidationError, WrapValidator
+from pydantic import BeforeValidator, Field, RootModel, ValidationError, WrapValidator
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken, words
-from deployments.task import Task
-from deployments.wire.openai import ranking as openai_ranking
-from deployments.wire.ranking import compares
+from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
+from deployments.wire.tei.errors import Empty
 
-Kind = Literal["embedding", "classifier", "reranker"]
 S = TypeVar("S", bound=Schema)
 PARAMS = {"normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"}
 """Fields of requests that are parameters of a task, by the same names."""
-
-
-class Empty(InvalidInput):
-    """A text or a list has nothing in it."""
-
-
-class TeiFailure(BaseModel):
-    """An error, as Text Embeddings Inference says it."""
-
-    error: str
-    error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
 
 
 def _filled(value: Any, info: Any) -> Any:
@@ -176,38 +162,6 @@ class TeiTokenizeAnswer(RootModel[list[list[TextToken]]]):
 
 class TeiDecodeAnswer(RootModel[list[str]]):
     """The text of each list of token ids."""
-
-
-RankRequest = TeiRerankRequest | openai_ranking.RankRequest
-Ranking = list[Rank] | openai_ranking.Ranking
-
-
-class TeiRankRequest(RootModel[RankRequest]):
-    """With `documents` in the place of `texts`, Cohere's form."""
-
-
-class TeiRanking(RootModel[Ranking]):
-    """The texts by their places in the request, best first."""
-
-
-class TeiMainRequest(RootModel[TeiEmbedRequest | TeiPredictRequest | RankRequest]):
-    """What the model's kind is asked."""
-
-
-class TeiMainAnswer(RootModel[list[list[float]] | list[Label] | list[list[Label]] | Ranking]):
-    """What the model's kind answers."""
-
-
-def kind(task: Task) -> Kind | None:
-    """Which of Text Embeddings Inference's models perform such a task, by what goes in and comes out."""
-    if compares(task):
-        return "reranker"
-    if [*words(task.input).values()] != ["text"]:
-        return None
-    outputs = task.output.model_fields
-    if "embedding" in outputs:
-        return "embedding"
-    return "classifier" if "labels" in outputs and outputs["labels"].annotation == list[Label] else None
 
 
 def read(schema: type[S], told: Any) -> S:

@@ -15,6 +15,7 @@ from deployments.gateway import http_app as web
 from deployments.reference.protos import documents
 from deployments.schema import Label, Mask, Schema, Text, Texts
 from deployments.task import TASKS, Task
+from deployments.wire.caikit.rpcs import methods, rpcs
 from tests.fake_router import FakeRouter
 
 
@@ -71,7 +72,7 @@ async def client(router: FakeRouter) -> AsyncIterator[httpx.AsyncClient]:
 
 def test_its_messages(router: FakeRouter) -> None:
     pool = DescriptorPool()
-    caikit.rpcs(pool)
+    rpcs(pool)
     texts = documents(["caikit.runtime.Runtime.RuntimeService"], pool)
     requests, answers = texts["caikit.runtime.Runtime.proto"], texts["caikit_data_model.proto"]
     assert "rpc QuestionAnsweringTaskPredict" in requests
@@ -94,7 +95,7 @@ def fields(text: str, message: str) -> list[str]:
 
 async def test_its_rpc(router: FakeRouter) -> None:
     pool = DescriptorPool()
-    (method,) = [method for method in caikit.methods(pool) if method.name == "QuestionAnsweringTaskPredict"]
+    (method,) = [method for method in methods(pool) if method.name == "QuestionAnsweringTaskPredict"]
     raw = method.request(question="Who?", context="Anna.").SerializeToString()
     answer = method.answer.FromString(await method.rpc().call(router, raw, {"mm-model-id": "qa"}))
     assert (answer.answer, answer.score, answer.drawing) == ("Anna.", 0.5, b"\xff\x00")

@@ -9,11 +9,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from deployments.dialect import MAX_ELEMENTS
 from deployments.dialects import caikit
 from deployments.errors import InvalidInput, ModelNotFound, ModelNotReady, Overloaded, TimedOut
 from deployments.gateway import http_app as web
 from deployments.media import EXAMPLE_PICTURE
+from deployments.wire.http import MAX_ELEMENTS
 from tests.fake_router import FakeRouter
 from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, answer, can, fail, model_info
 

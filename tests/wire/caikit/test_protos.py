@@ -9,9 +9,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_tools import protoc
 
 import deployments.tasks  # noqa: F401
-from deployments.dialects import caikit
 from deployments.reference.__main__ import ROOT
 from deployments.reference.protos import documents
+from deployments.wire.caikit.rpcs import methods, rpcs
 
 HERE = Path(__file__).parent
 FOLDER = ROOT / "docs" / "protos"
@@ -36,7 +36,7 @@ def blocks(text: str) -> Iterator[tuple[str, list[str]]]:
 @pytest.fixture(scope="module")
 def served() -> dict[str, list[str]]:
     pool = DescriptorPool()
-    caikit.rpcs(pool)
+    rpcs(pool)
     return dict(block for text in documents(SERVICES, pool).values() for block in blocks(text))
 
 
@@ -54,7 +54,7 @@ def test_services_have_the_reference_s_rpcs(served: dict[str, list[str]], name: 
 
 
 def test_fields_have_no_presence_but_messages() -> None:
-    for method in caikit.methods(DescriptorPool()):
+    for method in methods(DescriptorPool()):
         for field in (*method.request.DESCRIPTOR.fields, *method.answer.DESCRIPTOR.fields):
             assert field.has_presence == (field.message_type is not None and not field.is_repeated)
 

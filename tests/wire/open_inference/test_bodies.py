@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.dialect import MAX_BODY
 from deployments.dialects.open_inference import dialect
 from deployments.gateway import http_app as web
 from deployments.schema import MAX_ITEMS
+from deployments.wire.http import MAX_BODY
 from deployments.wire.open_inference.bodies import HEADER
 from tests.fake_router import FakeRouter
 

@@ -12,8 +12,8 @@ import pytest
 from deployments.dialects.open_inference import dialect
 from deployments.errors import Overloaded
 from deployments.task import TASKS, Task
-from deployments.wire.huggingface.requests import said
 from deployments.wire.open_inference.protos import SERVICE
+from deployments.wire.task_json import said
 from tests.fake_router import PICTURE, FakeRouter, sample
 from tests.grpc_server import call, grpc_door
 from tests.wire.open_inference.triton_server import cells, triton

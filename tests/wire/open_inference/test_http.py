@@ -19,7 +19,7 @@ from deployments.schema import Label
 from deployments.task import TASKS, Task
 from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
-from deployments.wire.huggingface.requests import said
+from deployments.wire.task_json import said
 from tests.fake_router import PICTURE, FakeRouter, sample
 from tests.wire.open_inference.triton_server import cells, http_door
 

@@ -17,9 +17,9 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
-from deployments.dialect import MAX_BODY
 from deployments.errors import InvalidInput, TooLarge
 from deployments.wire.compression import inflate
+from deployments.wire.http import MAX_BODY
 from deployments.wire.open_inference.tensors import (
     DATATYPES,
     FORMATS,

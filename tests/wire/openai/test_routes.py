@@ -14,13 +14,13 @@ from openai import OpenAI
 from pydantic import Field
 
 from deployments import errors
-from deployments.dialect import MAX_ELEMENTS
 from deployments.dialects import DIALECTS
 from deployments.dialects.openai import dialect, offers
 from deployments.errors import InferenceError, ModelNotFound, Overloaded
 from deployments.gateway import http_app as web
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Task
+from deployments.wire.http import MAX_ELEMENTS
 from deployments.wire.openai.completions import COMPLETION
 from deployments.wire.openai.messages import CHAT
 from tests.fake_router import FakeRouter

@@ -17,7 +17,7 @@ from deployments.errors import Forbidden, InvalidInput, ModelNotFound, Overloade
 from deployments.gateway import http_app as web
 from deployments.schema import MAX_ITEMS, MAX_TEXT
 from deployments.task import TASKS
-from deployments.wire.tei.types import kind
+from deployments.wire.model_info import kind
 from tests.fake_router import FakeRouter
 from tests.wire.huggingface.test_huggingface import listening
 

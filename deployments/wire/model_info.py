@@ -1,22 +1,18 @@
-"""What the Hub's own servers tell of a model: whether it answers, its facts and its limits."""
+"""Describe a model as the Hub's own servers do: its kind, whether it answers, its facts and its limits."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, RootModel
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import BaseModel, ConfigDict
 
 from deployments.card import Card, Description, State
-from deployments.dialect import Operation, json_response
 from deployments.errors import ModelNotReady
-from deployments.schema import MAX_ITEMS
-from deployments.task import TASKS
-from deployments.wire.tei.types import Kind, kind
+from deployments.schema import MAX_ITEMS, Label, words
+from deployments.task import TASKS, Task
+from deployments.wire.ranking import compares
 
-if TYPE_CHECKING:
-    from deployments.routing.router import Router
+Kind = Literal["embedding", "classifier", "reranker"]
 
 # What Text Embeddings Inference tells of each kind. A Router does not know a checkpoint's pooling or labels.
 FACTS: dict[Kind, dict[str, Any]] = {
@@ -28,10 +24,6 @@ FACTS: dict[Kind, dict[str, Any]] = {
 
 class Loading(ModelNotReady):
     """The model's first replica is on its way."""
-
-
-class Cards(RootModel[list[Card]]):
-    """Every model, in whatever state."""
 
 
 class Health(BaseModel):
@@ -69,6 +61,18 @@ class Info(BaseModel):
     auto_truncate: bool = False
 
 
+def kind(task: Task) -> Kind | None:
+    """Which of Text Embeddings Inference's models perform such a task, by what goes in and comes out."""
+    if compares(task):
+        return "reranker"
+    if [*words(task.input).values()] != ["text"]:
+        return None
+    outputs = task.output.model_fields
+    if "embedding" in outputs:
+        return "embedding"
+    return "classifier" if "labels" in outputs and outputs["labels"].annotation == list[Label] else None
+
+
 def info(card: Card) -> Info:
     """All that is known of a model, in whatever state."""
     task = TASKS.get(card.task or "")
@@ -102,38 +106,6 @@ def healthy(card: Card) -> Health:
 def loading(card: Card) -> Loading:
     """What is said of a model that does not answer yet."""
     return Loading(f"Model {card.id} is currently loading")
-
-
-async def list_models(router: "Router", request: Request) -> Response:
-    return json_response([card.model_dump(mode="json") for card in router.cards.values()])
-
-
-async def show_model(router: "Router", request: Request) -> Response:
-    return json_response(_card(router, request).model_dump(mode="json"))
-
-
-async def check_health(router: "Router", request: Request) -> Response:
-    """200 while the model answers; otherwise 503 with the reason."""
-    return json_response(healthy(_card(router, request)).model_dump())
-
-
-async def show_info(router: "Router", request: Request) -> Response:
-    return json_response(info(_card(router, request)).model_dump())
-
-
-def operations() -> list[Operation]:
-    """What can be asked about models."""
-    one = "/models/{model_id}"
-    return [
-        Operation("GET", "/models", list_models, "List every model", answer=Cards),
-        Operation("GET", one, show_model, "Show one model", answer=Card),
-        Operation("GET", f"{one}/health", check_health, "Tell whether a model answers", answer=Health),
-        Operation("GET", f"{one}/info", show_info, "Show a model's facts and limits", answer=Info),
-    ]
-
-
-def _card(router: "Router", request: Request) -> Card:
-    return router.card(request.path_params["model_id"])
 
 
 def _loaded(description: Description | None) -> dict[str, Any]:

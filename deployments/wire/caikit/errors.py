@@ -1,0 +1,45 @@
+"""Write errors as Caikit does, or as its web framework does where that refuses a request."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+from deployments.dialect import HTTP_STATUS
+from deployments.errors import InferenceError, InvalidInput
+from deployments.schema import Schema
+from deployments.wire.forms import UnknownKey
+from deployments.wire.http import UnsupportedMedia, json_response
+
+STATUS = {**HTTP_STATUS, "invalid": 400}
+
+
+class CaikitFailure(Schema):
+    """Why a request was refused; with a body of the wrong shape, all that is wrong with it."""
+
+    details: str
+    additional_info: list[dict[str, Any]] = []
+    code: int
+    id: str
+
+
+class Unprocessable(InvalidInput):
+    """JSON of the wrong shape."""
+
+    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(errors[0]["msg"])
+        self.errors = errors
+
+
+def say(error: InferenceError, request_id: str) -> Response:
+    """Caikit's error body, or that of its web framework where it refuses a request before Caikit."""
+    if isinstance(error, UnsupportedMedia | UnknownKey):
+        return json_response({"detail": str(error)}, 415 if isinstance(error, UnsupportedMedia) else 422)
+    if isinstance(error, Unprocessable):
+        told = {"details": str(error), "additional_info": error.errors, "code": 422, "id": request_id}
+        # pydantic's own writer: it quotes whatever pydantic reads, integers of any size too.
+        body = to_json(told, inf_nan_mode="null", fallback=str)
+        return Response(body, 422, media_type="application/json")
+    status = STATUS[error.kind]
+    return json_response({"details": str(error), "code": status, "id": request_id}, status)

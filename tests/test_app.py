@@ -1,0 +1,41 @@
+"""The two builders that a Serve config names."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from deployments.app import build, build_model
+from deployments.catalog.applications import MARK
+from deployments.config.model_config import ConfigError
+
+SENTIMENT = "FADC770C-25C8-4685-A176-51FF67B382C1"
+
+
+def deployment(application: Any) -> Any:
+    return application._bound_deployment
+
+
+@pytest.mark.parametrize("ui", [True, False])
+def test_the_gateway_has_the_pages_only_where_they_are_wanted(ui: bool) -> None:
+    router = deployment(build({"ui": ui, "timeout_s": 5}))
+    catalog, pages, *others = router.init_args
+    assert (router.name, deployment(catalog).name) == ("Router", "Catalog")
+    assert (pages is not None) == ui
+    assert others == [[], 5.0, None]
+
+
+def test_an_unknown_gateway_argument_is_refused() -> None:
+    with pytest.raises(ValidationError, match="spare_wokers"):
+        build({"spare_wokers": 2})
+
+
+def test_a_model_declared_by_hand_is_marked_as_one_without_a_folder() -> None:
+    model = deployment(build_model({"module_id": SENTIMENT, "hf_model": "org/name"}))
+    mark = model.user_config[MARK]
+    assert (mark["module_id"], mark["model"], mark["folder"]) == (SENTIMENT, "org/name", None)
+
+
+def test_a_model_declared_by_hand_names_what_is_wrong() -> None:
+    with pytest.raises(ConfigError, match="args"):
+        build_model({"module_id": SENTIMENT, "hf_modl": "org/name"})
