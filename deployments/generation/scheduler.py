@@ -16,8 +16,9 @@ from deployments.engines.torch.generation import Apart, Joined
 from deployments.engines.torch.unpadded_generation import Ragged
 from deployments.errors import ModelNotReady, out_of_memory
 from deployments.generation.engine import Engine
-from deployments.generation.sampler import Choice, Chooser
+from deployments.generation.sampler import Chooser
 from deployments.generation.sequence import News, Row
+from deployments.generation.settings import Choice
 from deployments.generation.waiting_queue import Waiting, of_like_length, oldest_first
 
 if TYPE_CHECKING:
