@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from deployments.engines.device import MEMORY, assigned_gpus
 from deployments.errors import InvalidInput, ModelNotReady
 from deployments.generation.engine import Engine
-from deployments.generation.sampler import Choice
 from deployments.generation.sequence import News, Row
+from deployments.generation.settings import Choice
 
 if TYPE_CHECKING:
     import torch

@@ -2,20 +2,19 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.engines.openvino.generation import paged
 from deployments.engines.torch.generation import network
 from deployments.errors import InvalidInput, ModelNotReady
 from deployments.generation.engine import Engine
+from deployments.generation.generation_rules import rules
 from deployments.generation.output import Answer, GeneratedChunk
-from deployments.generation.sampler import Wishes, rules
-from deployments.generation.sampling import SamplingParams, fresh_seed, resolve
+from deployments.generation.params import GenerationParams
 from deployments.generation.scheduler import ContinuousBatching
 from deployments.generation.sequence import Row
+from deployments.generation.settings import Wishes, fresh_seed, resolve
 from deployments.generation.waiting_queue import Waiting
 from deployments.limits import Batching
 from deployments.pipelines.tokenization import UNKNOWN_TOKEN, known_tokens
@@ -25,27 +24,6 @@ LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may 
 ROOM_TO_ANSWER = 1 / 4  # of the context at most, where a prompt is too long; one that fits is read whole
 LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "num_beams")
-
-
-class GenerationParams(SamplingParams):
-    frequency_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Above 0, tokens become less likely each time the answer has them."
-    )
-    presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Above 0, tokens become less likely once the answer has them."
-    )
-    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        [], max_length=16, description="Strings that end the answer; they are not part of it."
-    )
-    truncate: int | None = Field(
-        None,
-        ge=1,
-        description="Keep only so many of the prompt's last tokens; all that fit if not given.",
-    )
-    details: bool = Field(False, description="Tell why the answer ended, its seed and its tokens as well.")
-    top_n_tokens: int | None = Field(
-        None, ge=0, le=20, description="Tell so many of the likeliest tokens at each place, with the details."
-    )
 
 
 class TextGenerator:
