@@ -15,7 +15,7 @@ from starlette.routing import Mount
 from starlette.types import Message, Scope
 
 from deployments.catalog.catalog import Catalog
-from deployments.cluster.ray_private import serve_ports
+from deployments.cluster.ray_private.controller import serve_ports
 from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from deployments.gateway.asgi_bridge import Bridge, Page

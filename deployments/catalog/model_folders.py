@@ -9,8 +9,10 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-from deployments.catalog.applications import fingerprint
-from deployments.config.model_config import CONFIG, ConfigError, ModelConfig, read
+from deployments.catalog.app_metadata import fingerprint
+from deployments.config.errors import ConfigError
+from deployments.config.model_config import ModelConfig
+from deployments.config.yaml_file import CONFIG, read
 
 log = logging.getLogger("ray.serve")
 

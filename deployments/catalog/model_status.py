@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployments.card import Card, Description, Replicas, State
-from deployments.catalog.applications import RUNTIME_ENV, mark
+from deployments.catalog.app_metadata import mark
+from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import Folder
-from deployments.cluster.ray_private import Shares
+from deployments.cluster.nodes import Shares
 from deployments.task import MODULES
 
 PATH = re.compile(r"(?<![:/\w])(?:/[\w.@+~-]+){3,}")

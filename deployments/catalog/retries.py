@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from deployments.catalog.applications import mark
+from deployments.catalog.app_metadata import mark
 from deployments.catalog.model_folders import Folder
 from deployments.catalog.model_status import failure, has_failed, is_starting, message
 

@@ -13,8 +13,7 @@ from typing import Any
 from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.card import Card
-from deployments.catalog.catalog import NOT_LOOKED_YET, Snapshot
+from deployments.card import NOT_LOOKED_YET, Card, Snapshot
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TooLarge
 from deployments.results import Answers
 from deployments.routing.image_fetcher import Fetcher

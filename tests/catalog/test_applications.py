@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from deployments.catalog.applications import bind, options
-from deployments.config.model_config import parse
+from deployments.catalog.applications import bind
+from deployments.catalog.deployment_options import options
+from deployments.config.yaml_file import parse
 
 
 @pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])

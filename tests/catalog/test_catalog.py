@@ -3,27 +3,30 @@
 import copy
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployments.card import Description
-from deployments.catalog import catalog as module
-from deployments.catalog import retries
+from deployments.card import Description, Snapshot
+from deployments.catalog import reconciliation, retries
 from deployments.catalog import serve_state as observed
-from deployments.catalog.applications import MARK, RUNTIME_ENV, fingerprint, mark, options
-from deployments.catalog.catalog import Catalog, Snapshot
+from deployments.catalog.app_metadata import MARK, fingerprint, mark
+from deployments.catalog.catalog import Catalog
+from deployments.catalog.deployment_options import RUNTIME_ENV, options
+from deployments.catalog.descriptions import Descriptions
 from deployments.catalog.model_folders import Folder
 from deployments.catalog.model_status import from_spares, last_sentence, running_card, without_paths
+from deployments.catalog.serve_client import ServeClient
 from deployments.catalog.serve_state import is_at_rest
-from deployments.cluster.ray_private import Shares
-from deployments.config.model_config import read
+from deployments.cluster.nodes import Shares
+from deployments.config.yaml_file import read
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
 
-class Serve:
+class Serve(ServeClient):
     """What the Catalog sees of Ray Serve, kept in a dict."""
 
     def __init__(self) -> None:
@@ -32,6 +35,7 @@ class Serve:
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
         self.asked = 0
+        self.shares = Shares({"CPU": 2.0})
 
     async def details(self) -> dict[str, Any]:
         self.asked += 1
@@ -44,14 +48,17 @@ class Serve:
             for name, deployment in one["deployments"].items()
         ]
 
-    def run(self, folders: list[Folder], surge: bool) -> None:
+    async def nodes(self) -> Shares:
+        return self.shares
+
+    async def deploy(self, folders: Sequence[Folder], surge: bool) -> None:
         if self.refusal:
             raise self.refusal
         for folder in folders:
             self.ran.append((folder.id, surge))
             self.apps[folder.id] = app(folder)
 
-    def delete(self, ids: list[str]) -> None:
+    async def delete(self, ids: list[str]) -> None:
         for id in ids:
             self.deleted.append(id)
             self.apps[id]["status"] = "DELETING"
@@ -85,17 +92,10 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    fake = Serve()
-    monkeypatch.setattr(observed, "serve_details", fake.details)
-    monkeypatch.setattr(observed, "serve_statuses", fake.statuses)
-    monkeypatch.setattr(module, "_run", fake.run)
-    monkeypatch.setattr(module, "delete", fake.delete)
-    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}))
-    monkeypatch.setattr(module, "MISSING_S", -1.0)
-    monkeypatch.setattr(module, "POLL_S", 0.0)
+    monkeypatch.setattr(reconciliation, "MISSING_S", -1.0)
     monkeypatch.setattr(Catalog, "_follow", lambda self: _nothing())
-    monkeypatch.setattr(Catalog, "_describe", lambda self, apps: None)
-    return fake
+    monkeypatch.setattr(Descriptions, "update", lambda self, apps: None)
+    return Serve()
 
 
 async def _nothing() -> None:
@@ -117,7 +117,7 @@ async def look(catalog: Catalog, times: int = 2) -> Snapshot:
 
 async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     assert (await look(catalog)).cards["a"].state == "loading"
     assert (await look(catalog, 3)).cards["a"].state == "ready"
     assert serve.ran == [("a", True)]
@@ -130,7 +130,7 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 4)
     asked = serve.asked
     assert (await look(catalog, 3)).cards["a"].state == "ready"
@@ -188,9 +188,9 @@ def test_running_replicas_that_a_spare_worker_has_become() -> None:
 
 async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    await look(Catalog(str(tmp_path)), 3)
-    another = Catalog(str(tmp_path))
-    another.folders.scan()  # as `_follow` does before the first step
+    await look(Catalog(str(tmp_path), serve=serve), 3)
+    another = Catalog(str(tmp_path), serve=serve)
+    another._reconciliation.folders.scan()  # as `_follow` does before the first step
     snapshot = await look(another)
     assert len(serve.ran) == 1
     assert snapshot.settled
@@ -202,7 +202,7 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     root = tmp_path / "models"
     add(root, "a")
     add(root, "b")
-    catalog = Catalog(str(root))
+    catalog = Catalog(str(root), serve=serve)
     await look(catalog, 3)
     shutil.rmtree(root / "b")
     assert (await look(catalog, 1)).cards.keys() == {"a"}
@@ -214,13 +214,13 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     assert (await look(catalog, 4)).cards.keys() == {"a"}
     root.mkdir()  # what a mount leaves behind
     await look(catalog, 4)
-    await look(Catalog(str(tmp_path / "nowhere")), 4)
+    await look(Catalog(str(tmp_path / "nowhere"), serve=serve), 4)
     assert serve.deleted == ["b"]
 
 
 async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path), control=True)
+    catalog = Catalog(str(tmp_path), serve=serve, control=True)
     await look(catalog, 3)
     await catalog.unload("a")
     snapshot = await look(catalog, 4)
@@ -234,7 +234,7 @@ async def test_what_serve_refuses_is_told_and_harms_nobody(
     serve: Serve, tmp_path: Path, refusal: type[Exception]
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = refusal("no such option")
     card = (await look(catalog, 3)).cards["a"]
     assert (card.state, card.reason) == ("unavailable", "a/config.yml: `deployment`: no such option")
@@ -245,7 +245,7 @@ async def test_what_serve_refuses_is_told_and_harms_nobody(
 
 async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = ConnectionError("the controller is away")
     await catalog._step()
     with pytest.raises(ConnectionError):
@@ -266,7 +266,7 @@ async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path:
 async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str) -> None:
     add(tmp_path, "odd", f"module_id: {ID}\n{odd}")
     add(tmp_path, "good")
-    cards = (await look(Catalog(str(tmp_path)), 3)).cards
+    cards = (await look(Catalog(str(tmp_path), serve=serve), 3)).cards
     assert cards["good"].state == "ready"
     assert cards["odd"].reason.startswith("odd/config.yml") or cards["odd"].state == "ready"
 
@@ -277,7 +277,7 @@ async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
     serve.apps["theirs"] = app(None)
     add(tmp_path, "theirs")
     add(tmp_path, "good")
-    cards = (await look(Catalog(str(tmp_path)), 3)).cards
+    cards = (await look(Catalog(str(tmp_path), serve=serve), 3)).cards
     assert cards["good"].state == "ready"
     assert "rename the folder" in cards["theirs"].reason
     assert serve.ran == [("good", True)]
@@ -285,9 +285,9 @@ async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
 
 async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    folder = catalog.folders.scan()["a"]
+    folder = catalog._reconciliation.folders.scan()["a"]
     stuck = "1 replicas that have taken more than 30s to be scheduled"
     serve.apps["a"] = {**app(folder, message=stuck), "status": "DEPLOYING"}
     await catalog._step()
@@ -298,14 +298,17 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}, may_grow=True))
+    serve.shares = Shares({"CPU": 2.0}, may_grow=True)
     stuck = "1 replicas that have taken more than 30s to be scheduled"
-    serve.apps["a"] = {**app(catalog.folders.scan()["a"], message=stuck), "status": "DEPLOYING"}
+    serve.apps["a"] = {
+        **app(catalog._reconciliation.folders.scan()["a"], message=stuck),
+        "status": "DEPLOYING",
+    }
     await look(catalog)
     assert serve.ran == [("a", True)]
-    monkeypatch.setattr(module, "NEW_NODE_S", -1.0)
+    monkeypatch.setattr(reconciliation, "NEW_NODE_S", -1.0)
     await look(catalog, 1)
     assert serve.ran[-1] == ("a", False)
 
@@ -321,13 +324,13 @@ async def test_what_has_failed_is_tried_again_and_its_reason_stays(
 ) -> None:
     for name in ("a", "b"):
         add(tmp_path, name)
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    fail(serve, catalog.folders.scan()["a"])
+    fail(serve, catalog._reconciliation.folders.scan()["a"])
     assert (await look(catalog)).cards["a"].reason == "OSError: the Hub is away"
     assert len(serve.ran) == 2, "not before a while"
     monkeypatch.setattr(retries, "FIRST_S", -1.0)
-    catalog._retries = retries.Retries()
+    catalog._reconciliation._retries = retries.Retries()
     await look(catalog, 1)
     assert serve.ran[2:] == [("a", True)], "alone"
     starting = serve.apps["a"]
@@ -346,9 +349,9 @@ async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    fail(serve, catalog.folders.scan()["a"], running=1)
+    fail(serve, catalog._reconciliation.folders.scan()["a"], running=1)
     monkeypatch.setattr(retries, "FIRST_S", -1.0)
     await look(catalog, 1)
     serve.apps["a"].update(status="DEPLOYING")
@@ -359,9 +362,9 @@ async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
 
 async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve, tmp_path: Path) -> None:
     folders = [add(tmp_path, name) for name in ("a", "b")]
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    fail(serve, catalog.folders.scan()["a"])
+    fail(serve, catalog._reconciliation.folders.scan()["a"])
     await look(catalog)
     for folder in folders:
         os.utime(folder / "config.yml", (1, 1))
@@ -390,14 +393,12 @@ def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Pa
     assert running_card("a", again, description, shares).state == "loading"
 
 
-async def test_what_waits_for_a_node_does_not_hold_up_the_others(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}, may_grow=True))
+async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, tmp_path: Path) -> None:
+    serve.shares = Shares({"CPU": 2.0}, may_grow=True)
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
-    catalog.folders.scan()
-    waiting = app(catalog.folders.scan()["a"], running=0, required_resources={"GPU": 1.0})
+    catalog = Catalog(str(tmp_path), serve=serve)
+    catalog._reconciliation.folders.scan()
+    waiting = app(catalog._reconciliation.folders.scan()["a"], running=0, required_resources={"GPU": 1.0})
     serve.apps["a"] = {**waiting, "status": "DEPLOYING"}
     snapshot = await look(catalog)
     assert (snapshot.cards["a"].state, snapshot.settled) == ("loading", True)
@@ -407,10 +408,14 @@ async def test_routers_are_told_before_the_first_deployment_is_made(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
-    catalog.folders.scan()
+    catalog = Catalog(str(tmp_path), serve=serve)
+    catalog._reconciliation.folders.scan()
     told: list[str] = []
-    monkeypatch.setattr(module, "_run", lambda *_: told.append(catalog.snapshot.cards["a"].state))
+
+    async def note(*_: Any) -> None:
+        told.append(catalog.snapshot.cards["a"].state)
+
+    monkeypatch.setattr(serve, "deploy", note)
     await look(catalog, 1)
     assert told == ["loading"]
 
