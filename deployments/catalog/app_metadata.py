@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deployments.catalog.deployment_options import options
+from deployments.catalog.replica_code import code_version
 from deployments.config.model_config import ModelConfig
 
 MARK = (
@@ -29,7 +30,8 @@ def is_anothers(app: dict[str, Any]) -> bool:
 
 def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:
     """Changes whenever the application must be deployed again, be it to load anew or only to scale."""
-    return digest(code_version(), config.model_dump(), str(folder), files)
+    code = code_version(config.module.__module__)
+    return digest(code, config.model_dump(), options(config.deployment), str(folder), files)
 
 
 def made_from(config: ModelConfig, folder: Path | None, files: str) -> dict[str, Any]:
@@ -42,13 +44,6 @@ def made_from(config: ModelConfig, folder: Path | None, files: str) -> dict[str,
         "folder": str(folder) if folder else None,
         "fingerprint": fingerprint(config, folder, files),
     }
-
-
-@cache
-def code_version() -> str:
-    """A digest of the code that a replica runs."""
-    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return digest(*(path.read_text(encoding="utf-8") for path in sources))
 
 
 def digest(*parts: Any) -> str:

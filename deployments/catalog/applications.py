@@ -5,8 +5,9 @@ from typing import Any
 
 from ray import serve
 
-from deployments.catalog.app_metadata import MARK, code_version, digest, made_from
+from deployments.catalog.app_metadata import MARK, digest, made_from
 from deployments.catalog.deployment_options import options
+from deployments.catalog.replica_code import code_version
 from deployments.cluster.ray_private.controller import pin_version
 from deployments.config.model_config import ModelConfig
 from deployments.config.yaml_file import parse
@@ -25,7 +26,7 @@ def bind(
 
     Without `surge` an old replica stops before a new one starts: slower, but it needs no second GPU.
     An edit that only scales keeps the version: Serve changes the running application without loading again.
-    A change of Roster's own code changes every version: the models roll, one replica after the other.
+    A change of the code that a replica imports changes the version: its replicas roll one after the other.
     `failed` tells of tries before this one. Serve starts what it has given up only if something is new in it.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
@@ -35,7 +36,8 @@ def bind(
         name="model",
         user_config={MARK: {**made_from(config, folder, files), "failed": failed}, "batching": batching},
     )
-    return pin_version(deployment, digest(code_version(), arguments, files)).bind(*arguments, batching)
+    version = digest(code_version(config.module.__module__), arguments, files)
+    return pin_version(deployment, version).bind(*arguments, batching)
 
 
 def build(args: dict[str, Any]) -> serve.Application:
