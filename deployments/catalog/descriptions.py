@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
+from ray.serve.schema import ApplicationStatus
 
 from deployments.card import Description
 from deployments.catalog.app_metadata import mark
@@ -33,7 +34,7 @@ class Descriptions:
         self._known = {key: self._known[key] for key in self._known.keys() & {*fingerprints.values()}}
         for id, key in fingerprints.items():
             pending = key in self._known or key in self._asking
-            if not pending and apps[id]["status"] == "RUNNING" and count_running(apps[id]):
+            if not pending and apps[id]["status"] == ApplicationStatus.RUNNING and count_running(apps[id]):
                 self._asking[key] = asyncio.get_running_loop().create_task(self._ask(id, key))
 
     async def _ask(self, id: str, key: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatus
 
 from deployments.catalog.app_metadata import is_anothers, mark
 from deployments.catalog.model_folders import Folder, Folders, taken
@@ -71,7 +72,7 @@ class Reconciliation:
 
     async def delete(self, apps: dict[str, Any], offered: set[str]) -> None:
         """Delete the applications whose folders are gone and that are not `offered` to Routers any more."""
-        if gone := [id for id in self.gone() - offered if apps[id]["status"] != "DELETING"]:
+        if gone := [id for id in self.gone() - offered if apps[id]["status"] != ApplicationStatus.DELETING]:
             self._observed.expire()
             await self._serve.delete(gone)
 
@@ -84,7 +85,7 @@ class Reconciliation:
         return folder.problem or self._refused.get(folder.fingerprint, "")
 
     def _is_due(self, folder: Folder, app: dict[str, Any] | None) -> bool:
-        if folder.config is None or (app and app["status"] == "DELETING"):
+        if folder.config is None or (app and app["status"] == ApplicationStatus.DELETING):
             return False
         if folder.fingerprint in self._refused:
             return False

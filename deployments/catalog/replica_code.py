@@ -8,6 +8,7 @@ import ast
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
@@ -73,8 +74,6 @@ def _names(node: ast.AST) -> Iterator[str]:
         case ast.Constant(value=str(text)):
             yield text.partition(":")[0]
         case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=orelse):
-            for child in orelse:
-                yield from _names(child)
+            yield from chain.from_iterable(map(_names, orelse))
         case _:
-            for child in ast.iter_child_nodes(node):
-                yield from _names(child)
+            yield from chain.from_iterable(map(_names, ast.iter_child_nodes(node)))

@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+from ray.serve.schema import ApplicationStatus, DeploymentStatus, ReplicaState
+
 from deployments.catalog.serve_client import ServeClient
 
 DETAILS_S = 10.0  # at least so often all is asked for, whatever the statuses say
@@ -34,7 +36,7 @@ def is_at_rest(app: dict[str, Any]) -> bool:
     """Whether an application stays as it is until the status of a deployment changes."""
     deployments = app["deployments"].values()
     states = {replica["state"] for deployment in deployments for replica in deployment["replicas"]}
-    if app["status"] == "DEPLOY_FAILED":
+    if app["status"] == ApplicationStatus.DEPLOY_FAILED:
         return not states  # one of an older version may still run, or another still start
-    healthy = all(deployment["status"] == "HEALTHY" for deployment in deployments)
-    return app["status"] == "RUNNING" and healthy and states <= {"RUNNING"}
+    healthy = all(deployment["status"] == DeploymentStatus.HEALTHY for deployment in deployments)
+    return bool(app["status"] == ApplicationStatus.RUNNING and healthy and states <= {ReplicaState.RUNNING})

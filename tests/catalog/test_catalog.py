@@ -3,25 +3,22 @@
 import copy
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployments.card import Description, Snapshot
+from deployments.card import Snapshot
 from deployments.catalog import reconciliation, retries
 from deployments.catalog import serve_state as observed
-from deployments.catalog.app_metadata import MARK, fingerprint, mark
+from deployments.catalog.app_metadata import MARK
 from deployments.catalog.catalog import Catalog
-from deployments.catalog.deployment_options import RUNTIME_ENV, options
 from deployments.catalog.descriptions import Descriptions
 from deployments.catalog.model_folders import Folder
-from deployments.catalog.model_status import from_spares, last_sentence, running_card, without_paths
 from deployments.catalog.serve_client import ServeClient
-from deployments.catalog.serve_state import is_at_rest
 from deployments.cluster.nodes import Shares
-from deployments.config.yaml_file import read
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -90,6 +87,13 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     return {"status": "RUNNING", "message": "", "deployments": {"model": {**deployment, **more}}}
 
 
+def rolling(folder: Folder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
+    """An application with a new replica that has waited for its node, or got one, beside an old one."""
+    new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
+    replicas = [{"state": "RUNNING"}, new]
+    return {**app(folder, status="UPDATING", replicas=replicas), "status": "DEPLOYING"}
+
+
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     monkeypatch.setattr(reconciliation, "MISSING_S", -1.0)
@@ -148,42 +152,6 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     monkeypatch.setattr(observed, "DETAILS_S", -1.0)
     assert (await look(catalog, 1)).cards["a"].replicas.wanted == 2
     assert serve.asked == asked + 1
-
-
-@pytest.mark.parametrize(
-    ("status", "deployment", "states", "rests"),
-    [
-        ("RUNNING", "HEALTHY", ["RUNNING"], True),
-        ("RUNNING", "HEALTHY", [], True),
-        ("RUNNING", "HEALTHY", ["PENDING_MIGRATION"], False),
-        ("RUNNING", "UPSCALING", ["RUNNING"], False),
-        ("DEPLOYING", "HEALTHY", ["RUNNING"], False),
-        ("UNHEALTHY", "UNHEALTHY", [], False),
-        ("DEPLOY_FAILED", "DEPLOY_FAILED", [], True),
-        ("DEPLOY_FAILED", "DEPLOY_FAILED", ["STARTING"], False),
-        ("DELETING", "HEALTHY", [], False),
-    ],
-)
-def test_what_can_change_without_a_status_is_looked_at(
-    status: str, deployment: str, states: list[str], rests: bool
-) -> None:
-    one = app(None, status=deployment, replicas=[{"state": state} for state in states])
-    assert is_at_rest({**one, "status": status}) is rests
-
-
-def test_running_replicas_that_a_spare_worker_has_become() -> None:
-    replicas = [
-        {"state": state, "replica_id": id, "node_id": f"node of {id}"}
-        for id, state in (("a", "RUNNING"), ("b", "STARTING"))
-    ]
-    one = app(None, replicas=replicas)
-    config = one["deployments"]["model"]["deployment_config"]
-    assert from_spares({"id": one}) == {}
-    config["ray_actor_options"] = {"runtime_env": RUNTIME_ENV}
-    assert from_spares({"id": one}) == {"a": "node of a"}
-    for other in ({"env_vars": {**RUNTIME_ENV["env_vars"], "A": "1"}}, {**RUNTIME_ENV, "py_executable": "x"}):
-        config["ray_actor_options"] = {"runtime_env": other}
-        assert from_spares({"id": one}) == {}
 
 
 async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
@@ -288,8 +256,13 @@ async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
     folder = catalog._reconciliation.folders.scan()["a"]
-    stuck = "1 replicas that have taken more than 30s to be scheduled"
-    serve.apps["a"] = {**app(folder, message=stuck), "status": "DEPLOYING"}
+    serve.apps["a"] = rolling(folder, waited_s=29.0)
+    await catalog._step()
+    assert serve.ran == [("a", True)]
+    serve.apps["a"] = rolling(folder, waited_s=31.0, node_id="n")  # it has its place, and loads
+    await catalog._step()
+    assert serve.ran == [("a", True)]
+    serve.apps["a"] = rolling(folder, waited_s=31.0)
     await catalog._step()
     assert serve.ran[-1] == ("a", False)
 
@@ -301,11 +274,7 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
     serve.shares = Shares({"CPU": 2.0}, may_grow=True)
-    stuck = "1 replicas that have taken more than 30s to be scheduled"
-    serve.apps["a"] = {
-        **app(catalog._reconciliation.folders.scan()["a"], message=stuck),
-        "status": "DEPLOYING",
-    }
+    serve.apps["a"] = rolling(catalog._reconciliation.folders.scan()["a"], waited_s=31.0)
     await look(catalog)
     assert serve.ran == [("a", True)]
     monkeypatch.setattr(reconciliation, "NEW_NODE_S", -1.0)
@@ -355,7 +324,8 @@ async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
     monkeypatch.setattr(retries, "FIRST_S", -1.0)
     await look(catalog, 1)
     serve.apps["a"].update(status="DEPLOYING")
-    serve.apps["a"]["deployments"]["model"].update(message="1 replicas that wait to be scheduled")
+    waiting = {"state": "STARTING", "node_id": None, "start_time_s": 0.0}
+    serve.apps["a"]["deployments"]["model"]["replicas"].append(waiting)
     await look(catalog)
     assert serve.ran == [("a", True)] * 2
 
@@ -370,27 +340,6 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
         os.utime(folder / "config.yml", (1, 1))
     await look(catalog, 3)
     assert serve.ran[2:] == [("a", True)]
-
-
-def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
-    folder = Folder("a", tmp_path / "a", None)
-    wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
-    card = running_card("a", wants, None, Shares({"GPU": 4.0}))
-    assert (card.state, card.reason) == ("unavailable", "a replica wants 8 GPU, and no node has more than 4")
-    card = running_card("a", wants, None, Shares({"GPU": 4.0}, may_grow=True))
-    assert (card.state, card.reason) == ("loading", "a replica wants 8 GPU, and no node has more than 4")
-    failed = {**app(folder, running=0, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
-    assert running_card("a", failed, None, Shares({"CPU": 2.0})).reason == "ValueError: no"
-    assert running_card("a", {**failed, "status": "DELETING"}, None, Shares({})).state == "unavailable"
-
-
-def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Path) -> None:
-    folder = Folder("a", tmp_path / "a", None, failed={"tries": 1, "reason": "no"})
-    again = {**app(folder, running=0), "status": "DEPLOYING"}  # as after a restart of Serve's controller
-    description = Description.model_construct(device="cpu")
-    shares = Shares({"CPU": 2.0})
-    assert running_card("a", again, None, shares).state == "unavailable"
-    assert running_card("a", again, description, shares).state == "loading"
 
 
 async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, tmp_path: Path) -> None:
@@ -418,34 +367,3 @@ async def test_routers_are_told_before_the_first_deployment_is_made(
     monkeypatch.setattr(serve, "deploy", note)
     await look(catalog, 1)
     assert told == ["loading"]
-
-
-def test_reasons_are_sentences_without_paths() -> None:
-    trace = 'ray::x\n  File "/a/b/c.py", line 7\ndeployments.errors.ModelNotReady: it has no weights'
-    assert last_sentence(trace) == "it has no weights"
-    assert last_sentence("just a message") == "just a message"
-    assert without_paths("'/srv/data/models/a' is broken") == "'models/a' is broken"
-    assert without_paths("see https://huggingface.co/a/b/c") == "see https://huggingface.co/a/b/c"
-
-
-def test_without_options_a_model_scales_between_one_and_four_replicas() -> None:
-    assert options({})["autoscaling_config"]["max_replicas"] == 4
-    assert "autoscaling_config" not in options({"num_replicas": 2})
-    given = {"ray_actor_options": {"num_gpus": 0.25, "runtime_env": {"env_vars": {"A": "b"}}}}
-    actor = options(given)["ray_actor_options"]
-    assert actor["num_gpus"] == 0.25
-    assert actor["runtime_env"]["env_vars"]["A"] == "b"
-    assert actor["runtime_env"]["env_vars"]["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
-
-
-def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path) -> None:
-    config = read(add(tmp_path, "a"))
-    other = read(add(tmp_path, "a", f"module_id: {ID}\nengine: {{dtype: bfloat16}}"))
-    folder = tmp_path / "a"
-    prints = {
-        fingerprint(config, folder, "x"),
-        fingerprint(other, folder, "x"),
-        fingerprint(config, folder, "y"),
-    }
-    assert len(prints) == 3
-    assert mark(app(None)) == {}
