@@ -31,10 +31,10 @@ MANY_OBJECTS = 10_000
 class GatewayArgs(BaseModel):
     """The gateway's `args` in serve_config.yaml.
 
-    `models` is the folder to follow, relative to the checkout. `picture_hosts` are the hosts from which
+    `models` is the folder to follow, relative to the checkout. `allowed_image_hosts` are the hosts from which
     pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
     whether the Gradio pages are served, under /ui. `default_model` answers the routes that name no model.
-    `repository_control`: whether callers may unload models and load them again. `spare_workers`: how many
+    `allow_model_control`: whether callers may unload models and load them again. `warm_workers`: how many
     processes per node have imported torch and transformers already (0.5 GB each), so that a new model or
     replica starts sooner.
     """
@@ -42,12 +42,12 @@ class GatewayArgs(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     models: Path = Path("models")
-    picture_hosts: list[str] = []
+    allowed_image_hosts: list[str] = []
     timeout_s: float = Field(60.0, gt=0)
     ui: bool = True
     default_model: str | None = None
-    repository_control: bool = False
-    spare_workers: int = Field(1, ge=0, le=16)
+    allow_model_control: bool = False
+    warm_workers: int = Field(1, ge=0, le=16)
 
 
 @speaks_grpc
@@ -58,11 +58,11 @@ class Door(Router):
         self,
         catalog: DeploymentHandle,
         ui: DeploymentHandle | None,
-        picture_hosts: list[str],
+        allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None,
     ) -> None:
-        super().__init__(catalog, picture_hosts, timeout_s, default_model)
+        super().__init__(catalog, allowed_image_hosts, timeout_s, default_model)
         self._ui = ui
         self.has_ui = ui is not None
 
@@ -119,9 +119,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     models = str((ROOT / gateway.models).resolve())
     pages = ui.bind() if gateway.ui else None
     return router.bind(
-        catalog.bind(models, gateway.repository_control, gateway.spare_workers),
+        catalog.bind(models, gateway.allow_model_control, gateway.warm_workers),
         pages,
-        gateway.picture_hosts,
+        gateway.allowed_image_hosts,
         gateway.timeout_s,
         gateway.default_model,
     )

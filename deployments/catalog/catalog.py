@@ -86,7 +86,7 @@ class Catalog:
 
     def _marker(self, id: str) -> Path:
         if not self._control:
-            raise Forbidden("models are loaded and unloaded by the operator alone (`repository_control`)")
+            raise Forbidden("models are loaded and unloaded by the operator alone (`allow_model_control`)")
         folder = self._reconciliation.folders.known().get(id)
         if folder is None:
             raise ModelNotFound(f"no model of this cluster's folder is named {id!r}")

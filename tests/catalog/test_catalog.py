@@ -194,7 +194,10 @@ async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tm
     snapshot = await look(catalog, 4)
     assert snapshot.cards["a"].state == "unavailable"
     assert serve.deleted == ["a"]
-    assert (folder / "UNLOADED").exists()
+    assert (folder / ".unloaded").exists()
+    del serve.apps["a"]
+    await catalog.load("a")
+    assert (await look(catalog, 3)).cards["a"].state == "ready"
 
 
 @pytest.mark.parametrize("refusal", [ValueError, OverflowError])

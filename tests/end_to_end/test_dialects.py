@@ -211,7 +211,7 @@ def test_models_are_unloaded_where_the_operator_allows_it(
     client.unload_model("sentiment")
     # It returns when one Router knows; another may answer next.
     wait_for(lambda: not client.is_model_ready("sentiment"), 20, "not ready")
-    wait_for(lambda: "UNLOADED" in cluster.card("sentiment")["reason"], 20, "the reason")
+    wait_for(lambda: ".unloaded" in cluster.card("sentiment")["reason"], 20, "the reason")
     wait_for(lambda: not cluster.pids("sentiment:model"), 20, "its processes' end")
     client.load_model("sentiment")
     wait_for(lambda: client.is_model_ready("sentiment"), 20, "ready again")
