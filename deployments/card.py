@@ -1,5 +1,6 @@
 """What the cluster says of one model: the row that the Catalog writes and every dialect and page reads."""
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deployments.schema import Schema
@@ -57,3 +58,16 @@ class Card(Schema):
     max_ongoing_requests: int = 100
     max_queued_requests: int = -1
     description: Description | None = None
+
+
+NOT_LOOKED_YET = ""
+"""The version of a snapshot before the Catalog has read the folder and the cluster."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Every model's card at one moment. `settled`: all that was there at start is ready or unavailable."""
+
+    version: str = NOT_LOOKED_YET
+    settled: bool = False
+    cards: dict[str, Card] = field(default_factory=dict)

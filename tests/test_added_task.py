@@ -17,7 +17,7 @@ FACES = """
 import json
 from deployments.reference import task_table
 from deployments.gateway.ingress import Door
-from deployments.config.model_config import parse
+from deployments.config.yaml_file import parse
 from deployments.dialects import DIALECTS
 from deployments.gateway.openapi import document
 from deployments.gateway.grpc_service import rpcs

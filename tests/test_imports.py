@@ -40,4 +40,4 @@ def test_a_replica_brings_no_gradio_and_no_pandas() -> None:
 
 @pytest.mark.slow
 def test_what_needs_pandas_has_it_nevertheless() -> None:
-    assert loaded_by("deployments.cluster.ray_private, pandas", "pandas") == {"pandas"}
+    assert loaded_by("deployments.cluster.ray_private.replicas, pandas", "pandas") == {"pandas"}

@@ -55,3 +55,28 @@ def test_the_constraints_pin_exactly() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     assert "torch==2.13.0" in pins
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "found"),
+    [
+        ("deployments/routing/router.py", "import ray._private.worker\n", 1),
+        ("deployments/routing/router.py", "def late():\n    from ray.serve._private.common import X\n", 1),
+        ("deployments/routing/router.py", "import ray\n\n\ndef late():\n    return ray._private.worker\n", 1),
+        ("deployments/catalog/catalog.py", "from ray.serve.context import _get_global_client\n", 1),
+        ("deployments/tasks/sentiment.py", "def load():\n    from transformers import masking_utils\n", 1),
+        ("tests/routing/test_router.py", "from ray.core.generated import gcs_pb2\n", 1),
+        ("deployments/cluster/ray_private/handles.py", "from ray.serve import _private\n", 0),
+        (
+            "deployments/engines/torch/generation.py",
+            "def f():\n    from transformers import cache_utils\n",
+            0,
+        ),
+        ("deployments/routing/router.py", "from ray import serve\n", 0),
+    ],
+)
+def test_ruff_finds_private_api_outside_its_packages(file: str, code: str, found: int) -> None:
+    command = [sys.executable, "-m", "ruff", "check", "--select=TID251", "--stdin-filename", file, "-"]
+    run = subprocess.run(command, input=code, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert run.returncode in (0, 1), run.stderr
+    assert run.stdout.count("TID251") == found, run.stdout

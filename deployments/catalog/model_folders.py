@@ -9,13 +9,15 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-from deployments.catalog.applications import fingerprint
-from deployments.config.model_config import CONFIG, ConfigError, ModelConfig, read
+from deployments.catalog.app_metadata import fingerprint
+from deployments.config.errors import ConfigError
+from deployments.config.model_config import ModelConfig
+from deployments.config.yaml_file import CONFIG, read
 
 log = logging.getLogger("ray.serve")
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-UNLOADED = "UNLOADED"  # a file of this name keeps a model from being served, and says so to whoever looks
+UNLOADED = ".unloaded"  # a file of this name in a model's folder keeps the model from being served
 NOT_LOADED = frozenset({CONFIG, "README.md", UNLOADED})  # an edit of these does not change what is loaded
 
 
@@ -137,7 +139,7 @@ def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
 
 def _is_scratch(name: str) -> bool:
     """What editors and desktops leave behind."""
-    return name.startswith(".") or name.endswith("~")
+    return name != UNLOADED and (name.startswith(".") or name.endswith("~"))
 
 
 def _stat(file: Path) -> bytes:

@@ -1,17 +1,27 @@
 """What Ray Serve says of one application, read as a model's card."""
 
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 
+from ray.serve.schema import ApplicationStatus, DeploymentStatusTrigger, ReplicaState
+
 from deployments.card import Card, Description, Replicas, State
-from deployments.catalog.applications import RUNTIME_ENV, mark
+from deployments.catalog.app_metadata import mark
+from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import Folder
-from deployments.cluster.ray_private import Shares
+from deployments.catalog.serve_messages import reason_of
+from deployments.cluster.nodes import Shares
 from deployments.task import MODULES
 
 PATH = re.compile(r"(?<![:/\w])(?:/[\w.@+~-]+){3,}")
-EXCEPTION = re.compile(r"^([\w.]+): (.*)$")
+SCHEDULING_S = 30.0
+"""The time that Ray is given to place a replica, start its worker and prepare its runtime environment.
+
+Serve reports a replica that needs longer, after as many seconds: `SLOW_STARTUP_WARNING_S` in
+ray/serve/_private/deployment_state.py.
+"""
 
 
 def broken_card(id: str, reason: str) -> Card:
@@ -49,13 +59,12 @@ def running_card(id: str, app: dict[str, Any], description: Description | None, 
 
 def count_running(app: dict[str, Any]) -> int:
     """How many replicas of an application answer now."""
-    replicas = [replica for deployment in app["deployments"].values() for replica in deployment["replicas"]]
-    return sum(replica["state"] == "RUNNING" for replica in replicas)
+    return len(_replicas(app, ReplicaState.RUNNING))
 
 
 def is_starting(app: dict[str, Any]) -> bool:
     """Whether a replica of an application is on its way."""
-    return any(replica["state"] == "STARTING" for replica in _only(app)["replicas"])
+    return bool(_replicas(app, ReplicaState.STARTING))
 
 
 def from_spares(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
@@ -63,10 +72,8 @@ def from_spares(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
     return {
         replica["replica_id"]: replica["node_id"]
         for app in apps.values()
-        for deployment in app["deployments"].values()
-        if _runtime_env(deployment) == RUNTIME_ENV
-        for replica in deployment["replicas"]
-        if replica["state"] == "RUNNING"
+        if _runtime_env(_only(app)) == RUNTIME_ENV
+        for replica in _replicas(app, ReplicaState.RUNNING)
     }
 
 
@@ -76,22 +83,14 @@ def _runtime_env(deployment: dict[str, Any]) -> Any:
 
 def has_failed(app: dict[str, Any]) -> bool:
     """Whether what was last deployed did not start, and Serve may have given up on it."""
-    return bool(app["status"] == "DEPLOY_FAILED" or _only(app)["status_trigger"] == "REPLICA_STARTUP_FAILED")
-
-
-def message(app: dict[str, Any]) -> str:
-    """What Serve says of an application: how often it has failed, and the traceback."""
-    return _only(app)["message"] or str(app["message"])
-
-
-def failure(app: dict[str, Any]) -> str:
-    """Why an application failed when it was last deployed."""
-    return last_sentence(message(app))
+    trigger = _only(app)["status_trigger"]
+    failed = trigger == DeploymentStatusTrigger.REPLICA_STARTUP_FAILED
+    return bool(failed or app["status"] == ApplicationStatus.DEPLOY_FAILED)
 
 
 def failed_before(app: dict[str, Any]) -> str:
     """Why an application that is being tried again failed; empty for any other."""
-    failed = mark(app).get("failed") if app["status"] == "DEPLOYING" else None
+    failed = mark(app).get("failed") if app["status"] == ApplicationStatus.DEPLOYING else None
     return failed["reason"] if failed else ""
 
 
@@ -108,18 +107,19 @@ def lacks_room_to_surge(app: dict[str, Any], shares: Shares) -> bool:
     deployment = _only(app)
     if failed_before(app) or (_lacking(app, shares) and not shares.may_grow):
         return False
-    waits = app["status"] == "DEPLOYING" and "to be scheduled" in deployment["message"]
-    return waits and count_running(app) > 0 and deployment["deployment_config"]["max_surge_percent"] > 0
+    surges = deployment["deployment_config"]["max_surge_percent"] > 0
+    rolls = app["status"] == ApplicationStatus.DEPLOYING and count_running(app) > 0
+    return bool(rolls and surges and _is_unplaced(app))
 
 
-def last_sentence(message: str) -> str:
-    """The sentence at the end of a traceback, without its class's module; a message without one as it is."""
-    lines = [line for line in message.strip().splitlines() if line.strip()]
-    for line in reversed(lines):
-        if match := EXCEPTION.match(line):
-            name = match[1].rpartition(".")[2]
-            return match[2] if match[1].startswith("deployments.") else f"{name}: {match[2]}"
-    return " ".join(lines)
+def _is_unplaced(app: dict[str, Any]) -> bool:
+    """Whether a replica has waited longer than it should for a node with the resources that it requires."""
+    waiting = [one for one in _replicas(app, ReplicaState.STARTING) if one.get("node_id") is None]
+    return any(time.time() - replica["start_time_s"] > SCHEDULING_S for replica in waiting)
+
+
+def _replicas(app: dict[str, Any], state: ReplicaState) -> list[dict[str, Any]]:
+    return [replica for replica in _only(app)["replicas"] if replica["state"] == state]
 
 
 def _only(app: dict[str, Any]) -> dict[str, Any]:
@@ -131,10 +131,10 @@ def _only(app: dict[str, Any]) -> dict[str, Any]:
 def _state(
     app: dict[str, Any], replicas: Replicas, before: str, lacking: str, may_grow: bool
 ) -> tuple[State, str]:
-    reason = lacking or before or last_sentence(_only(app)["message"])
-    if replicas.running or (app["status"] == "RUNNING" and not replicas.wanted):
+    reason = lacking or before or reason_of(_only(app)["message"])
+    if replicas.running or (app["status"] == ApplicationStatus.RUNNING and not replicas.wanted):
         return "ready", reason
-    if app["status"] == "DELETING" or before or has_failed(app):
+    if app["status"] == ApplicationStatus.DELETING or before or has_failed(app):
         return "unavailable", reason or app["message"]
     return ("unavailable" if lacking and not may_grow else "loading"), reason
 

@@ -5,9 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from deployments.catalog.applications import mark
+from ray.serve.schema import ApplicationStatus
+
+from deployments.catalog.app_metadata import mark
 from deployments.catalog.model_folders import Folder
-from deployments.catalog.model_status import failure, has_failed, is_starting, message
+from deployments.catalog.model_status import has_failed, is_starting
+from deployments.catalog.serve_messages import message, reason_of
 
 FIRST_S, LONGEST_S = 30.0, 600.0  # the first pause; each is twice as long as the one before
 
@@ -45,7 +48,7 @@ class Retries:
 
 def _has_failed(folder: Folder, app: dict[str, Any]) -> bool:
     """Whether what has failed is what the folder still asks for."""
-    if app["status"] == "DELETING" or is_starting(app) or not has_failed(app):
+    if app["status"] == ApplicationStatus.DELETING or is_starting(app) or not has_failed(app):
         return False
     return bool(mark(app)["fingerprint"] == folder.fingerprint)
 
@@ -57,9 +60,9 @@ def _tries(app: dict[str, Any]) -> int:
 
 def _pause(app: dict[str, Any]) -> float:
     # Where it has run before Serve itself goes on trying, of which the message counts the times.
-    first = FIRST_S if app["status"] == "DEPLOY_FAILED" else LONGEST_S
+    first = FIRST_S if app["status"] == ApplicationStatus.DEPLOY_FAILED else LONGEST_S
     return min(first * (1 << min(_tries(app), 9)), LONGEST_S)
 
 
 def _told(app: dict[str, Any]) -> dict[str, Any]:
-    return {"tries": _tries(app) + 1, "reason": failure(app)}
+    return {"tries": _tries(app) + 1, "reason": reason_of(message(app))}

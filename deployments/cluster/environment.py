@@ -36,7 +36,7 @@ BOTH_LANES = {
     # What every process does while nobody asks anything: ten times a second is more than two processors like.
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
     # With hundreds of models the controller would spend half of its time on copies of what has not changed.
-    "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "deployments.cluster.ray_private:copy_less",
+    "RAY_SERVE_CONTROLLER_CALLBACK_IMPORT_PATH": "deployments.cluster.ray_private.controller:copy_less",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "2000",
     # Routers hold a handle per model and would lose some at random above 100.
     "RAY_SERVE_MAX_CACHED_HANDLES": "10000",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from deployments.cluster.ray_private import HOOK, prestart_workers
+from deployments.cluster.ray_private.workers import HOOK, prestart_workers
 
 log = logging.getLogger("ray.serve")
 

@@ -24,11 +24,11 @@ class Door(Router):
         self,
         catalog: DeploymentHandle,
         ui: DeploymentHandle | None,
-        picture_hosts: list[str],
+        allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None,
     ) -> None:
-        super().__init__(catalog, picture_hosts, timeout_s, default_model)
+        super().__init__(catalog, allowed_image_hosts, timeout_s, default_model)
         self._ui = ui
         self.has_ui = ui is not None
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
-from deployments.cluster.ray_private import serve_ports
+from deployments.cluster.ray_private.controller import serve_ports
 
 START_UI_S = 120.0
 

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from deployments.card import Description
-from deployments.cluster.ray_private import ongoing_requests
+from deployments.cluster.ray_private.replicas import ongoing_requests
 from deployments.config.model_config import ModelConfig
 from deployments.engines.device import give_back_memory, pick_device
 from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady, failures_with

@@ -11,7 +11,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from deployments.cluster import ray_private
+from deployments.cluster.ray_private import handles as ray_private
 from deployments.errors import ModelNotReady
 from deployments.transport.connection import Channel
 

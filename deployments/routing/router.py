@@ -13,8 +13,7 @@ from typing import Any
 from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.card import Card
-from deployments.catalog.catalog import NOT_LOOKED_YET, Snapshot
+from deployments.card import NOT_LOOKED_YET, Card, Snapshot
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TooLarge
 from deployments.results import Answers
 from deployments.routing.image_fetcher import Fetcher
@@ -42,7 +41,7 @@ class Router(Reader):
     def __init__(
         self,
         catalog: DeploymentHandle,
-        picture_hosts: list[str],
+        allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None = None,
     ) -> None:
@@ -51,7 +50,7 @@ class Router(Reader):
         self._id = uuid.uuid4().hex
         self._meter = Meter()
         self._catalog = catalog
-        self.fetcher = Fetcher(picture_hosts)
+        self.fetcher = Fetcher(allowed_image_hosts)
         self._timeout_s = timeout_s
         self._began = asyncio.Event()
         self._news = asyncio.Event()

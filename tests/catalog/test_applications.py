@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from deployments.catalog.applications import bind, options
-from deployments.config.model_config import parse
+from deployments.catalog.applications import bind
+from deployments.catalog.deployment_options import options
+from deployments.config.yaml_file import parse
 
 
 @pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])
@@ -31,3 +32,13 @@ def test_other_limits_are_told_and_nothing_is_loaded_again() -> None:
     assert [one.init_args[-1]["max_batch_size"] for one in (few, many)] == [4, 8]
     assert few.version == many.version
     assert few.user_config["batching"] == few.init_args[-1]
+
+
+def test_without_options_a_model_scales_between_one_and_four_replicas() -> None:
+    assert options({})["autoscaling_config"]["max_replicas"] == 4
+    assert "autoscaling_config" not in options({"num_replicas": 2})
+    given = {"ray_actor_options": {"num_gpus": 0.25, "runtime_env": {"env_vars": {"A": "b"}}}}
+    actor = options(given)["ray_actor_options"]
+    assert actor["num_gpus"] == 0.25
+    assert actor["runtime_env"]["env_vars"]["A"] == "b"
+    assert actor["runtime_env"]["env_vars"]["RAY_SERVE_ENABLE_HA_PROXY"] == "0"

@@ -9,7 +9,7 @@ import pytest
 from deployments.catalog import retries
 from deployments.catalog.applications import bind
 from deployments.catalog.model_folders import Folder
-from deployments.config.model_config import parse
+from deployments.config.yaml_file import parse
 from tests.catalog.test_catalog import ID, app
 
 

@@ -220,7 +220,7 @@ def test_model_control_needs_the_operators_permission(
     client.unload_model("sentiment")
     # The call returns when one Router knows; the other Router may answer next.
     wait_for(lambda: not client.is_model_ready("sentiment"), 20, "not ready")
-    wait_for(lambda: "UNLOADED" in cluster.card("sentiment")["reason"], 20, "the reason")
+    wait_for(lambda: ".unloaded" in cluster.card("sentiment")["reason"], 20, "the reason")
     wait_for(lambda: not cluster.pids("sentiment:model"), 20, "the end of its processes")
     client.load_model("sentiment")
     wait_for(lambda: client.is_model_ready("sentiment"), 20, "ready again")

@@ -13,7 +13,8 @@ from pydantic import Field
 from transformers import AutoTokenizer
 
 from deployments.catalog.applications import bind
-from deployments.config.model_config import MODULES, parse
+from deployments.config.model_config import MODULES
+from deployments.config.yaml_file import parse
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InferenceError, InvalidInput
 from deployments.replica.model_replica import Replica

@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-from deployments.cluster import ray_private
+from deployments.cluster.ray_private import handles as ray_private
 from deployments.errors import ModelNotReady
 from deployments.routing import replica_set
 from deployments.routing.replica_set import ReplicaSet

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from deployments.card import Card, Replicas
-from deployments.catalog.catalog import Snapshot
+from deployments.card import Card, Replicas, Snapshot
 from deployments.errors import (
     Forbidden,
     InferenceError,
