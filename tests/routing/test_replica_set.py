@@ -14,7 +14,7 @@ from deployments.cluster import ray_private
 from deployments.errors import ModelNotReady
 from deployments.routing import replica_set
 from deployments.routing.replica_set import ReplicaSet
-from deployments.transport.connection import Listener
+from deployments.transport.server import ReplicaServer
 from tests.waiting import until
 
 
@@ -24,13 +24,13 @@ async def ongoing(method: str) -> AsyncIterator[None]:
 
 
 class Replica:
-    """One end of real channels; `infer` waits while `busy`."""
+    """One end of real connections; `infer` waits while `busy`."""
 
     def __init__(self, name: str) -> None:
         self.name, self.calls = name, 0
         self.free = asyncio.Event()
         self.free.set()
-        self.listener = Listener(self, ongoing)
+        self.server = ReplicaServer(self, ongoing)
 
     async def infer(self) -> str:
         self.calls += 1
@@ -61,7 +61,7 @@ class Serve:
         return self
 
     def options(self, method_name: str) -> "Serve":
-        assert method_name == "wake"
+        assert method_name == "ping"
         return self
 
     def remote(self) -> "Response":
@@ -71,7 +71,7 @@ class Serve:
     async def start(self, *names: str) -> list[Replica]:
         replicas = [Replica(name) for name in names]
         self.started += replicas
-        told = {one.name: await one.listener.open("127.0.0.1") for one in replicas}
+        told = {one.name: await one.server.open("127.0.0.1") for one in replicas}
         self.listed = {
             **self.listed,
             **{name: SimpleNamespace(replica_metadata=address) for name, address in told.items()},
@@ -105,7 +105,7 @@ async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     monkeypatch.setattr(ray_private, "most_queued", lambda _: serve.most)
     yield serve
     for replica in serve.started:
-        replica.listener._server.close()
+        replica.server._server.close()
     await asyncio.sleep(0.01)  # what is closed is told in the next rounds of the loop
 
 
@@ -114,9 +114,9 @@ async def replicas(serve: Serve) -> AsyncIterator[ReplicaSet]:
     found = ReplicaSet("m")
     yield found
     found.close()
-    for channel in found._channels.values():
-        channel.transport.abort()
-    await until(lambda: not found._keeping)
+    for connection in found._connections.values():
+        connection.transport.abort()
+    await until(lambda: not found._maintaining)
 
 
 async def test_the_first_call_waits_for_a_replica_and_wakes_serve_once(
@@ -137,17 +137,17 @@ async def test_serve_is_told_of_each_request(serve: Serve, replicas: ReplicaSet)
     await replicas.call("infer")
     assert [piece async for piece in replicas.stream("stream")] == ["a"]
     assert serve.counts == [("a", 1), ("a", -1)] * 2
-    await replicas.call("infer", weight=64, requests=9)
+    await replicas.call("infer", num_inputs=64, requests=9)
     assert serve.counts[4:] == [("a", 9), ("a", -9)], "of a call that nine share, all nine"
     assert replicas.requests == 0
 
 
 async def test_serve_is_told_what_waits(serve: Serve, replicas: ReplicaSet) -> None:
-    replicas.queue(3)
+    replicas.report_queued(3)
     calls = [asyncio.create_task(replicas.call("infer", requests=4)) for _ in range(2)]
     await until(lambda: serve.woken)
     assert sum(serve.queued) == 3 + 8 - 1, "the call that wakes a replica is counted by Serve itself"
-    replicas.queue(0)
+    replicas.report_queued(0)
     assert sum(serve.queued) == 7
     await serve.start("a")
     await asyncio.gather(*calls)
@@ -179,10 +179,10 @@ async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
 ) -> None:
     a, b = await serve.start("a", "b")
     assert await replicas.call("infer") == "a"
-    await until(lambda: len(replicas._channels) == 2)
+    await until(lambda: len(replicas._connections) == 2)
     assert [await replicas.call("infer") for _ in range(3)] == ["a"] * 3
     a.free.clear()
-    busy = asyncio.create_task(replicas.call("infer", weight=2))
+    busy = asyncio.create_task(replicas.call("infer", num_inputs=2))
     await until(lambda: a.calls == 5)
     assert [await replicas.call("infer") for _ in range(3)] == ["b"] * 3
     b.free.clear()
@@ -207,12 +207,12 @@ async def test_replicas_that_come_are_asked_and_those_that_leave_are_not(
     assert await under_way == "a", "what a replica has, it ends"
 
 
-async def test_a_channel_that_breaks_is_opened_again(serve: Serve, replicas: ReplicaSet) -> None:
+async def test_a_connection_that_breaks_is_opened_again(serve: Serve, replicas: ReplicaSet) -> None:
     await serve.start("a")
     await replicas.call("infer")
-    broken = replicas._channels["a"]
+    broken = replicas._connections["a"]
     broken.transport.abort()
-    await until(lambda: replicas._channels.get("a") not in (None, broken))
+    await until(lambda: replicas._connections.get("a") not in (None, broken))
     assert await replicas.call("infer") == "a"
 
 
@@ -223,8 +223,8 @@ async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
     a.free.clear()
     call = asyncio.create_task(replicas.call("infer"))
     await until(lambda: a.calls)
-    a.listener._server.close()
-    replicas._channels["a"].transport.abort()
+    a.server._server.close()
+    replicas._connections["a"].transport.abort()
     with pytest.raises(ConnectionError):
         await call
     serve.waking = [ActorDiedError(), None]
@@ -270,10 +270,10 @@ async def test_a_closed_set_ends_what_it_has_and_hangs_up(serve: Serve, replicas
     call = asyncio.create_task(replicas.call("infer"))
     await until(lambda: a.calls)
     replicas.close()
-    assert replicas._channels
+    assert replicas._connections
     a.free.set()
     assert await call == "a"
-    await until(lambda: not replicas._channels and not replicas._keeping)
+    await until(lambda: not replicas._connections and not replicas._maintaining)
 
 
 async def test_a_model_that_is_not_there_yet_is_loading(serve: Serve, replicas: ReplicaSet) -> None:

@@ -1,0 +1,109 @@
+"""The Router's end of a connection with a replica."""
+
+import asyncio
+import pickle
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from deployments.transport.connection import CALL, CANCEL, CHUNK, CONNECT_S, END, FAILURE, STREAM, Connection
+
+REMOTE_LOAD_VALID_S = 1.0  # what other Routers have at the replica changes fast
+
+Receiver = Callable[[int, Any], None]
+
+
+class ReplicaConnection(Connection):
+    """Calls a replica's methods, many at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed = asyncio.Event()
+        self._local_load = self._remote_load = 0
+        self._remote_load_at = 0.0
+        self._numbers = count()
+        self._calls: dict[int, tuple[Receiver, int]] = {}
+
+    @classmethod
+    async def open(cls, host: str, port: int, secret: str) -> "ReplicaConnection":
+        """Connect. Raises `OSError`, of which `TimeoutError` is a subclass."""
+        async with asyncio.timeout(CONNECT_S):
+            _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
+        connection.transport.write(bytes.fromhex(secret))
+        return connection
+
+    @property
+    def load(self) -> int:
+        """The number of inputs that the replica has: of this Router, and of others by its last report."""
+        recent = monotonic() - self._remote_load_at < REMOTE_LOAD_VALID_S
+        return self._local_load + (self._remote_load if recent else 0)
+
+    async def call(self, method: str, *arguments: Any, num_inputs: int = 1) -> Any:
+        """Return what the method returns. Raises what it raises; `ConnectionError` when the replica has gone.
+
+        Cancelling ends the work on the replica.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def receive(message_type: int, value: Any) -> None:
+            if future.done():
+                return
+            if message_type == FAILURE:
+                future.set_exception(value)
+            else:
+                future.set_result(value)
+
+        with self._registered(receive, num_inputs) as number:
+            self.send(CALL, number, num_inputs, (method, arguments))
+            return await future
+
+    async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
+        """Yield the chunks that the method yields. Closing ends the work on the replica. Raises as `call`."""
+        received: asyncio.Queue[tuple[int, Any]] = asyncio.Queue()
+        with self._registered(lambda *message: received.put_nowait(message), 1) as number:
+            self.send(STREAM, number, 1, (method, arguments))
+            while True:
+                message_type, value = await received.get()
+                if message_type == FAILURE:
+                    raise value
+                if message_type == END:
+                    return
+                yield value
+
+    @contextmanager
+    def _registered(self, receiver: Receiver, num_inputs: int) -> Iterator[int]:
+        """Give a call a number and pass the responses to `receiver`; cancel the call if it is left early."""
+        if self.closed.is_set():
+            raise ConnectionError("the replica has gone")
+        number = next(self._numbers) & 0xFFFFFFFF
+        self._calls[number] = receiver, num_inputs
+        self._local_load += num_inputs
+        try:
+            yield number
+        finally:
+            if number in self._calls:
+                self._forget(number)
+                self.send(CANCEL, number, 0)
+
+    def _forget(self, number: int) -> Receiver:
+        receiver, num_inputs = self._calls.pop(number)
+        self._local_load -= num_inputs
+        return receiver
+
+    def receive(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
+        if number not in self._calls:  # it was cancelled
+            return
+        try:
+            value = pickle.loads(body)
+        except Exception as error:
+            message_type, value = FAILURE, error
+        receiver = self._calls[number][0] if message_type == CHUNK else self._forget(number)
+        self._remote_load, self._remote_load_at = max(num_inputs - self._local_load, 0), monotonic()
+        receiver(message_type, value)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed.set()
+        for number in list(self._calls):
+            self._forget(number)(FAILURE, ConnectionError("the replica has gone"))

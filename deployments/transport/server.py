@@ -1,0 +1,122 @@
+"""The replica's end of its connections with Routers."""
+
+import asyncio
+import hmac
+import logging
+import pickle
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Any
+
+from deployments.errors import InferenceError, Internal
+from deployments.transport.connection import (
+    CALL,
+    CANCEL,
+    CHUNK,
+    CONNECT_S,
+    END,
+    FAILURE,
+    RESULT,
+    SECRET_BYTES,
+    Connection,
+)
+
+log = logging.getLogger("ray.serve")
+
+Ongoing = Callable[[str], AbstractAsyncContextManager[None]]
+
+
+class ReplicaServer:
+    """Lets all Routers call the methods of `target`. `ongoing(method)` is entered for each call."""
+
+    def __init__(self, target: Any, ongoing: Ongoing) -> None:
+        self.target, self.ongoing = target, ongoing
+        self.secret = secrets.token_bytes(SECRET_BYTES)
+        self.load = 0
+
+    async def open(self, host: str) -> dict[str, Any]:
+        """Listen at an address of this machine. Returns the arguments of `ReplicaConnection.open`."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: _RouterConnection(self), host, 0)
+        except OSError:  # other machines know this one by an address that none of its interfaces has
+            self._server = await loop.create_server(lambda: _RouterConnection(self), "0.0.0.0", 0)
+        return {"host": host, "port": self._server.sockets[0].getsockname()[1], "secret": self.secret.hex()}
+
+
+class _RouterConnection(Connection):
+    """The connection with one Router."""
+
+    def __init__(self, server: ReplicaServer) -> None:
+        super().__init__()
+        self._server = server
+        self._authenticated = False
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        asyncio.get_running_loop().call_later(CONNECT_S, self._close_if_unauthenticated)
+
+    def _close_if_unauthenticated(self) -> None:
+        if not self._authenticated:
+            self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._authenticated:
+            data = bytes(self._received) + data
+            self._received[:] = data[:SECRET_BYTES]
+            if len(data) < SECRET_BYTES:
+                return
+            if not hmac.compare_digest(self._received, self._server.secret):
+                self.transport.abort()
+                return
+            self._authenticated, data = True, data[SECRET_BYTES:]
+            self._received.clear()
+        super().data_received(data)
+
+    def receive(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
+        if message_type == CANCEL:
+            if task := self._tasks.get(number):
+                task.cancel()
+            return
+        task = asyncio.get_running_loop().create_task(self._serve(message_type, number, num_inputs, body))
+        self._tasks[number] = task
+        task.add_done_callback(lambda _: self._tasks.pop(number))
+
+    async def _serve(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
+        server = self._server
+        server.load += num_inputs
+        try:
+            response_type, value = await self._execute(message_type, number, body)
+        finally:
+            server.load -= num_inputs
+        try:
+            self.send(response_type, number, server.load, value)
+        except Exception:
+            log.exception("a replica's response cannot be sent")
+            self.send(FAILURE, number, server.load, Internal("the replica's answer cannot be sent"))
+
+    async def _execute(self, message_type: int, number: int, body: bytes) -> tuple[int, Any]:
+        method = ""
+        try:
+            method, arguments = pickle.loads(body)
+            async with self._server.ongoing(method):
+                result = getattr(self._server.target, method)(*arguments)
+                if message_type == CALL:
+                    return RESULT, await result
+                async with aclosing(result) as chunks:
+                    async for chunk in chunks:
+                        self.send(CHUNK, number, self._server.load, chunk)
+                return END, None
+        except InferenceError as error:
+            return FAILURE, error
+        except (Exception, asyncio.CancelledError):
+            if self._tasks[number].cancelling():  # the Router cancelled, not what the method called
+                raise
+            log.exception("a replica's `%s` failed", method)
+            return FAILURE, Internal("the replica failed")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        for task in list(self._tasks.values()):
+            task.cancel()
