@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from ray.exceptions import RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deployments.card import Card
@@ -114,8 +113,6 @@ class ModelClient:
             self._deadlines.discard(deadline)
 
     def _translated(self, error: Exception) -> Exception:
-        if isinstance(error, RayTaskError):
-            error = error.cause
         if isinstance(error, DeploymentUnavailableError):
             return ModelNotReady(f"model {self.model_id!r} has no replica that can start")
         if isinstance(error, (RayServeException, ConnectionError)):

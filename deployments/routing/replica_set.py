@@ -2,18 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
-from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError
-from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentHandle
-
 from deployments.cluster import ray_private
-from deployments.errors import ModelNotReady
-from deployments.transport.client import ReplicaConnection
+from deployments.errors import Overloaded
+from deployments.routing.serve_handle import ServeHandle
+from deployments.transport.client import IncompatibleReplica, ReplicaConnection
+
+log = logging.getLogger("ray.serve")
 
 RETRY_S, MAX_RETRY_S = 0.05, 1.0  # between two attempts to connect to a replica
 
@@ -24,16 +23,20 @@ class ReplicaSet:
     Where no replica runs, or none of them can be reached, a call of Serve's handle waits until Serve has
     scaled up from zero or restarted one. A call goes to its replica at once, and waits there where the
     replica has `max_ongoing_requests` already. `requests` counts all that have not ended.
+
+    A replica may be incompatible: it has another protocol version, or does not listen. While no other one is
+    connected, calls go through Serve's handle.
     """
 
     def __init__(self, model_id: str) -> None:
         self.requests = 0
         self._model_id = model_id
-        self._handle: DeploymentHandle | None = None
+        self._serve_handle = ServeHandle(model_id)
         self._listed: Mapping[Any, Any] = {}
         self._connections: dict[Any, ReplicaConnection] = {}
         self._maintaining: dict[Any, asyncio.Task[None]] = {}
-        self._connected = asyncio.Event()
+        self._incompatible: set[Any] = set()
+        self._reachable = asyncio.Event()
         self._pinging: asyncio.Task[None] | None = None
         self._waiting = 0  # requests, for a replica
         self._queued_upstream = 0  # requests that the coalescer holds back
@@ -74,54 +77,70 @@ class ReplicaSet:
                 connection.transport.close()
 
     @asynccontextmanager
-    async def _connection(self, requests: int) -> AsyncIterator[ReplicaConnection]:
+    async def _connection(self, requests: int) -> AsyncIterator[ReplicaConnection | ServeHandle]:
         """Choose the replica of a call, and count the call as long as it lasts."""
         self.requests += requests
         try:
-            replica, connection = self._pick() or await self._wait(requests)
-            ray_private.count_running(self._handle, replica, requests)
-            try:
-                yield connection
-            finally:
-                ray_private.count_running(self._handle, replica, -requests)
+            replica = self._pick() or await self._wait(requests)
+            if replica in self._connections:
+                with self._reported(replica, requests):
+                    yield self._connections[replica]
+            else:
+                yield self._serve_handle
         finally:
             self.requests -= requests
             self._disconnect_if_done()
 
-    def _pick(self) -> tuple[Any, ReplicaConnection] | None:
-        """Return the replica with the lowest load; of equal ones the first, the same for every Router."""
+    @contextmanager
+    def _reported(self, replica: Any, requests: int) -> Iterator[None]:
+        """Report requests to Serve while they last: it does not see those that bypass its handle."""
+        handle = self._serve_handle.handle
+        ray_private.count_running(handle, replica, requests)
+        try:
+            yield
+        finally:
+            ray_private.count_running(handle, replica, -requests)
+
+    def _pick(self) -> Any | None:
+        """Return the replica with the lowest load; of equal ones the first, the same for every Router.
+
+        Returns an incompatible one only if none is connected, and None if there is neither.
+        """
         self._sync_replicas()
-        best: tuple[Any, ReplicaConnection] | None = None
-        for replica in list(self._listed):
-            connection = self._connections.get(replica)
-            if (
-                connection
-                and not connection.closed.is_set()
-                and (best is None or connection.load < best[1].load)
-            ):
-                best = replica, connection
-        return best
+        connected = [replica for replica in list(self._listed) if self._is_connected(replica)]
+        if connected:
+            return min(connected, key=lambda replica: self._connections[replica].load)
+        return next(iter(self._incompatible), None)
+
+    def _is_connected(self, replica: Any) -> bool:
+        connection = self._connections.get(replica)
+        return connection is not None and not connection.closed.is_set()
 
     def _sync_replicas(self) -> None:
         """Connect to newly listed replicas; stop routing to removed ones."""
-        if self._handle is None or self._closed:
+        handle = self._serve_handle.handle
+        if handle is None or self._closed:
             return
-        listed = ray_private.running_replicas(self._handle)
+        listed = ray_private.running_replicas(handle)
         if listed is self._listed:
             return
         self._listed = listed
+        self._incompatible.intersection_update(list(listed))
         for replica, facts in list(listed.items()):
-            if replica not in self._maintaining and facts.replica_metadata:
+            if replica not in self._maintaining and replica not in self._incompatible:
                 maintaining = self._maintain_connection(replica, facts.replica_metadata)
                 self._maintaining[replica] = asyncio.get_running_loop().create_task(maintaining)
 
-    async def _maintain_connection(self, replica: Any, address: dict[str, Any]) -> None:
+    async def _maintain_connection(self, replica: Any, address: dict[str, Any] | None) -> None:
         """Stay connected with a replica, again whenever it breaks, as long as Serve lists the replica."""
         retry_s = RETRY_S
         try:
             while replica in self._listed and not self._closed:
                 try:
-                    connection = await ReplicaConnection.open(**address)
+                    connection = await ReplicaConnection.open(address or {})
+                except IncompatibleReplica as reason:
+                    self._give_up(replica, reason)
+                    return
                 except OSError:
                     retry_s = min(2 * retry_s, MAX_RETRY_S)
                 else:
@@ -132,14 +151,19 @@ class ReplicaSet:
         finally:
             del self._maintaining[replica]
 
+    def _give_up(self, replica: Any, reason: Exception) -> None:
+        log.warning("model %s: calls go through Serve's handle: %s (%s)", self._model_id, reason, replica)
+        self._incompatible.add(replica)
+        self._reachable.set()
+
     async def _use_until_closed(self, replica: Any, connection: ReplicaConnection) -> None:
         self._connections[replica] = connection
-        self._connected.set()
+        self._reachable.set()
         self._disconnect_if_done()
         await connection.closed.wait()
         del self._connections[replica]
 
-    async def _wait(self, requests: int) -> tuple[Any, ReplicaConnection]:
+    async def _wait(self, requests: int) -> Any:
         while not (found := self._pick()):
             if self._pinging is None:
                 self._pinging = asyncio.get_running_loop().create_task(self._ping())
@@ -159,10 +183,11 @@ class ReplicaSet:
     def _report_queued(self) -> None:
         # Serve counts one of those that wait itself: the ping.
         queued = self._queued_upstream + max(self._waiting - 1, 0)
-        if self._handle is None or queued == self._reported_queued:
+        handle = self._serve_handle.handle
+        if handle is None or queued == self._reported_queued:
             return
-        queued = int(min(queued, ray_private.most_queued(self._handle)))
-        ray_private.count_queued(self._handle, queued - self._reported_queued)
+        queued = int(min(queued, ray_private.most_queued(handle)))
+        ray_private.count_queued(handle, queued - self._reported_queued)
         self._reported_queued = queued
 
     def _pinged(self, pinging: "asyncio.Task[None]") -> None:
@@ -172,36 +197,24 @@ class ReplicaSet:
             pinging.exception()  # the requests that wait get it, if any are left
 
     async def _ping(self) -> None:
-        """Wait for a connection, or for a replica's answer to Serve's handle, which makes Serve start one."""
-        self._connected.clear()
-        if self._handle is None:
-            self._handle = await self._find_handle()
-            self._report_queued()
-        response = self._handle.remote()
-        answered = asyncio.ensure_future(_wait_for(response))
+        """Wait for a reachable replica, or for an answer to Serve's handle, which makes Serve start one."""
+        self._reachable.clear()
+        await self._serve_handle.find()
+        self._report_queued()
+        answered = asyncio.get_running_loop().create_task(self._answer())
         try:
-            while not (self._connected.is_set() or answered.done()):
+            while not (self._reachable.is_set() or answered.done()):
                 self._sync_replicas()  # a replica that is there may be too busy to answer
                 await asyncio.wait({answered}, timeout=RETRY_S)
             if answered.done():
                 answered.result()
                 self._sync_replicas()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._connected.wait(), RETRY_S)
+                    await asyncio.wait_for(self._reachable.wait(), RETRY_S)
         finally:
-            if not answered.done():
-                answered.cancel()
-                response.cancel()
+            answered.cancel()
 
-    async def _find_handle(self) -> DeploymentHandle:
-        try:
-            handle = await asyncio.to_thread(serve.get_app_handle, self._model_id)
-        except RayServeException:
-            raise ModelNotReady(f"model {self._model_id!r} is loading") from None
-        return handle.options(method_name="ping")
-
-
-async def _wait_for(response: Any) -> None:
-    # There will be another replica, or room in Serve's queue.
-    with contextlib.suppress(ActorDiedError, ActorUnavailableError, BackPressureError):
-        await response
+    async def _answer(self) -> None:
+        # Where the replica dies or Serve's queue is full, the next ping may find another one, or room.
+        with contextlib.suppress(ConnectionError, Overloaded):
+            await self._serve_handle.call("ping")

@@ -2,17 +2,33 @@
 
 import asyncio
 import pickle
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from time import monotonic
 from typing import Any
 
-from deployments.transport.connection import CALL, CANCEL, CHUNK, CONNECT_S, END, FAILURE, STREAM, Connection
+from deployments.transport.connection import (
+    CALL,
+    CANCEL,
+    CHUNK,
+    CONNECT_S,
+    END,
+    FAILURE,
+    GREETING,
+    MAGIC,
+    PROTOCOL_VERSION,
+    STREAM,
+    Connection,
+)
 
 REMOTE_LOAD_VALID_S = 1.0  # what other Routers have at the replica changes fast
 
 Receiver = Callable[[int, Any], None]
+
+
+class IncompatibleReplica(Exception):
+    """A replica that this Router cannot connect with, now or later: it has another protocol version."""
 
 
 class ReplicaConnection(Connection):
@@ -25,14 +41,36 @@ class ReplicaConnection(Connection):
         self._remote_load_at = 0.0
         self._numbers = count()
         self._calls: dict[int, tuple[Receiver, int]] = {}
+        self._replica_version: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, host: str, port: int, secret: str) -> "ReplicaConnection":
-        """Connect. Raises `OSError`, of which `TimeoutError` is a subclass."""
+    async def open(cls, address: Mapping[str, Any]) -> "ReplicaConnection":
+        """Connect to an address that `ReplicaServer.open` returned.
+
+        Raises `IncompatibleReplica`, or `OSError`, of which `TimeoutError` is a subclass.
+        """
+        _check_version(address.get("version"))
         async with asyncio.timeout(CONNECT_S):
+            host, port = address["host"], address["port"]
             _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
-        connection.transport.write(bytes.fromhex(secret))
+            try:
+                await connection._exchange_greetings(bytes.fromhex(address["secret"]))
+            except BaseException:
+                connection.transport.abort()
+                raise
         return connection
+
+    async def _exchange_greetings(self, secret: bytes) -> None:
+        self.transport.write(GREETING.pack(MAGIC, PROTOCOL_VERSION) + secret)
+        _check_version(await self._replica_version)
+
+    def read_greeting(self) -> None:
+        if len(self._received) < GREETING.size or self._replica_version.done():
+            return
+        magic, version = GREETING.unpack_from(self._received)
+        del self._received[: GREETING.size]
+        self.greeted = (magic, version) == (MAGIC, PROTOCOL_VERSION)
+        self._replica_version.set_result(version if magic == MAGIC else -1)
 
     @property
     def load(self) -> int:
@@ -105,5 +143,13 @@ class ReplicaConnection(Connection):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed.set()
+        if not self._replica_version.done():
+            self._replica_version.set_exception(ConnectionError("the replica closed the connection"))
         for number in list(self._calls):
             self._forget(number)(FAILURE, ConnectionError("the replica has gone"))
+
+
+def _check_version(version: int | None) -> None:
+    if version != PROTOCOL_VERSION:
+        name = "no connections" if version is None else f"protocol version {version}"
+        raise IncompatibleReplica(f"the replica has {name}, this Router has version {PROTOCOL_VERSION}")

@@ -4,8 +4,9 @@ Ray Serve lists the replicas and counts their requests (`routing/replica_set.py`
 calls and their results travel here. A call through Serve's handle costs Router and replica together 4.4 ms
 of processor time, a call through this connection 1.3 ms.
 
-A message is a header and a pickle. A Router first sends the secret that it has from Serve: a replica reads
-nothing from any other peer.
+A Router starts with a greeting: magic, protocol version, and the secret that it has from Serve. The replica
+answers with magic and its own version. It reads nothing from a peer that does not know the secret, and no end
+reads messages of another version. After the greeting, a message is a header and a pickle.
 """
 
 import asyncio
@@ -14,20 +15,37 @@ import socket
 import struct
 from typing import Any, cast
 
+PROTOCOL_VERSION = 1
+"""Raise it whenever a Router and a replica of two code versions would misunderstand each other:
+
+- with any change of the secret, of the header, of a message type or of what it means;
+- with any change of a method that Routers call on a `Replica`: its name, parameters or result;
+- with any change of a class that is pickled. Pickle names it by its module path: to move, rename or change
+  `Answers`, `Usage`, an error, or a task's input, params, output or chunk is such a change.
+
+While models roll, a Router then prefers replicas of its own version, and calls others through Serve's handle.
+The handle pickles the same classes: it bridges a change of the messages, not a class that is missing.
+"""
+MAGIC = b"RSTR"
+GREETING = struct.Struct("!4sH")  # magic and version: these never change
 # Bytes of the body, number of the call, number of inputs, type. A call carries the number of its own inputs,
 # a response the number of inputs that the replica still has from all Routers.
 HEADER = struct.Struct("!IIIB")
 CALL, STREAM, CANCEL, RESULT, CHUNK, END, FAILURE = range(7)
 SECRET_BYTES = 32
-CONNECT_S = 2.0  # for connecting, and for authentication
+CONNECT_S = 2.0  # for connecting and for the greetings
 # A peer whose machine disappears without closing the connection is noticed after half a minute.
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
 
 
 class Connection(asyncio.Protocol):
-    """One end of a connection: it writes messages, and passes those that it reads to `receive`."""
+    """One end of a connection: it writes messages, and passes those that it reads to `receive`.
+
+    A subclass takes the other end's greeting off `_received` in `read_greeting`, and sets `greeted`.
+    """
 
     def __init__(self) -> None:
+        self.greeted = False
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -46,6 +64,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        if not self.greeted:
+            self.read_greeting()
+        if self.greeted:
+            self._read_messages()
+
+    def _read_messages(self) -> None:
         start = 0
         while len(self._received) - start >= HEADER.size:
             size, number, num_inputs, message_type = HEADER.unpack_from(self._received, start)
@@ -55,6 +79,9 @@ class Connection(asyncio.Protocol):
             self.receive(message_type, number, num_inputs, bytes(memoryview(self._received)[body:end]))
             start = end
         del self._received[:start]
+
+    def read_greeting(self) -> None:
+        raise NotImplementedError
 
     def receive(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
         raise NotImplementedError

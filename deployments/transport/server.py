@@ -17,6 +17,9 @@ from deployments.transport.connection import (
     CONNECT_S,
     END,
     FAILURE,
+    GREETING,
+    MAGIC,
+    PROTOCOL_VERSION,
     RESULT,
     SECRET_BYTES,
     Connection,
@@ -36,13 +39,14 @@ class ReplicaServer:
         self.load = 0
 
     async def open(self, host: str) -> dict[str, Any]:
-        """Listen at an address of this machine. Returns the arguments of `ReplicaConnection.open`."""
+        """Listen at an address of this machine. Returns what `ReplicaConnection.open` needs, as JSON."""
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(lambda: _RouterConnection(self), host, 0)
         except OSError:  # other machines know this one by an address that none of its interfaces has
             self._server = await loop.create_server(lambda: _RouterConnection(self), "0.0.0.0", 0)
-        return {"host": host, "port": self._server.sockets[0].getsockname()[1], "secret": self.secret.hex()}
+        port = self._server.sockets[0].getsockname()[1]
+        return {"version": PROTOCOL_VERSION, "host": host, "port": port, "secret": self.secret.hex()}
 
 
 class _RouterConnection(Connection):
@@ -51,29 +55,41 @@ class _RouterConnection(Connection):
     def __init__(self, server: ReplicaServer) -> None:
         super().__init__()
         self._server = server
-        self._authenticated = False
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        asyncio.get_running_loop().call_later(CONNECT_S, self._close_if_unauthenticated)
+        asyncio.get_running_loop().call_later(CONNECT_S, self._close_if_not_greeted)
 
-    def _close_if_unauthenticated(self) -> None:
-        if not self._authenticated:
+    def _close_if_not_greeted(self) -> None:
+        if not self.greeted:
             self.transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        if not self._authenticated:
-            data = bytes(self._received) + data
-            self._received[:] = data[:SECRET_BYTES]
-            if len(data) < SECRET_BYTES:
-                return
-            if not hmac.compare_digest(self._received, self._server.secret):
-                self.transport.abort()
-                return
-            self._authenticated, data = True, data[SECRET_BYTES:]
-            self._received.clear()
-        super().data_received(data)
+    def read_greeting(self) -> None:
+        """Accept the Router, or close the connection as soon as the greeting shows that it must be."""
+        if not self._received.startswith(MAGIC[: len(self._received)]):
+            self.transport.abort()
+        elif len(self._received) >= GREETING.size:
+            _, version = GREETING.unpack_from(self._received)
+            if version == PROTOCOL_VERSION:
+                self._authenticate()
+            else:
+                self._send_greeting()
+                self.transport.close()
+
+    def _authenticate(self) -> None:
+        end = GREETING.size + SECRET_BYTES
+        if len(self._received) < end:
+            return
+        if not hmac.compare_digest(self._received[GREETING.size : end], self._server.secret):
+            self.transport.abort()
+            return
+        del self._received[:end]
+        self.greeted = True
+        self._send_greeting()
+
+    def _send_greeting(self) -> None:
+        self.transport.write(GREETING.pack(MAGIC, PROTOCOL_VERSION))
 
     def receive(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
         if message_type == CANCEL:

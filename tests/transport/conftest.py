@@ -69,7 +69,7 @@ async def address(target: Target) -> AsyncIterator[Address]:
 
 @pytest.fixture
 async def connection(address: Address) -> AsyncIterator[ReplicaConnection]:
-    connection = await ReplicaConnection.open(**address)
+    connection = await ReplicaConnection.open(address)
     yield connection
     connection.transport.close()
     await asyncio.wait_for(connection.closed.wait(), 5)
