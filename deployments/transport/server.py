@@ -9,19 +9,23 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
-from deployments.errors import InferenceError, Internal
+from deployments.errors import InferenceError, Internal, TimedOut
 from deployments.transport.connection import (
     CALL,
     CANCEL,
     CHUNK,
     CONNECT_S,
+    CREDIT,
     END,
     FAILURE,
     GREETING,
     MAGIC,
+    MAX_STALL_S,
     PROTOCOL_VERSION,
     RESULT,
     SECRET_BYTES,
+    STREAM,
+    STREAM_WINDOW,
     Connection,
 )
 
@@ -56,6 +60,7 @@ class _RouterConnection(Connection):
         super().__init__()
         self._server = server
         self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._credits: dict[int, asyncio.Semaphore] = {}  # of streams
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -91,14 +96,27 @@ class _RouterConnection(Connection):
     def _send_greeting(self) -> None:
         self.transport.write(GREETING.pack(MAGIC, PROTOCOL_VERSION))
 
-    def receive(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
+    def receive(self, message_type: int, number: int, count: int, body: bytes) -> None:
         if message_type == CANCEL:
             if task := self._tasks.get(number):
                 task.cancel()
-            return
+        elif message_type == CREDIT:
+            if credit := self._credits.get(number):
+                for _ in range(count):
+                    credit.release()
+        else:
+            self._start(message_type, number, count, body)
+
+    def _start(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
+        if message_type == STREAM:
+            self._credits[number] = asyncio.Semaphore(STREAM_WINDOW)
         task = asyncio.get_running_loop().create_task(self._serve(message_type, number, num_inputs, body))
         self._tasks[number] = task
-        task.add_done_callback(lambda _: self._tasks.pop(number))
+        task.add_done_callback(lambda _: self._forget(number))
+
+    def _forget(self, number: int) -> None:
+        del self._tasks[number]
+        self._credits.pop(number, None)
 
     async def _serve(self, message_type: int, number: int, num_inputs: int, body: bytes) -> None:
         server = self._server
@@ -108,10 +126,10 @@ class _RouterConnection(Connection):
         finally:
             server.load -= num_inputs
         try:
-            self.send(response_type, number, server.load, value)
+            await self.send(response_type, number, server.load, value)
         except Exception:
             log.exception("a replica's response cannot be sent")
-            self.send(FAILURE, number, server.load, Internal("the replica's answer cannot be sent"))
+            await self.send(FAILURE, number, server.load, Internal("the replica's answer cannot be sent"))
 
     async def _execute(self, message_type: int, number: int, body: bytes) -> tuple[int, Any]:
         method = ""
@@ -123,7 +141,7 @@ class _RouterConnection(Connection):
                     return RESULT, await result
                 async with aclosing(result) as chunks:
                     async for chunk in chunks:
-                        self.send(CHUNK, number, self._server.load, chunk)
+                        await self._send_chunk(number, chunk)
                 return END, None
         except InferenceError as error:
             return FAILURE, error
@@ -133,6 +151,23 @@ class _RouterConnection(Connection):
             log.exception("a replica's `%s` failed", method)
             return FAILURE, Internal("the replica failed")
 
+    async def _send_chunk(self, number: int, chunk: Any) -> None:
+        credit = self._credits[number]
+        if credit.locked():
+            await _wait_for_reader(credit)
+        else:
+            await credit.acquire()
+        await self.send(CHUNK, number, self._server.load, chunk)
+
     def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
         for task in list(self._tasks.values()):
             task.cancel()
+
+
+async def _wait_for_reader(credit: asyncio.Semaphore) -> None:
+    try:
+        async with asyncio.timeout(MAX_STALL_S):
+            await credit.acquire()
+    except TimeoutError:
+        raise TimedOut(f"the client has read nothing for {MAX_STALL_S:g} seconds") from None

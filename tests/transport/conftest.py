@@ -15,6 +15,11 @@ HOST = "127.0.0.1"
 Address = dict[str, Any]
 
 
+class Unreadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, ("no number",))
+
+
 class Target:
     """Stands for a Replica: it writes down which calls have started and ended."""
 
@@ -37,6 +42,14 @@ class Target:
 
     async def give(self) -> Any:
         return lambda: "no pickle holds this"
+
+    async def unreadable(self) -> AsyncGenerator[Any, None]:
+        try:
+            while True:
+                yield Unreadable()
+                await asyncio.sleep(0.001)
+        finally:
+            self.ended.append("unreadable")
 
     async def stream(self, count: int) -> AsyncGenerator[int, None]:
         try:

@@ -3,20 +3,14 @@
 import asyncio
 import pickle
 from contextlib import aclosing
-from typing import Any
 
 import pytest
 
 from deployments.errors import Internal, InvalidInput, Overloaded
 from deployments.transport import client
 from deployments.transport.client import ReplicaConnection
-from tests.transport.conftest import Address, Target
+from tests.transport.conftest import Address, Target, Unreadable
 from tests.waiting import until
-
-
-class Unreadable:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (int, ("no number",))
 
 
 async def test_many_calls_at_a_time_each_get_their_own_answer(
@@ -58,6 +52,10 @@ async def test_nobody_waits_for_what_cannot_be_read_or_sent(
         await asyncio.wait_for(connection.call("fail", asyncio.CancelledError()), 5)
     with pytest.raises(Internal):
         await asyncio.wait_for(connection.call("infer", Unreadable()), 5)
+    chunks = connection.stream("unreadable")
+    with pytest.raises(ValueError, match="no number"):
+        await asyncio.wait_for(anext(chunks), 5)
+    await until(lambda: "unreadable" in target.ended)
     with pytest.raises((AttributeError, pickle.PicklingError)):
         await connection.call("infer", lambda: None)
     assert await connection.call("infer", "a") == "A"
