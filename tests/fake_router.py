@@ -14,8 +14,8 @@ from deployments.errors import Forbidden, InferenceError, InvalidInput, ModelNot
 from deployments.media import EXAMPLE_PICTURE
 from deployments.results import Answers, Usage
 from deployments.routing.image_fetcher import Fetcher
-from deployments.routing.validation import Reader
-from deployments.schema import TextToken, words
+from deployments.routing.validation import RequestValidator
+from deployments.schema import Schema, TextToken, words
 from deployments.task import TASKS, Task
 from deployments.telemetry.request_stats import Figures
 
@@ -23,7 +23,7 @@ PICTURE = base64.b64decode(EXAMPLE_PICTURE)
 PLAIN = {str: "word", float: 0.5, int: 7, bool: True, bytes: PICTURE}
 
 
-class FakeRouter(Reader):
+class FakeRouter:
     """`outputs` and `streams` replace a model's answer: functions of its input that return, raise, yield."""
 
     def __init__(self) -> None:
@@ -54,6 +54,12 @@ class FakeRouter(Reader):
         if card.state != "ready":
             raise ModelNotReady(card.reason or "it is on its way")
         return TASKS[card.task]
+
+    async def read(self, *request: Any) -> tuple[list[Schema], Schema]:
+        return await RequestValidator(self.fetcher).read(*request)
+
+    async def read_each(self, *request: Any) -> tuple[list[Any], Schema]:
+        return await RequestValidator(self.fetcher).read_each(*request)
 
     async def figures(self) -> list[Figures]:
         return [Figures(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
@@ -127,9 +133,8 @@ def fetching(answer: Callable[[str], httpx.Response]) -> tuple[Fetcher, list[str
         asked.append(request.url.path)
         return answer(request.url.path)
 
-    fetcher = Fetcher(["allowed.example"])
-    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(get))
-    return fetcher, asked
+    client = httpx.AsyncClient(transport=httpx.MockTransport(get))
+    return Fetcher(["allowed.example"], client), asked
 
 
 def _words(text: str) -> Iterator[TextToken]:

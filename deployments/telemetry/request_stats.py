@@ -70,7 +70,7 @@ class Reading:
             self.totals["batches"] += len(answers) * len(usage.batches) / sum(usage.batches)
 
 
-class Meter:
+class RequestStats:
     """Counts the requests of one Router, by model."""
 
     def __init__(self) -> None:

@@ -18,7 +18,9 @@ from deployments.errors import (
     TooLarge,
 )
 from deployments.results import Answers
-from deployments.routing import model_client as handles
+from deployments.routing import model_client
+from deployments.routing import router as module
+from deployments.routing.model_client import MAX_ATTEMPTS
 from deployments.routing.router import Router
 from deployments.schema import MAX_TEXT
 from deployments.task import TASKS
@@ -43,7 +45,7 @@ class Handle:
     def close(self) -> None:
         pass
 
-    def queue(self, requests: int) -> None:
+    def report_queued(self, requests: int) -> None:
         pass
 
     async def call(self, *_: Any, **__: Any) -> Any:
@@ -63,7 +65,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
     ) -> tuple[Router, Handle]:
         snapshots, model = told or [Snapshot("1", True, {card.id: card})], Handle(*answers)
         router = Router(Handle(*snapshots), [], timeout_s)
-        monkeypatch.setattr(handles, "ReplicaSet", lambda _: model)
+        monkeypatch.setattr(module, "ReplicaSet", lambda _: model)
         made.append(router)
         return router, model
 
@@ -92,9 +94,9 @@ async def test_an_answer_comes_through(make: Make) -> None:
 async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
     router, _ = make(Answers(["answer"]))
     await ask(router)
-    assert set(router._meter.read()) == {"m"}
-    router._take(Snapshot("2", True, {}))
-    assert not router._meter.read()
+    assert set(router._stats.read()) == {"m"}
+    router._apply_snapshot(Snapshot("2", True, {}))
+    assert not router._stats.read()
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
@@ -127,7 +129,7 @@ async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) ->
     ],
 )
 async def test_rays_errors_become_ours(make: Make, raised: Exception, told: type[InferenceError]) -> None:
-    router, _ = make(*[raised] * handles.TRIES)
+    router, _ = make(*[raised] * MAX_ATTEMPTS)
     with pytest.raises(told):
         await ask(router)
 
@@ -141,11 +143,11 @@ async def test_every_call_has_a_deadline(make: Make) -> None:
 async def test_a_call_in_flight_ends_early_when_its_model_goes(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handles, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(model_client, "REMOVED_MODEL_GRACE_S", 0.05)
     router, _ = make()
     call = asyncio.create_task(ask(router))
     await asyncio.sleep(0.05)
-    router._take(Snapshot("2", True, {}))
+    router._apply_snapshot(Snapshot("2", True, {}))
     with pytest.raises(ModelNotFound):
         await asyncio.wait_for(call, 1)
 
@@ -228,7 +230,7 @@ async def test_a_model_is_unloaded_and_loaded_where_the_catalog_allows_it(make: 
     unloading = asyncio.create_task(router.unload("m"))
     await asyncio.sleep(0.01)
     assert not unloading.done()
-    router._take(Snapshot("2", True, {"m": READY.model_copy(update={"state": "unavailable"})}))
+    router._apply_snapshot(Snapshot("2", True, {"m": READY.model_copy(update={"state": "unavailable"})}))
     await asyncio.wait_for(unloading, 1)
     with pytest.raises(Forbidden):
         await router.load("m")
