@@ -57,7 +57,7 @@ class Call:
     async def scores(self, asked: wire.Cut, query: str, texts: list[str]) -> tuple[list[float], Usage]:
         """How well each text answers the query."""
         for name in self._params(asked):
-            raise InvalidInput(f"`{name}` is not understood by a model of {self.task.name}")
+            raise InvalidInput(f"`{name}` is not understood by a model of {self.task.name}", field=name)
         await self._refuse_longer(asked, [query, *texts])
         return await ranking.scores(self.router, DIALECT, self.model_id, query, texts)
 
