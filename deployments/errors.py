@@ -12,7 +12,8 @@ InferenceError        kind          raised when
 ├─ TimedOut           timeout       the caller's patience, or ours, has ended
 └─ Internal           internal      anything else; its cause is logged, never quoted
 
-Raised anywhere with one sentence; a dialect turns the `kind` into its own status, once, at the door.
+Raised anywhere with one sentence and, where one field of the request is wrong, with that `field`; a dialect
+turns the `kind` into its own status, once, at the door.
 """
 
 from typing import Any
@@ -27,22 +28,33 @@ NO_MEMORY = (
 
 
 class InferenceError(Exception):
-    """A failure that can be told to the caller: one sentence and a kind."""
+    """A failure that can be told to the caller: one sentence and a kind.
+
+    `field` is the path of the request's field that is wrong, as the sentence writes it ("messages[0].role").
+    """
 
     kind = "internal"
+    field: str | None = None
     retry_after: float | None = None
 
-    def __init__(self, sentence: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, sentence: str, *, field: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(sentence)
+        self.field = field
         if retry_after is not None:
             self.retry_after = retry_after
 
+    def restated(self, sentence: str, *, field: str | None = None) -> "InferenceError":
+        """Return this error with another sentence, and another `field` if one is given."""
+        return type(self)(sentence, field=field or self.field, retry_after=self.retry_after)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), str(self), self.retry_after)
+        return _rebuild, (type(self), str(self), self.field, self.retry_after)
 
 
-def _rebuild(error: type[InferenceError], sentence: str, retry_after: float | None) -> InferenceError:
-    return error(sentence, retry_after=retry_after)
+def _rebuild(
+    error: type[InferenceError], sentence: str, field: str | None, retry_after: float | None
+) -> InferenceError:
+    return error(sentence, field=field, retry_after=retry_after)
 
 
 class InvalidInput(InferenceError):

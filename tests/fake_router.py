@@ -15,7 +15,7 @@ from deployments.media import EXAMPLE_PICTURE
 from deployments.results import Answers, Usage
 from deployments.routing.image_fetcher import Fetcher
 from deployments.routing.validation import RequestValidator
-from deployments.schema import Schema, TextToken, words
+from deployments.schema import TextToken, words
 from deployments.task import TASKS, Task
 from deployments.telemetry.request_stats import Figures
 
@@ -38,7 +38,7 @@ class FakeRouter:
     def forget(self) -> None:
         """Be as new."""
         self.control = False
-        self.fetcher = Fetcher([])
+        self.validator = RequestValidator(Fetcher([]))
         self.outputs: dict[str, Callable[[Any], Any]] = {}
         self.streams: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {}
         self.asked: list[tuple[str, list[Any], Any]] = []
@@ -54,12 +54,6 @@ class FakeRouter:
         if card.state != "ready":
             raise ModelNotReady(card.reason or "it is on its way")
         return TASKS[card.task]
-
-    async def read(self, *request: Any) -> tuple[list[Schema], Schema]:
-        return await RequestValidator(self.fetcher).read(*request)
-
-    async def read_each(self, *request: Any) -> tuple[list[Any], Schema]:
-        return await RequestValidator(self.fetcher).read_each(*request)
 
     async def figures(self) -> list[Figures]:
         return [Figures(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]

@@ -137,7 +137,7 @@ def _sampling_params(row: Row) -> Any:
 
     wishes, settings = row.wishes, row.wishes.settings
     if settings.get("typical_p", 1.0) < 1.0:
-        raise InvalidInput("`typical_p` is beyond vLLM, which runs this model")
+        raise InvalidInput("`typical_p` is beyond vLLM, which runs this model", field="typical_p")
     return SamplingParams(
         temperature=settings.get("temperature", 1.0) if settings else 0.0,
         top_k=settings.get("top_k") or 0,

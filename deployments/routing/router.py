@@ -51,7 +51,7 @@ class Router:
         self._id = uuid.uuid4().hex
         self._stats = RequestStats()
         self._catalog = catalog
-        self._validator = RequestValidator(Fetcher(allowed_image_hosts))
+        self.validator = RequestValidator(Fetcher(allowed_image_hosts))
         self._timeout_s = timeout_s
         self._started = asyncio.Event()
         self._snapshot_changed = asyncio.Event()
@@ -91,18 +91,6 @@ class Router:
         if card.state == "unavailable" or card.task is None:
             raise unavailable(card)
         return TASKS[card.task]
-
-    async def read(
-        self, task: Task, dialect: str, inputs: list[Any], params: Mapping[str, Any]
-    ) -> tuple[list[Schema], Schema]:
-        """Validate one request: see `RequestValidator.read`."""
-        return await self._validator.read(task, dialect, inputs, params)
-
-    async def read_each(
-        self, task: Task, dialect: str, inputs: list[Any], params: Mapping[str, Any]
-    ) -> tuple[list[Any], Schema]:
-        """Validate each input of a request: see `RequestValidator.read_each`."""
-        return await self._validator.read_each(task, dialect, inputs, params)
 
     async def figures(self) -> list[Figures]:
         """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""

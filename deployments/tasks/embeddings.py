@@ -77,7 +77,8 @@ class Embeddings(Module):
     def encode(self, inputs: list[EmbeddingsInput], params: EmbeddingsParams) -> list[Encoded]:
         size = self.model.config.hidden_size
         if params.dimensions and params.dimensions > size:
-            raise InvalidInput(f"`dimensions` is {params.dimensions}; this model has {size}")
+            problem = f"`dimensions` is {params.dimensions}; this model has {size}"
+            raise InvalidInput(problem, field="dimensions")
         prompt = self.encoder.prompt(params.prompt_name)
         texts = [prompt + item.text for item in inputs]
         ids = self.encoder.tokenize(texts, params.truncation_direction, params.truncate)

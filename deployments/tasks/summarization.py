@@ -103,7 +103,8 @@ class Summarization(Module):
 
         several = params.num_beams is not None and params.num_beams > 1
         if several and resolve(params, {}):
-            raise InvalidInput("`num_beams` over 1 finds the likeliest summary; it cannot draw one as well")
+            problem = "`num_beams` over 1 finds the likeliest summary; it cannot draw one as well"
+            raise InvalidInput(problem, field="num_beams")
         settings = {} if several else resolve(params, self.own)
         seeds = [fresh_seed() if params.seed is None else params.seed for _ in range(count)]
         config = GenerationConfig(

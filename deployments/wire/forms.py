@@ -52,7 +52,7 @@ def _put(nested: dict[str, Any], key: str, schema: type[BaseModel], texts: list[
         return
     place = nested.setdefault(top, {})
     if not (isinstance(place, dict) and isinstance(kind, type) and issubclass(kind, BaseModel)):
-        raise UnknownKey(f"Unknown key '{key}'")
+        raise UnknownKey(f"Unknown key '{key}'", field=key)
     place[inner] = _value(_kind(kind, inner), texts)
 
 

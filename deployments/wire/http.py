@@ -2,9 +2,10 @@
 
 import logging
 import uuid
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,6 +15,8 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_ELEMENTS = 1_000_000
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class UnsupportedMedia(InvalidInput):
@@ -65,6 +68,17 @@ def read_json(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError as broken:
         raise InvalidInput(f"Invalid JSON: {broken}") from broken
+
+
+def validate(schema: type[M], value: Any) -> M:
+    """Return parsed JSON as `schema`. Raises `InvalidInput` that names the first field that is wrong."""
+    try:
+        return schema.model_validate(value)
+    except ValidationError as invalid:
+        first = invalid.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        sentence = f"`{field}`: {first['msg']}" if field else first["msg"]
+        raise InvalidInput(sentence, field=field or None) from None
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -26,7 +26,8 @@ async def scores(
     if not compares(task):
         raise TaskMismatch(f"the model {model_id!r} performs {task.name}; it cannot rank texts")
     fields = {word: name for name, word in words(task.input).items()}
-    inputs, params = await router.read(task, dialect, [{fields["text"]: query, fields["texts"]: texts}], {})
+    item = {fields["text"]: query, fields["texts"]: texts}
+    inputs, params = await router.validator.validate(task, dialect, [item], {})
     answers = await router.infer(model_id, inputs, params)
     if isinstance(answers[0], InferenceError):
         raise answers[0]

@@ -29,7 +29,8 @@ class Form(NamedTuple):
         if isinstance(value, dict) and not self.fields.isdisjoint(value):
             return value
         if self.lone is None:
-            raise InvalidInput(f"`inputs` is an object with the fields {', '.join(sorted(self.fields))}")
+            fields = ", ".join(sorted(self.fields))
+            raise InvalidInput(f"`inputs` is an object with the fields {fields}", field="inputs")
         return {self.lone: value}
 
     def is_batch(self, inputs: Any) -> bool:

@@ -102,8 +102,9 @@ def test_prompts_go_before_the_text(recipe: Embeddings) -> None:
 def test_dimensions_are_the_first_ones(recipe: Embeddings) -> None:
     [short], [long] = embed(recipe, "How", dimensions=4), embed(recipe, "How")
     assert torch.allclose(short, long[:4] / long[:4].norm())
-    with pytest.raises(InvalidInput, match="99"):
+    with pytest.raises(InvalidInput, match="99") as refused:
         embed(recipe, "How", dimensions=99)
+    assert refused.value.field == "dimensions"
 
 
 def test_truncation(plain: Embeddings) -> None:

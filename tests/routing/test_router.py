@@ -77,7 +77,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def ask(router: Router) -> Any:
     await asyncio.wait_for(router.check_health(), 1)
-    inputs, params = await router.read(SENTIMENT, "huggingface", [{"text": "good"}], {})
+    inputs, params = await router.validator.validate(SENTIMENT, "huggingface", [{"text": "good"}], {})
     return await router.infer("m", inputs, params)
 
 
@@ -200,26 +200,26 @@ async def test_bad_input_names_the_field(
 ) -> None:
     router, _ = make()
     with pytest.raises(error, match=says):
-        await router.read(SENTIMENT, "huggingface", [input], params)
+        await router.validator.validate(SENTIMENT, "huggingface", [input], params)
 
 
 async def test_what_is_wrong_with_an_input_stands_in_its_place(make: Make) -> None:
     router, _ = make()
     inputs = [{"text": "a"}, {"text": ""}, {"text": 3}, {"text": "b"}]
-    (first, *wrong, last), _ = await router.read_each(SENTIMENT, "huggingface", inputs, {})
+    (first, *wrong, last), _ = await router.validator.validate_each(SENTIMENT, "huggingface", inputs, {})
     assert (first.text, last.text) == ("a", "b")
     assert [str(error) for error in wrong] == ["the text is empty", "`text`: Input should be a valid string"]
     with pytest.raises(InvalidInput, match="empty"):
-        await router.read(SENTIMENT, "huggingface", inputs, {})
+        await router.validator.validate(SENTIMENT, "huggingface", inputs, {})
     with pytest.raises(InvalidInput, match="`topk`"):
-        await router.read_each(SENTIMENT, "huggingface", inputs, {"topk": 1})
+        await router.validator.validate_each(SENTIMENT, "huggingface", inputs, {"topk": 1})
 
 
 async def test_a_dialects_own_defaults(make: Make) -> None:
     router, _ = make()
-    _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {})
+    _, params = await router.validator.validate(SENTIMENT, "caikit", [{"text": "a"}], {})
     assert params.model_dump()["sort"] is False
-    _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {"sort": True})
+    _, params = await router.validator.validate(SENTIMENT, "caikit", [{"text": "a"}], {"sort": True})
     assert params.model_dump()["sort"] is True
 
 

@@ -28,7 +28,7 @@ class Unprocessable(InvalidInput):
     """JSON of the wrong shape."""
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(errors[0]["msg"])
+        super().__init__(errors[0]["msg"], field=".".join(map(str, errors[0]["loc"])) or None)
         self.errors = errors
 
 

@@ -103,7 +103,7 @@ class Predict:
     async def post(self, router: "Router", request: Request) -> Response:
         asked = (await _read(request, self.body)).model_dump(mode="json", exclude_unset=True)
         if "model_id" not in asked:
-            raise InvalidInput("Please provide model_id in payload")
+            raise InvalidInput("Please provide model_id in payload", field="model_id")
         inputs = asked.get("inputs")
         given = dict.fromkeys(self.arguments, inputs) if len(self.arguments) == 1 else inputs or {}
         answered = await self.perform(router, asked["model_id"], given, asked.get("parameters") or {})
@@ -117,7 +117,7 @@ class Predict:
             raise InvalidInput("Missing required model ID")
         try:
             self._check(router, model_id)
-            inputs, chosen = await router.read(self.task, NAME, [self._input(given)], params)
+            inputs, chosen = await router.validator.validate(self.task, NAME, [self._input(given)], params)
             (output,) = await router.infer(model_id, inputs, chosen)
         except ModelNotFound:
             raise ModelNotFound(f"Model '{model_id}' not loaded") from None
@@ -134,7 +134,8 @@ class Predict:
         for name in self.arguments:
             if given.get(name) in (None, "", b"", []):
                 raise InvalidInput(
-                    f"{self.task.title}.run() missing 1 required positional argument: '{name}'"
+                    f"{self.task.title}.run() missing 1 required positional argument: '{name}'",
+                    field=name,
                 )
         return {field: given[name] for name, field in self.arguments.items()}
 

@@ -42,13 +42,15 @@ def read(task: Task, content_type: str, body: bytes) -> Asked:
         return Asked([{written.picture: body}])
     told = read_json(body)
     if not isinstance(told, dict) or told.get("inputs") is None:
-        raise InvalidInput('the body is a JSON object with "inputs"')
+        raise InvalidInput('the body is a JSON object with "inputs"', field="inputs")
     batch = written.is_batch(told["inputs"])
     values = told["inputs"] if batch else [told["inputs"]]
     if len(values) > MAX_ITEMS:
-        raise TooLarge(f"the list has {len(values):,} inputs; at most {MAX_ITEMS:,} are accepted")
+        raise TooLarge(
+            f"the list has {len(values):,} inputs; at most {MAX_ITEMS:,} are accepted", field="inputs"
+        )
     if not values:
-        raise InvalidInput("the list of inputs is empty")
+        raise InvalidInput("the list of inputs is empty", field="inputs")
     return Asked(
         [written.item(value) for value in values],
         batch,
@@ -84,12 +86,12 @@ def _params(task: Task, told: dict[str, Any]) -> dict[str, Any]:
 def _object(told: dict[str, Any], name: str) -> dict[str, Any]:
     value = told.get(name)
     if not isinstance(value, dict | NoneType):
-        raise InvalidInput(f"`{name}` is an object")
+        raise InvalidInput(f"`{name}` is an object", field=name)
     return value or {}
 
 
 def _flag(told: dict[str, Any], name: str, default: bool) -> bool:
     value = told.get(name)
     if not isinstance(value, bool | NoneType):
-        raise InvalidInput(f"`{name}` is true or false")
+        raise InvalidInput(f"`{name}` is true or false", field=name)
     return default if value is None else value

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from deployments.errors import InvalidInput
-from deployments.wire.http import json_response, read_json
+from deployments.wire.http import json_response, read_json, validate
 from deployments.wire.open_inference.tensor_outputs import Wanted
 from deployments.wire.open_inference.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
 from deployments.wire.open_inference.types import VERSION, InferInput, InferRequest
@@ -34,12 +34,7 @@ def parse(schema: type[M], body: bytes) -> M:
 
     Raises `InvalidInput` that names the field, or `TooLarge`.
     """
-    try:
-        return schema.model_validate(read_json(body or b"{}"))
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(f"`{where}`: {first['msg']}" if where else first["msg"]) from None
+    return validate(schema, read_json(body or b"{}"))
 
 
 def read_inference(header: str | None, body: bytes) -> Inference:

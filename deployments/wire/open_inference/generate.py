@@ -72,7 +72,7 @@ async def _read(router: "Router", request: Request) -> tuple[str, Task, Schema, 
         raise TaskMismatch(f"the model {model_id!r} performs {task.name}, which goes on from no text")
     asked = parse(GenerateRequest, await read_inflated(request))
     params = _params(task, {**(asked.model_extra or {}), **(asked.parameters or {})})
-    (input,), chosen = await router.read(task, NAME, [{field: asked.text_input}], params)
+    (input,), chosen = await router.validator.validate(task, NAME, [{field: asked.text_input}], params)
     return model_id, task, input, chosen
 
 

@@ -159,7 +159,7 @@ async def _read(
     router: "Router", task: Task, items: list[dict[str, Any]], params: Mapping[str, Any]
 ) -> tuple[list[Schema], Schema]:
     """As `Router.read`; what is wrong with one of several rows is told with its number."""
-    inputs, chosen = await router.read_each(task, NAME, items, params)
+    inputs, chosen = await router.validator.validate_each(task, NAME, items, params)
     return _whole(inputs), chosen
 
 
@@ -167,8 +167,7 @@ def _whole(rows: list[Any]) -> list[Any]:
     """The rows, if none of them has failed; else raises the first failure, with its number among several."""
     for row, error in enumerate(rows):
         if isinstance(error, InferenceError):
-            told = f"row {row}: {error}"
-            raise error if len(rows) == 1 else type(error)(told, retry_after=error.retry_after)
+            raise error if len(rows) == 1 else error.restated(f"row {row}: {error}")
     return rows
 
 

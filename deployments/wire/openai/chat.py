@@ -121,7 +121,8 @@ async def complete_chat(router: "Router", request: Request) -> Response:
     """Say what comes next, `n` times."""
     asked = await read(request, ChatCompletionRequest)
     if asked.top_logprobs is not None and not asked.logprobs:
-        raise InvalidInput("`top_logprobs` is for those who ask for `logprobs` as well")
+        problem = "`top_logprobs` is for those who ask for `logprobs` as well"
+        raise InvalidInput(problem, field="top_logprobs")
     model_id = model_of(request, asked)
     turns = [message.turn() for message in asked.messages]
     answers = await choices(router, model_id, CHAT, [turns], asked, "messages")

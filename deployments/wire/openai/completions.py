@@ -81,9 +81,10 @@ async def complete(router: "Router", request: Request) -> Response:
     """Go on with each prompt, `n` times; the answers to the first prompt come first."""
     asked = await read(request, CompletionRequest)
     if asked.best_of not in (None, asked.count):
-        raise InvalidInput("`best_of` is the same as `n`, or absent: every answer is told")
+        raise InvalidInput("`best_of` is the same as `n`, or absent: every answer is told", field="best_of")
     if asked.echo and asked.logprobs is not None:
-        raise InvalidInput("`logprobs` are those of an answer; leave out `echo`, whose tokens have none")
+        problem = "`logprobs` are those of an answer; leave out `echo`, whose tokens have none"
+        raise InvalidInput(problem, field="logprobs")
     model_id = model_of(request, asked)
     COMPLETION.require(router.task(model_id), model_id)
     prompts = await _prompts(router, model_id, asked.prompt)

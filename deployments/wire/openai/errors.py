@@ -1,6 +1,5 @@
 """What goes wrong, as OpenAI says it: in a response of its own, or as an event where one has begun."""
 
-import re
 from typing import NamedTuple
 
 from pydantic import BaseModel
@@ -8,8 +7,6 @@ from starlette.responses import Response
 
 from deployments.errors import InferenceError, ModelNotFound
 from deployments.wire.http import UnsupportedMedia, json_response
-
-FIELD = re.compile(r"`([^`]+)`")
 
 
 class NotStored(InferenceError):
@@ -57,8 +54,7 @@ class OpenAIFailure(BaseModel):
 
 def failure(error: InferenceError) -> OpenAIFailure:
     form = FORMS[error.kind]
-    field = FIELD.match(str(error))
-    param, code = field[1] if field else None, form.code
+    param, code = error.field, form.code
     if isinstance(error, ModelNotFound):
         param, code = "model", "model_not_found"
     return OpenAIFailure(error=OpenAIError(message=str(error), type=form.type, param=param, code=code))

@@ -164,7 +164,7 @@ async def choices(
     task = router.task(model_id)
     field = ability.require(task, model_id)
     if asked.stream and task.chunk is None:
-        raise InvalidInput(f"`stream`: an answer of {task.name} cannot stream")
+        raise InvalidInput(f"`stream`: an answer of {task.name} cannot stream", field="stream")
     count, most = len(values) * asked.count, MAX_STREAMS if asked.stream else MAX_ITEMS
     if count > most:
         raise TooLarge(f"{count:,} answers are asked for at once; at most {most:,} may be")

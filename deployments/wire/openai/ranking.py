@@ -131,7 +131,8 @@ async def score(router: "Router", request: Request) -> Response:
     model_id = model_of(request, asked)
     first, second = _list(asked.text_1), _list(asked.text_2)
     if len(first) not in (1, len(second)):
-        raise InvalidInput(f"`text_2` holds {len(second)} texts; with {len(first)} in `text_1`, as many go")
+        problem = f"`text_2` holds {len(second)} texts; with {len(first)} in `text_1`, as many go"
+        raise InvalidInput(problem, field="text_2")
     pairs = list(zip(first * (len(second) if len(first) == 1 else 1), second, strict=True))
     places: dict[str, list[int]] = {}
     for place, (query, _) in enumerate(pairs):

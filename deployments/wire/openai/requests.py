@@ -1,8 +1,7 @@
 """What every OpenAI request has in common: how it is read, what its model must be able to do, and how a
 failure names the caller's own field."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -51,7 +50,7 @@ class OpenAIRequest(Asked):
 
 def _refuse(value: Any, info: ValidationInfo) -> None:
     if value not in (None, False, [], {}):
-        raise InvalidInput(f"`{info.field_name}` is not supported; leave it out")
+        raise InvalidInput(f"`{info.field_name}` is not supported; leave it out", field=info.field_name)
 
 
 Unsupported = Annotated[
@@ -108,14 +107,16 @@ async def read(request: Request, type_: type[R]) -> R:
         errors = invalid.errors(include_url=False, include_input=False, include_context=False)
         # What is missing is often missing because another field is of a kind that is not read here.
         wrong = next((error for error in errors if error["type"] != "missing"), errors[0])
-        raise InvalidInput(_sentence(wrong)) from None
+        where = _place(wrong["loc"])
+        sentence = f"`{where}`: {wrong['msg']}" if where else wrong["msg"]
+        raise InvalidInput(sentence, field=where or None) from None
 
 
 def model_of(request: Request, asked: OpenAIRequest) -> str:
     """The id of the model that is asked: the path's, or else the body's. Raises `InvalidInput` without."""
     model_id: str | None = request.path_params.get("model_id") or asked.model
     if not model_id:
-        raise InvalidInput("`model` is missing: name the model to ask")
+        raise InvalidInput("`model` is missing: name the model to ask", field="model")
     return model_id
 
 
@@ -152,11 +153,12 @@ async def read_items(
     """The items and parameters as the task reads them. What is wrong is told by the caller's `names` of the
     task's own; the first of them is the items' own."""
     try:
-        return await router.read(task, DIALECT, items, params)
+        return await router.validator.validate(task, DIALECT, items, params, names)
     except InferenceError as error:
-        sentence = re.sub(r"`(\w+)", lambda found: f"`{names.get(found[1], found[1])}", str(error))
+        if error.field:
+            raise
         where = next(iter(names.values()))
-        raise _again(error, sentence if sentence.startswith("`") else f"`{where}`: {sentence}") from None
+        raise error.restated(f"`{where}`: {error}", field=where) from None
 
 
 async def texts_of(
@@ -170,14 +172,15 @@ async def texts_of(
     try:
         return await router.decode(model_id, rows, skip_special)
     except (InvalidInput, TooLarge) as error:
-        raise _again(error, f"`{param}`: {error}") from None
+        raise error.restated(f"`{param}`: {error}", field=param) from None
 
 
 def outputs_of(answers: Answers, param: str) -> list[Any]:
     """All outputs; one that failed fails the request, by its place in the caller's `param`."""
     for place, output in enumerate(answers):
         if isinstance(output, InferenceError):
-            raise _again(output, f"`{param}[{place}]`: {output}") if len(answers) > 1 else output
+            where = f"{param}[{place}]"
+            raise output.restated(f"`{where}`: {output}", field=where) if len(answers) > 1 else output
     return list(answers)
 
 
@@ -188,11 +191,7 @@ def _lone_field(input_: type[Schema]) -> tuple[str | None, str | None]:
     return (required[0], words(input_)[required[0]]) if len(required) == 1 else (None, None)
 
 
-def _again(error: InferenceError, sentence: str) -> InferenceError:
-    return type(error)(sentence, retry_after=error.retry_after)
-
-
-def _sentence(wrong: Mapping[str, Any]) -> str:
-    parts = [part for part in wrong["loc"] if part not in SHAPES]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return f"`{where[1:]}`: {wrong['msg']}" if where else str(wrong["msg"])
+def _place(parts: Sequence[int | str]) -> str:
+    """The path of a field: "messages[0].content"."""
+    named = [part for part in parts if part not in SHAPES]
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named)[1:]

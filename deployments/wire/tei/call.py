@@ -47,7 +47,7 @@ class Call:
         (name,) = words(self.task.input)
         params |= self._params(asked)
         items = [{name: text} for text in texts]
-        inputs, chosen = await self.router.read(self.task, DIALECT, items, params)
+        inputs, chosen = await self.router.validator.validate(self.task, DIALECT, items, params)
         answers = await self.router.infer(self.model_id, inputs, chosen)
         for answer in answers:
             if isinstance(answer, InferenceError):
@@ -57,7 +57,7 @@ class Call:
     async def scores(self, asked: wire.Cut, query: str, texts: list[str]) -> tuple[list[float], Usage]:
         """How well each text answers the query."""
         for name in self._params(asked):
-            raise InvalidInput(f"`{name}` is not understood by a model of {self.task.name}")
+            raise InvalidInput(f"`{name}` is not understood by a model of {self.task.name}", field=name)
         await self._refuse_longer(asked, [query, *texts])
         return await ranking.scores(self.router, DIALECT, self.model_id, query, texts)
 

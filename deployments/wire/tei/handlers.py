@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from deployments.dialect import Endpoint
 from deployments.errors import ModelNotFound, ModelNotReady, TaskMismatch
-from deployments.wire.http import json_response, read_body, read_json
+from deployments.wire.http import json_response, read_body, read_json, validate
 from deployments.wire.model_info import Health, Kind, healthy, info, kind
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.call import Call
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def embed(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request), "embedding")
-    asked = wire.read(wire.TeiEmbedRequest, await _body(request))
+    asked = validate(wire.TeiEmbedRequest, await _body(request))
     texts = await call.texts(asked.inputs)
     answers = await call.infer(asked, texts)
     return call.tell([answer.embedding for answer in answers], texts, answers.usage)
@@ -28,7 +28,7 @@ async def embed(router: "Router", request: Request) -> Response:
 
 async def embed_all(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request), "embedding")
-    asked = wire.read(wire.TeiEmbedAllRequest, await _body(request))
+    asked = validate(wire.TeiEmbedAllRequest, await _body(request))
     texts = await call.texts(asked.inputs)
     answers = await call.infer(asked, texts, pooling="none")
     vectors = [[token.values for token in answer.tokens] for answer in answers]
@@ -44,7 +44,7 @@ async def embed_sparse(router: "Router", request: Request) -> Response:
 
 async def similarity(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request), "reranker")
-    asked = wire.read(wire.TeiSimilarityRequest, await _body(request))
+    asked = validate(wire.TeiSimilarityRequest, await _body(request))
     source, sentences = asked.inputs.source_sentence, asked.inputs.sentences
     scores, usage = await call.scores(asked.parameters or wire.SimilarityParameters(), source, sentences)
     return call.tell(scores, [source, *sentences], usage)
@@ -57,7 +57,7 @@ async def rerank(router: "Router", request: Request, *, cohere: Endpoint) -> Res
     if isinstance(told, dict) and "documents" in told:
         return await cohere(router, _again(router, request, raw, told))
     call = Call(router, _model(router, request), "reranker")
-    asked = wire.read(wire.TeiRerankRequest, told)
+    asked = validate(wire.TeiRerankRequest, told)
     scores, usage = await call.scores(asked, asked.query, asked.texts)
     ranks = [
         {
@@ -78,7 +78,7 @@ async def pass_on(router: "Router", request: Request, *, endpoint: Endpoint) -> 
 
 async def predict(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request), "classifier")
-    asked = wire.read(wire.TeiPredictRequest, await _body(request))
+    asked = validate(wire.TeiPredictRequest, await _body(request))
     texts, batch = asked.texts()
     answers = await call.infer(asked, texts, **({"function_to_apply": "none"} if asked.raw_scores else {}))
     labels = [answer.model_dump(include={"labels"})["labels"] for answer in answers]
@@ -87,14 +87,14 @@ async def predict(router: "Router", request: Request) -> Response:
 
 async def tokenize(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request))
-    asked = wire.read(wire.TeiTokenizeRequest, await _body(request))
+    asked = validate(wire.TeiTokenizeRequest, await _body(request))
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
     return json_response(await call.tokenize(texts, asked.add_special_tokens))
 
 
 async def decode(router: "Router", request: Request) -> Response:
     call = Call(router, _model(router, request))
-    asked = wire.read(wire.TeiDecodeRequest, await _body(request))
+    asked = validate(wire.TeiDecodeRequest, await _body(request))
     rows: Any = asked.ids if isinstance(asked.ids[0], list) else [asked.ids]
     return json_response(await call.decode(rows, asked.skip_special_tokens))
 

@@ -1,10 +1,10 @@
 """Text Embeddings Inference's requests and answers.
 
-A request is read with `read`. Empty texts and lists, and lists that are too long, are refused here already.
+Empty texts and lists, and lists that are too long, are refused here already.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, RootModel, ValidationError, WrapValidator
 
@@ -12,7 +12,6 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
 from deployments.wire.tei.errors import Empty
 
-S = TypeVar("S", bound=Schema)
 PARAMS = {"normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"}
 """Fields of requests that are parameters of a task, by the same names."""
 
@@ -21,9 +20,12 @@ def _filled(value: Any, info: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     limit = MAX_TEXT if items and isinstance(items[0], int) else MAX_ITEMS  # numbers are one text's tokens
     if len(items) > limit:
-        raise TooLarge(f"`{info.field_name}` has {len(items):,} items; at most {limit:,} are accepted")
+        raise TooLarge(
+            f"`{info.field_name}` has {len(items):,} items; at most {limit:,} are accepted",
+            field=info.field_name,
+        )
     if not items or any(item in ("", []) for item in items):
-        raise Empty(f"`{info.field_name}` is empty, or holds what is empty")
+        raise Empty(f"`{info.field_name}` is empty, or holds what is empty", field=info.field_name)
     return value
 
 
@@ -34,7 +36,7 @@ def _shaped(shape: str) -> WrapValidator:
         try:
             return validate(value)
         except ValidationError:
-            raise InvalidInput(f"`{info.field_name}` is {shape}") from None
+            raise InvalidInput(f"`{info.field_name}` is {shape}", field=info.field_name) from None
 
     return WrapValidator(check)
 
@@ -162,13 +164,3 @@ class TeiTokenizeAnswer(RootModel[list[list[TextToken]]]):
 
 class TeiDecodeAnswer(RootModel[list[str]]):
     """The text of each list of token ids."""
-
-
-def read(schema: type[S], told: Any) -> S:
-    """The request in a body. Raises `InvalidInput`, `Empty`, `TooLarge`."""
-    try:
-        return schema.model_validate(told)
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"`{where}`: {first['msg']}" if where else first["msg"]) from None

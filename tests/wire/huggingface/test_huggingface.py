@@ -29,6 +29,7 @@ from deployments.dialects.huggingface import dialect
 from deployments.errors import Forbidden, InvalidInput, Overloaded, TimedOut, TooLarge
 from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
+from deployments.routing.validation import RequestValidator
 from deployments.schema import MAX_ITEMS, Label, words
 from deployments.task import TASKS, Task
 from tests.fake_router import PICTURE, FakeRouter, fetching, sample
@@ -312,9 +313,8 @@ async def test_an_unreadable_item_fails_alone(http, router) -> None:
 
 
 async def test_each_url_is_fetched_once(http, router) -> None:
-    router.fetcher, asked = fetching(
-        lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE)
-    )
+    fetcher, asked = fetching(lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE))
+    router.validator = RequestValidator(fetcher)
     urls = [f"https://allowed.example/{place}" for place in range(16)]
     answered = await http.post("/models/image-classification", json={"inputs": urls})
     assert [place for place, told in enumerate(answered.json()) if "error" in told] == [3]
@@ -322,7 +322,8 @@ async def test_each_url_is_fetched_once(http, router) -> None:
 
 
 async def test_more_urls_than_the_limit_are_not_fetched(http, router) -> None:
-    router.fetcher, asked = fetching(lambda path: httpx.Response(200, content=PICTURE))
+    fetcher, asked = fetching(lambda path: httpx.Response(200, content=PICTURE))
+    router.validator = RequestValidator(fetcher)
     body = {"inputs": ["https://allowed.example/"] * 17}
     answered = await http.post("/models/image-classification", json=body)
     assert (answered.status_code, answered.json()["error_type"]) == (413, "validation")

@@ -16,7 +16,7 @@ from pydantic import Field
 from deployments import errors
 from deployments.dialects import DIALECTS
 from deployments.dialects.openai import dialect, offers
-from deployments.errors import InferenceError, ModelNotFound, Overloaded
+from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, Overloaded
 from deployments.gateway import http_app as web
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Task
@@ -42,6 +42,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "score": {"model": "sentence-similarity", "text_1": "Hi", "text_2": "Ho"},
 }
 EVERY_ROUTE = pytest.mark.parametrize("path", BODIES)
+
+
+class Plain(Schema):
+    """Parameters of a task that tells how a text came about, and has no other setting."""
+
+    details: bool = False
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +274,34 @@ def test_errors(
     assert told.value.response.headers.get("retry-after") == {"overloaded": "1", "unavailable": "2"}.get(kind)
     assert (told.value.response.headers.get("x-should-retry") == "false") == (kind == "internal")
     conforms({"error": told.value.body}, "OpenAIFailure")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "task_params", "param"),
+    [
+        ("embeddings", {"dimensions": 2}, Schema, "dimensions"),
+        ("chat/completions", {"logprobs": True, "top_logprobs": 2}, Plain, "top_logprobs"),
+        ("completions", {"max_tokens": 2}, Plain, "max_tokens"),
+        ("responses", {"max_output_tokens": 2, "top_p": 0.5}, Plain, "top_p"),
+    ],
+)
+def test_a_setting_that_the_task_has_not_is_named_as_the_caller_wrote_it(
+    http, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any], task_params: Any, param: str
+) -> None:
+    model = BODIES[path]["model"]
+    monkeypatch.setitem(TASKS, model, replace(TASKS[model], params=task_params, dialect_params={}))
+    answered = http.post(f"/v1/{path}", json={**BODIES[path], **body})
+    assert answered.status_code == 400, answered.text
+    error = answered.json()["error"]
+    assert error["param"] == param
+    assert f"`{param}`: Extra inputs are not permitted" in error["message"]
+
+
+def test_what_is_quoted_in_a_sentence_is_not_taken_for_a_field(client, router) -> None:
+    router.outputs["embeddings"] = always(ModelNotReady("`engine.name` is vllm, which is not installed"))
+    with pytest.raises(openai.InternalServerError, match="is not installed") as late:
+        client.embeddings.create(model="embeddings", input="a")
+    assert late.value.param is None
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ async def test_the_async_client(door, router) -> None:
 def test_a_text_that_fails_is_named(client, router) -> None:
     def answer(input_: Any) -> Any:
         if input_.text == "bad":
-            raise InvalidInput("`dimensions` is 9; this model has 2")
+            raise InvalidInput("`dimensions` is 9; this model has 2", field="dimensions")
         return TASKS["embeddings"].output(embedding=[1.0])
 
     router.outputs["embeddings"] = answer
