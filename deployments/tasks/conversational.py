@@ -7,11 +7,12 @@ from contextlib import aclosing
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.generators import ENGINES
 from deployments.errors import InvalidInput
 from deployments.generation.output import Generated, GeneratedChunk, whole
 from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
-from deployments.pipelines.text_generator import ENGINES, TextGenerator
+from deployments.pipelines.text_generator import TextGenerator
 from deployments.schema import Messages, Schema
 from deployments.task import Module, task
 
