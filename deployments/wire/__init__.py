@@ -1,1 +1,1 @@
-"""What the dialects say: their data models, codecs and translations, none of which knows Ray."""
+"""Codecs that protocols share, and a package per protocol with its types and request handlers."""

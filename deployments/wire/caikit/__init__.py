@@ -1,0 +1,1 @@
+"""Caikit's protocol: its types and errors, and the handlers of its routes and rpcs."""
