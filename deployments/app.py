@@ -7,7 +7,6 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -16,6 +15,7 @@ from starlette.types import Message, Scope
 
 from deployments.catalog.catalog import Catalog
 from deployments.cluster.ray_private.controller import serve_ports
+from deployments.config.gateway_config import GatewayArgs
 from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from deployments.gateway.asgi_bridge import Bridge, Page
@@ -26,28 +26,6 @@ ROOT = Path(__file__).parent.parent
 START_UI_S = 120.0
 # Between two collections of garbage, instead of 700: small requests soon make as many.
 MANY_OBJECTS = 10_000
-
-
-class GatewayArgs(BaseModel):
-    """The gateway's `args` in serve_config.yaml.
-
-    `models` is the folder to follow, relative to the checkout. `allowed_image_hosts` are the hosts from which
-    pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
-    whether the Gradio pages are served, under /ui. `default_model` answers the routes that name no model.
-    `allow_model_control`: whether callers may unload models and load them again. `warm_workers`: how many
-    processes per node have imported torch and transformers already (0.5 GB each), so that a new model or
-    replica starts sooner.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    models: Path = Path("models")
-    allowed_image_hosts: list[str] = []
-    timeout_s: float = Field(60.0, gt=0)
-    ui: bool = True
-    default_model: str | None = None
-    allow_model_control: bool = False
-    warm_workers: int = Field(1, ge=0, le=16)
 
 
 @speaks_grpc

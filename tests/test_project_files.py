@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from deployments.cluster import environment as fast_lane
-from deployments.reference import architecture
 from deployments.reference import task_table as readme
 
 ROOT = Path(__file__).parents[1]
@@ -84,9 +83,3 @@ def test_ruff_finds_private_api_outside_its_packages(file: str, code: str, found
     run = subprocess.run(command, input=code, capture_output=True, text=True, check=False, cwd=ROOT)
     assert run.returncode in (0, 1), run.stderr
     assert run.stdout.count("TID251") == found, run.stdout
-
-
-def test_the_chart_of_the_packages_is_current() -> None:
-    assert architecture.text() == architecture.PAGE.read_text(), "run `make docs`"
-    empty = [line for line in architecture.chart().splitlines() if line.endswith("|  |")]
-    assert not empty, "a package without a docstring"
