@@ -13,39 +13,56 @@ from deployments.task import MODULES, Module
 
 
 class Engine(BaseModel):
-    """What runs the network, and how the weights are loaded.
-
-    `dtype` as torch names it, `device` of the replica; "auto" for either. `options` are vLLM's engine
-    arguments, by their own names.
-    """
+    """What runs the network, and how the weights are loaded."""
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = "torch"  # one of its module's `engines`
-    options: dict[str, Any] = {}
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    name: str = Field(
+        "torch",
+        description="The engine: `torch`, or, for the tasks that they support, `openvino` or `vllm`.",
+    )
+    options: dict[str, Any] = Field({}, description="vLLM's engine arguments, by their own names.")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto",
+        description="The type of the weights in memory; `auto` chooses by the checkpoint and the device.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="The device of each replica; `auto` is a GPU where the replica has a share of one.",
+    )
 
 
 class ModelConfig(BaseModel):
-    """One model's `config.yml`. Only `module_id` is required.
-
-    `hf_model` is a Hub model or a folder; without it the model is the checkpoint in the config's own folder,
-    or else the module's default. `deployment` holds Ray Serve's own deployment options by their own names.
-    """
+    """One model's `config.yml`. Only `module_id` is required."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
-    module_id: str
-    hf_model: str | None = None
-    hf_model_revision: str | None = Field(
-        None, validation_alias=AliasChoices("hf_model_revision", "hf_revision")
+    module_id: str = Field(description="The module that serves the model: an id from [tasks.md](tasks.md).")
+    hf_model: str | None = Field(
+        None,
+        description="A model on the Hub, or a folder: absolute, or inside the model's own folder. Without "
+        "it, Roster serves the checkpoint in the model's own folder, or else the module's default model.",
     )
-    batching: Batching = Batching()
-    engine: Engine = Engine()
-    deployment: dict[str, Any] = {}
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
+    hf_model_revision: str | None = Field(
+        None,
+        validation_alias=AliasChoices("hf_model_revision", "hf_revision"),
+        description="The branch, tag or commit of `hf_model`. `hf_revision` is accepted too.",
+    )
+    batching: Batching = Field(
+        Batching(), description="The limits of one batch. An edit of them does not reload the weights."
+    )
+    engine: Engine = Field(Engine(), description="What runs the network, and how the weights are loaded.")
+    deployment: dict[str, Any] = Field(
+        {}, description="Ray Serve's deployment options, by their own names. Serve's own schemas check them."
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="Run the Python code that the checkpoint brings. Needs a pinned `hf_model_revision`.",
+    )
+    allow_pickle: bool = Field(
+        False,
+        description="Load weights that are not safetensors. Pickled weights can run code when they load.",
+    )
 
     @field_validator("module_id")
     @classmethod

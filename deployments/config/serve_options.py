@@ -13,21 +13,33 @@ OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself
 
 def check_deployment(options: dict[str, Any]) -> None:
     """Check Ray Serve deployment options with Serve's own schemas, and their names. Raises `ConfigError`."""
-    from ray.serve import Deployment
-    from ray.serve import config as serve_config
-    from ray.serve.schema import DeploymentSchema, RayActorOptionsSchema
-
-    known = {*DeploymentSchema.model_fields} & {*inspect.signature(Deployment.options).parameters} - OURS
-    _check("deployment", options, DeploymentSchema, known, name="model")
-    parts: dict[str, type[BaseModel]] = {
-        "ray_actor_options": RayActorOptionsSchema,
-        "autoscaling_config": serve_config.AutoscalingConfig,
-        "request_router_config": serve_config.RequestRouterConfig,
-        "backpressure_config": serve_config.BackpressureConfig,
-    }
-    for name, schema in parts.items():
+    schema, known = deployment_schema()
+    _check("deployment", options, schema, known, name="model")
+    for name, nested in nested_schemas().items():
         if options.get(name) is not None:
-            _check(f"deployment.{name}", options[name], schema, {*schema.model_fields})
+            _check(f"deployment.{name}", options[name], nested, {*nested.model_fields})
+
+
+def deployment_schema() -> tuple[type[BaseModel], set[str]]:
+    """Return Serve's schema of a deployment, and the names of its fields that a model may set."""
+    from ray.serve import Deployment
+    from ray.serve.schema import DeploymentSchema
+
+    parameters = inspect.signature(Deployment.options).parameters
+    return DeploymentSchema, ({*DeploymentSchema.model_fields} & {*parameters}) - OURS
+
+
+def nested_schemas() -> dict[str, type[BaseModel]]:
+    """Return Serve's schemas of the options that are mappings, by name."""
+    from ray.serve import config
+    from ray.serve.schema import RayActorOptionsSchema
+
+    return {
+        "ray_actor_options": RayActorOptionsSchema,
+        "autoscaling_config": config.AutoscalingConfig,
+        "request_router_config": config.RequestRouterConfig,
+        "backpressure_config": config.BackpressureConfig,
+    }
 
 
 def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **fixed: Any) -> None:
