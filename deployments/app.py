@@ -5,7 +5,7 @@ import gc
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
@@ -20,7 +20,7 @@ from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from deployments.gateway.asgi_bridge import Bridge, Page
 from deployments.gateway.grpc_service import speaks_grpc
-from deployments.routing.router import Router
+from deployments.routing.router import TRANSPORTS, Router
 
 ROOT = Path(__file__).parent.parent
 START_UI_S = 120.0
@@ -34,7 +34,9 @@ class GatewayArgs(BaseModel):
     `models` is the folder to follow, relative to the checkout. `picture_hosts` are the hosts from which
     pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
     whether the Gradio pages are served, under /ui. `default_model` answers the routes that name no model.
-    `repository_control`: whether callers may unload models and load them again. `spare_workers`: how many
+    `repository_control`: whether callers may unload models and load them again. `transport`: how requests
+    reach the models' replicas: over connections of Roster's own, or ("handle") through Ray Serve's public
+    handles, which is slower but uses nothing that Ray keeps private. `spare_workers`: how many
     processes per node have imported torch and transformers already (0.5 GB each), so that a new model or
     replica starts sooner.
     """
@@ -47,6 +49,7 @@ class GatewayArgs(BaseModel):
     ui: bool = True
     default_model: str | None = None
     repository_control: bool = False
+    transport: Literal["channel", "handle"] = "channel"
     spare_workers: int = Field(1, ge=0, le=16)
 
 
@@ -61,8 +64,9 @@ class Door(Router):
         picture_hosts: list[str],
         timeout_s: float,
         default_model: str | None,
+        transport: str,
     ) -> None:
-        super().__init__(catalog, picture_hosts, timeout_s, default_model)
+        super().__init__(catalog, picture_hosts, timeout_s, default_model, TRANSPORTS[transport])
         self._ui = ui
         self.has_ui = ui is not None
 
@@ -124,6 +128,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         gateway.picture_hosts,
         gateway.timeout_s,
         gateway.default_model,
+        gateway.transport,
     )
 
 

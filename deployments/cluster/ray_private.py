@@ -200,16 +200,18 @@ def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
 
     Serve then counts it as one of its own: waits with it until fewer than `max_ongoing_requests` are there,
     lets it end before the replica stops, and shows it in its metrics. One that still waits is not counted.
+    Raises `AttributeError` and the like at once where this Ray has other private parts.
     """
     from ray.serve._private.common import RequestMetadata
 
     worker = ray._private.worker.global_worker
     replica = worker.actors[worker.actor_id]._replica_impl
+    start_request, record = replica._start_request, replica._metrics_manager.record_request_metrics
 
     @asynccontextmanager
     async def ongoing(method: str) -> AsyncIterator[None]:
         metadata = RequestMetadata(request_id="", internal_request_id="", call_method=method)
-        async with replica._start_request(metadata):
+        async with start_request(metadata):
             begin, failure = time.perf_counter(), ""
             try:
                 yield
@@ -219,7 +221,7 @@ def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
                 failure = type(error).__name__
                 raise
             finally:
-                replica._metrics_manager.record_request_metrics(
+                record(
                     route="",
                     latency_ms=1000 * (time.perf_counter() - begin),
                     is_error=bool(failure),
