@@ -43,6 +43,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         gateway.allowed_image_hosts,
         gateway.timeout_s,
         gateway.default_model,
+        gateway.transport,
     )
 
 

@@ -1,6 +1,7 @@
 """The gateway's `args` in serve_config.yaml."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -28,6 +29,11 @@ class GatewayArgs(BaseModel):
     )
     allow_model_control: bool = Field(
         False, description="Whether callers may unload models and load them again."
+    )
+    transport: Literal["channel", "handle"] = Field(
+        "channel",
+        description="How requests reach replicas: `channel`, over Roster's own connections; or `handle`, through "
+        "Ray Serve's public handles, which is slower but uses no private API of Ray.",
     )
     warm_workers: int = Field(
         1,

@@ -10,7 +10,7 @@ from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from deployments.gateway.asgi_bridge import Bridge
 from deployments.gateway.grpc_service import speaks_grpc
-from deployments.routing.router import Router
+from deployments.routing.router import TRANSPORTS, Router
 
 # Between two collections of garbage, instead of 700: small requests soon make as many.
 MANY_OBJECTS = 10_000
@@ -27,8 +27,9 @@ class Door(Router):
         allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None,
+        transport: str,
     ) -> None:
-        super().__init__(catalog, allowed_image_hosts, timeout_s, default_model)
+        super().__init__(catalog, allowed_image_hosts, timeout_s, default_model, TRANSPORTS[transport])
         self._ui = ui
         self.has_ui = ui is not None
 

@@ -58,8 +58,16 @@ class Replica:
         self.scheduler.limits = Batching.model_validate(user_config["batching"])
 
     async def record_replica_metadata(self) -> dict[str, Any]:
-        """Return the address of this replica. Ray Serve calls this once, and passes it to every handle."""
-        self._server = ReplicaServer(self, ongoing_requests())
+        """Return the address of this replica. Ray Serve calls this once, and passes it to every handle.
+
+        Without an address, Routers call the replica through Serve's handle.
+        """
+        try:
+            ongoing = ongoing_requests()
+        except Exception:
+            log.warning("this Ray has other private parts: calls go through Serve's handle", exc_info=True)
+            return {}
+        self._server = ReplicaServer(self, ongoing)
         return await self._server.open(ray.util.get_node_ip_address())
 
     async def ping(self) -> None:

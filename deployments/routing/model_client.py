@@ -12,7 +12,7 @@ from deployments.card import Card
 from deployments.errors import ModelNotReady, TimedOut
 from deployments.results import Answers
 from deployments.routing.coalescing import RequestCoalescer, refuse_if_full
-from deployments.routing.replica_set import ReplicaSet
+from deployments.routing.replica_transport import ReplicaTransport
 from deployments.schema import Schema
 
 MAX_ATTEMPTS = 3
@@ -28,7 +28,7 @@ class ModelClient:
     """
 
     def __init__(
-        self, model_id: str, card: Callable[[], Card], timeout_s: float, replicas: ReplicaSet
+        self, model_id: str, card: Callable[[], Card], timeout_s: float, replicas: ReplicaTransport
     ) -> None:
         self.model_id = model_id
         self._card = card

@@ -9,6 +9,7 @@ from typing import Any
 
 from deployments.cluster.ray_private import handles as ray_private
 from deployments.errors import Overloaded
+from deployments.routing.replica_transport import ReplicaTransport
 from deployments.routing.serve_handle import ServeHandle
 from deployments.transport.client import IncompatibleReplica, ReplicaConnection
 
@@ -17,20 +18,19 @@ log = logging.getLogger("ray.serve")
 RETRY_S, MAX_RETRY_S = 0.05, 1.0  # between two attempts to connect to a replica
 
 
-class ReplicaSet:
+class ReplicaSet(ReplicaTransport):
     """Takes the list of replicas from Serve's handle, and reports to Serve how many requests each has.
 
     Where no replica runs, or none of them can be reached, a call of Serve's handle waits until Serve has
     scaled up from zero or restarted one. A call goes to its replica at once, and waits there where the
-    replica has `max_ongoing_requests` already. `requests` counts all that have not ended.
+    replica has `max_ongoing_requests` already.
 
     A replica may be incompatible: it has another protocol version, or does not listen. While no other one is
     connected, calls go through Serve's handle.
     """
 
     def __init__(self, model_id: str) -> None:
-        self.requests = 0
-        self._model_id = model_id
+        super().__init__(model_id)
         self._serve_handle = ServeHandle(model_id)
         self._listed: Mapping[Any, Any] = {}
         self._connections: dict[Any, ReplicaConnection] = {}
@@ -44,16 +44,10 @@ class ReplicaSet:
         self._closed = False
 
     async def call(self, method: str, *arguments: Any, num_inputs: int = 1, requests: int = 1) -> Any:
-        """Return what a replica's method returns. Raises what it raises; `ConnectionError` if it dies.
-
-        The call has so many inputs, and stands for so many of Serve's requests. It waits for a replica: the
-        caller sets a deadline.
-        """
         async with self._connection(requests) as connection:
             return await connection.call(method, *arguments, num_inputs=num_inputs)
 
     async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
-        """Yield the chunks that a replica's method yields. Waits, and raises, as `call`."""
         async with (
             self._connection(1) as connection,
             aclosing(connection.stream(method, *arguments)) as chunks,
@@ -62,12 +56,10 @@ class ReplicaSet:
                 yield chunk
 
     def report_queued(self, requests: int) -> None:
-        """Report to Serve that so many requests wait elsewhere to be sent."""
         self._queued_upstream = requests
         self._report_queued()
 
     def close(self) -> None:
-        """Follow the replicas no longer, and disconnect when the last call has ended."""
         self._closed = True
         self._disconnect_if_done()
 

@@ -19,6 +19,8 @@ from deployments.results import Answers
 from deployments.routing.image_fetcher import Fetcher
 from deployments.routing.model_client import ModelClient, unavailable
 from deployments.routing.replica_set import ReplicaSet
+from deployments.routing.replica_transport import ReplicaTransport
+from deployments.routing.serve_handle import ServeHandle
 from deployments.routing.validation import RequestValidator
 from deployments.schema import MAX_TEXT, Schema, TextToken
 from deployments.task import TASKS, Task
@@ -28,6 +30,8 @@ log = logging.getLogger("ray.serve")
 
 START_S = 20.0
 REPORT_S = 1.0
+TRANSPORTS: dict[str, Callable[[str], ReplicaTransport]] = {"channel": ReplicaSet, "handle": ServeHandle}
+"""How calls reach a model's replicas, by the gateway's argument `transport`."""
 
 
 class Router:
@@ -45,6 +49,7 @@ class Router:
         allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None = None,
+        connect: Callable[[str], ReplicaTransport] = ReplicaSet,
     ) -> None:
         self.snapshot = Snapshot()
         self._default_model = default_model
@@ -53,6 +58,7 @@ class Router:
         self._catalog = catalog
         self.validator = RequestValidator(Fetcher(allowed_image_hosts))
         self._timeout_s = timeout_s
+        self._connect = connect
         self._started = asyncio.Event()
         self._snapshot_changed = asyncio.Event()
         self._clients: dict[str, ModelClient] = {}
@@ -147,8 +153,8 @@ class Router:
     def _client(self, model_id: str) -> ModelClient:
         self.task(model_id)
         if model_id not in self._clients:
-            card = partial(self.card, model_id)
-            self._clients[model_id] = ModelClient(model_id, card, self._timeout_s, ReplicaSet(model_id))
+            card, replicas = partial(self.card, model_id), self._connect(model_id)
+            self._clients[model_id] = ModelClient(model_id, card, self._timeout_s, replicas)
         return self._clients[model_id]
 
     async def _command(self, command: str, model_id: str, done: Callable[[Card], bool]) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from contextvars import Context
 from typing import Any
 
@@ -14,42 +14,42 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import InferenceError, Internal, ModelNotReady, Overloaded
+from deployments.routing.replica_transport import ReplicaTransport
 
 log = logging.getLogger("ray.serve")
 
 END = object()
 
 
-class ServeHandle:
-    """Calls one model's replicas; Serve chooses the replica, queues the call and counts it for autoscaling.
+class ServeHandle(ReplicaTransport):
+    """Serve chooses the replica, queues the call, and counts it for autoscaling.
 
-    `handle` is None before the first call.
+    It counts calls: one that several requests share is one. `handle` is None before the first call.
     """
 
     def __init__(self, model_id: str) -> None:
+        super().__init__(model_id)
         self.handle: DeploymentHandle | None = None
-        self._model_id = model_id
         self._finding = asyncio.Lock()
 
-    async def call(self, method: str, *arguments: Any, num_inputs: int = 1) -> Any:
-        """Return what a replica's method returns. Raises its `InferenceError`, or `Overloaded`, `Internal`.
-
-        Raises `ConnectionError` if the replica dies. Waits for a replica: the caller sets a deadline.
-        Cancelling ends the work.
-        """
-        response = await self._send(method, arguments, stream=False)
-        try:
-            with self._translated_errors(method):
-                return await response
-        except asyncio.CancelledError:
-            _cancel(response)
-            raise
+    async def call(self, method: str, *arguments: Any, num_inputs: int = 1, requests: int = 1) -> Any:
+        with self._counted(requests):
+            response = await self._send(method, arguments, stream=False)
+            try:
+                with self._translated_errors(method):
+                    return await response
+            except asyncio.CancelledError:
+                _cancel(response)
+                raise
 
     async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
-        """Yield the chunks that a replica's method yields. Closing ends the work. Waits, raises as `call`.
+        with self._counted(1):
+            async with aclosing(self._chunks(method, arguments)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
 
-        Serve limits how far the replica may be ahead of a slow reader only where its calls go over gRPC.
-        """
+    async def _chunks(self, method: str, arguments: tuple[Any, ...]) -> AsyncGenerator[Any, None]:
+        # Serve limits how far a replica is ahead of a slow reader only where its calls go over gRPC.
         response = await self._send(method, arguments, stream=True)
         ended = False
         try:
@@ -64,6 +64,12 @@ class ServeHandle:
             if not ended:
                 _cancel(response)
 
+    def report_queued(self, requests: int) -> None:
+        """Do nothing: Serve counts what waits for its handle, and its public API takes no other number."""
+
+    def close(self) -> None:
+        """Do nothing: a handle has no connections of its own."""
+
     async def find(self) -> DeploymentHandle:
         """Return the handle of the model's application. Raises `ModelNotReady` where there is none yet."""
         async with self._finding:
@@ -73,6 +79,14 @@ class ServeHandle:
                 except RayServeException:
                     raise ModelNotReady(f"model {self._model_id!r} is loading") from None
             return self.handle
+
+    @contextmanager
+    def _counted(self, requests: int) -> Iterator[None]:
+        self.requests += requests
+        try:
+            yield
+        finally:
+            self.requests -= requests
 
     async def _send(self, method: str, arguments: tuple[Any, ...], *, stream: bool) -> Any:
         handle = (await self.find()).options(method_name=method, stream=stream)

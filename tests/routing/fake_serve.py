@@ -69,11 +69,14 @@ class FakeServe:
     async def start(self, *names: str, **metadata: Any) -> list[FakeReplica]:
         """Start replicas and list them, with `metadata` in place of what they say of themselves."""
         replicas = [FakeReplica(name) for name in names]
-        self.started += replicas
-        addresses = {one.name: {**await one.server.open("127.0.0.1"), **metadata} for one in replicas}
-        listed = {name: SimpleNamespace(replica_metadata=address) for name, address in addresses.items()}
-        self.listed = {**self.listed, **listed}
+        for replica in replicas:
+            await self.list(replica, **metadata)
         return replicas
+
+    async def list(self, replica: FakeReplica, **metadata: Any) -> None:
+        self.started.append(replica)
+        address = {**await replica.server.open("127.0.0.1"), **metadata}
+        self.listed = {**self.listed, replica.name: SimpleNamespace(replica_metadata=address)}
 
     async def stop(self) -> None:
         for replica in self.started:
@@ -110,3 +113,5 @@ class FakeResponse:
 
     def cancel(self) -> None:
         self.serve.cancelled += 1
+        if isinstance(self.result, asyncio.Task):
+            self.result.cancel()

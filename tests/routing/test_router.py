@@ -19,7 +19,6 @@ from deployments.errors import (
 )
 from deployments.results import Answers
 from deployments.routing import model_client
-from deployments.routing import router as module
 from deployments.routing.model_client import MAX_ATTEMPTS
 from deployments.routing.router import Router
 from deployments.schema import MAX_TEXT
@@ -57,15 +56,14 @@ class Handle:
 
 
 @pytest.fixture
-async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+async def make() -> Any:
     made: list[Router] = []
 
     def build(
         *answers: Any, card: Card = READY, timeout_s: float = 5, told: list[Snapshot] | None = None
     ) -> tuple[Router, Handle]:
         snapshots, model = told or [Snapshot("1", True, {card.id: card})], Handle(*answers)
-        router = Router(Handle(*snapshots), [], timeout_s)
-        monkeypatch.setattr(module, "ReplicaSet", lambda _: model)
+        router = Router(Handle(*snapshots), [], timeout_s, connect=lambda _: model)
         made.append(router)
         return router, model
 

@@ -37,11 +37,12 @@ def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
 
     worker = ray._private.worker.global_worker
     replica = worker.actors[worker.actor_id]._replica_impl
+    start_request, record = replica._start_request, replica._metrics_manager.record_request_metrics
 
     @asynccontextmanager
     async def ongoing(method: str) -> AsyncIterator[None]:
         metadata = RequestMetadata(request_id="", internal_request_id="", call_method=method)
-        async with replica._start_request(metadata):
+        async with start_request(metadata):
             begin, failure = time.perf_counter(), ""
             try:
                 yield
@@ -51,7 +52,7 @@ def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
                 failure = type(error).__name__
                 raise
             finally:
-                replica._metrics_manager.record_request_metrics(
+                record(
                     route="",
                     latency_ms=1000 * (time.perf_counter() - begin),
                     is_error=bool(failure),
