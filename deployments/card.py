@@ -66,8 +66,11 @@ NOT_LOOKED_YET = ""
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every model's card at one moment. `settled`: all that was there at start is ready or unavailable."""
+    """The cards of all models at one moment.
+
+    `startup_complete`: each folder that existed at start is ready, unavailable, or waits for a node.
+    """
 
     version: str = NOT_LOOKED_YET
-    settled: bool = False
+    startup_complete: bool = False
     cards: dict[str, Card] = field(default_factory=dict)

@@ -101,7 +101,7 @@ class Internal(InferenceError):
     pass
 
 
-def failures_with(answer: Any, failures: int) -> int:
+def count_failures(answer: Any, failures: int) -> int:
     """How many answers in a row have failed unforeseen: with this one, after so many `failures`.
 
     An `InferenceError` and a call that was given up tell nothing of the model.

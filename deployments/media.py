@@ -1,7 +1,7 @@
 """Images in requests: bytes, base64 or a data: URL become bytes that are safe to decode.
 
-`picture_bytes` reads the image's header only, so an oversized or broken image is refused before its pixels
-take memory. `open_picture` decodes; the replica calls it outside its event loop.
+`image_bytes` reads the image's header only, so an oversized or broken image is refused before its pixels
+take memory. `decode_image` decodes; the replica calls it outside its event loop.
 """
 
 import base64
@@ -20,7 +20,7 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
 
 # A 64 x 64 PNG with a red circle on white: the example and warm-up input of every image task.
-EXAMPLE_PICTURE = (
+EXAMPLE_IMAGE = (
     "iVBORw0KGgoAAAANSUhEUgAAAEAAAABABAMAAABYR2ztAAAAGFBMVEX//////v7+/Pz65+feYWHSKirSKCjQHx9j6CseAAABiUlE"
     "QVR42u2Uz2vCMBTHv6mC7aVNPQhOXFcrDC9j6A77A/Zfj7HjkP2CgcepPWxuHmxaHKaDNTvMqXmt3gUfFELepy/ffPMSYD/DdXem"
     "q/7ftzUPBF1gTTA9b2SB7yKKHv3Rcqas5ZndDk6UaGX8hosiwJkH9hCI2AVul1MlbYH0qha7lmVVJp0vU+QBL7j85ADArCnvqxzA"
@@ -31,7 +31,7 @@ EXAMPLE_PICTURE = (
 )
 
 
-def picture_bytes(value: object) -> bytes:
+def image_bytes(value: object) -> bytes:
     """Return the encoded image (PNG, JPEG, WebP, ...) in `value`.
 
     `value` is bytes, a base64 string or a `data:` URL. Raises `InvalidInput` if it is none of these or not an
@@ -46,7 +46,7 @@ def picture_bytes(value: object) -> bytes:
         return encoded
 
 
-def open_picture(encoded: bytes) -> "Image.Image":
+def decode_image(encoded: bytes) -> "Image.Image":
     """Decode to an upright RGB image. Raises `InvalidInput` if the data is damaged."""
     from PIL import ImageOps
 

@@ -19,7 +19,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.media import picture_bytes
+from deployments.media import image_bytes
 
 MAX_TEXT = 1_000_000
 MAX_ITEMS = 1_000
@@ -69,7 +69,7 @@ def _base64(data: bytes) -> str:
 
 Image = Annotated[
     bytes,
-    BeforeValidator(picture_bytes),
+    BeforeValidator(image_bytes),
     PlainSerializer(_base64, when_used="json"),
     WithJsonSchema({"type": "string", "format": "image", "contentEncoding": "base64"}),
 ]
@@ -159,7 +159,7 @@ Messages = Annotated[
 """A conversation, oldest turn first. A string is one user turn. The last turn must not be empty."""
 
 
-def words(schema: type[BaseModel]) -> dict[str, str]:
+def field_types(schema: type[BaseModel]) -> dict[str, str]:
     """Return each field's `format` ("text", "image", "conversation", ...), or else its JSON type."""
     return {
         name: _field_type(field) for name, field in schema.model_json_schema().get("properties", {}).items()

@@ -35,7 +35,7 @@ class Task:
 
     `name` is the task's name in routes and rpcs ("image-classification"), `pipeline_tag` the Hub's name for
     it. `input` is one item; a batch may hold different items, but only items with equal `params`. `chunk` is
-    None unless responses can stream. `lone_answer_in_list`: the Hub API returns a list even for one input.
+    None unless responses can stream. `single_output_in_list`: the Hub API returns a list even for one input.
     `dialect_params` holds defaults that differ in one dialect, by that dialect's name.
     """
 
@@ -46,7 +46,7 @@ class Task:
     output: type[Schema]
     chunk: type[Schema] | None
     pipeline_tag: str
-    lone_answer_in_list: bool = False
+    single_output_in_list: bool = False
     dialect_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property

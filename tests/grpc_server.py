@@ -16,7 +16,7 @@ from ray.serve._private.grpc_util import (
 from ray.serve._private.proxy_request_response import ResponseStatus, gRPCStreamingType
 from ray.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 
-from deployments.gateway.grpc_service import add_services_to_server, speaks_grpc
+from deployments.gateway.grpc_service import add_services_to_server, with_rpc_methods
 
 REQUEST_ID = "the-request-id"
 Call = Callable[..., Awaitable[bytes]]
@@ -25,7 +25,7 @@ Call = Callable[..., Awaitable[bytes]]
 @asynccontextmanager
 async def grpc_door(router: Any) -> AsyncIterator[str]:
     """The address of a server for `router`, whose class gets its rpcs here."""
-    door = speaks_grpc(type("Door", (type(router),), {}))
+    door = with_rpc_methods(type("Door", (type(router),), {}))
     router.__class__ = door
     server = gRPCGenericServer(
         lambda service_method, streaming_type: (

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from deployments.schema import Schema, words
+from deployments.schema import Schema, field_types
 from deployments.task import Task
 from ui.client import GatewayClient, RequestFailed
 from ui.live_models import LiveModels
@@ -66,7 +66,7 @@ def _set_signature(function: Any, task: Task) -> None:
 
 
 def _parameters(schema: type[Schema]) -> list[inspect.Parameter]:
-    types = words(schema)
+    types = field_types(schema)
     return [
         _parameter(
             name, PYTHON_TYPES.get(types[name], Any), inspect.Parameter.empty if field.is_required() else None

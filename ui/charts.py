@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from zlib import crc32
 
-from deployments.media import open_picture
+from deployments.media import decode_image
 
 MAX_SIDE = 960  # pixels of the displayed image's longer side
 MAX_HEIGHT = 460  # pixels of the displayed image's height
@@ -105,7 +105,7 @@ def sparkline(values: Sequence[float | None], *, points: int = 60) -> str:
 
 def annotated_image(encoded: bytes, overlays: str, legend: Sequence[tuple[str, float | None]]) -> str:
     """Draw an encoded image with HTML overlays on it and a legend of labels and scores below it."""
-    image = open_picture(encoded)
+    image = decode_image(encoded)
     width, height = image.size
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     webp = io.BytesIO()

@@ -11,7 +11,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from deployments.card import Card
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 
 CARDS = TypeAdapter(list[Card])
@@ -60,7 +60,7 @@ class GatewayClient:
         if response.is_error:
             raise _response_failure(response)
         output = orjson.loads(response.content)
-        return output[0] if task.lone_answer_in_list else output
+        return output[0] if task.single_output_in_list else output
 
     async def stream_events(
         self, model: str, task: Task, item: Mapping[str, Any], params: Mapping[str, Any]
@@ -101,7 +101,7 @@ def request_body(task: Task, item: Mapping[str, Any], params: Mapping[str, Any])
     inputs: Any = dict(item)
     if len(item) == 1 and len(_required_fields(task)) == 1:
         (name,) = item
-        inputs = item[name] if words(task.input)[name] in PLAIN_TYPES else inputs
+        inputs = item[name] if field_types(task.input)[name] in PLAIN_TYPES else inputs
     return {"inputs": inputs} | ({"parameters": dict(params)} if params else {})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 from ui import charts, forms, outputs, panel, requests
 from ui.client import GatewayClient
@@ -51,7 +51,7 @@ def runs_on_change(task: Task) -> bool:
 
     These are the tasks that take text alone and generate none: their requests are short.
     """
-    types = words(task.input).values()
+    types = field_types(task.input).values()
     return outputs.text_field(task.output) is None and all(type_ in TEXT_TYPES for type_ in types)
 
 
@@ -157,7 +157,7 @@ def _build_example_buttons(task: Task) -> list[gr.Button]:
 
 def _example_caption(task: Task, example: dict[str, Any]) -> str:
     """Return the beginning of the example's text, or a fixed caption if it has none."""
-    types = words(task.input)
+    types = field_types(task.input)
     if any(types[name] == "image" for name in example):
         return "Example image"
     texts = (value for value in example.values() if isinstance(value, str))

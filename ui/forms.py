@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from deployments.schema import Schema, words
+from deployments.schema import Schema, field_types
 
 MODEL_DEFAULT = "model default"
 Parser = Callable[[Any], Any]
@@ -72,7 +72,7 @@ def field_label(name: str) -> str:
 
 
 def _build_field(schema: type[Schema], name: str, spec: dict[str, Any]) -> Field:
-    schema_type = words(schema)[name]
+    schema_type = field_types(schema)[name]
     create: WidgetFactory = WIDGETS.get("choice" if "enum" in spec else schema_type, _text)
     options = {"label": field_label(name), "elem_classes": [f"field-{name.replace('_', '-')}"]}
     widget, parse = create(spec, options)

@@ -9,8 +9,8 @@ from typing import Any, get_args
 import gradio as gr
 import orjson
 
-from deployments.media import open_picture
-from deployments.schema import DetectedObject, Label, Schema, Segment, Vector, words
+from deployments.media import decode_image
+from deployments.schema import DetectedObject, Label, Schema, Segment, Vector, field_types
 from deployments.task import Task
 from ui import charts
 
@@ -29,7 +29,7 @@ def output_component(task: Task) -> gr.components.Component:
 def text_field(output: type[Schema]) -> str | None:
     """Return the name of the output's text field, or None if the output is not a text."""
     required = [name for name, field in output.model_fields.items() if field.is_required()]
-    return required[0] if required and words(output)[required[0]] in ("string", "text") else None
+    return required[0] if required and field_types(output)[required[0]] in ("string", "text") else None
 
 
 def render(task: Task, item: Item, output: Any, related: Sequence[Sequence[float]] = ()) -> str:
@@ -72,7 +72,10 @@ def _matches(type_: Any, value: Any) -> bool:
 def input_texts(task: Task, item: Item) -> list[str]:
     """Return the texts of the item's list fields, each of which has its own element in the output."""
     return [
-        text for name, type_ in words(task.input).items() if type_ == "texts" for text in item.get(name, [])
+        text
+        for name, type_ in field_types(task.input).items()
+        if type_ == "texts"
+        for text in item.get(name, [])
     ]
 
 
@@ -94,13 +97,13 @@ def _render_labels(task: Task, item: Item, labels: list[dict[str, Any]]) -> str:
 
 
 def _input_image(task: Task, item: Item) -> bytes:
-    name = next(name for name, type_ in words(task.input).items() if type_ == "image")
+    name = next(name for name, type_ in field_types(task.input).items() if type_ == "image")
     return base64.b64decode(item[name])
 
 
 def _render_objects(task: Task, item: Item, objects: list[dict[str, Any]]) -> str:
     encoded = _input_image(task, item)
-    size = open_picture(encoded).size
+    size = decode_image(encoded).size
     overlays = "".join(
         charts.bounding_box(object_["label"], object_["score"], _relative_box(object_["box"], *size))
         for object_ in objects
@@ -155,7 +158,7 @@ def _render_ranking(task: Task, item: Item, scores: list[float], related: Sequen
     ranking = charts.bar_chart(sorted(zip(texts, scores, strict=True), key=lambda pair: -pair[1]))
     if not related:
         return ranking
-    sources = [item[name] for name, type_ in words(task.input).items() if type_ == "text"]
+    sources = [item[name] for name, type_ in field_types(task.input).items() if type_ == "text"]
     matrix = charts.similarity_matrix(charts.cosine_similarities(related), [*sources, *texts])
     return f"{ranking}<h4>Cosine similarity of all pairs</h4>{matrix}"
 

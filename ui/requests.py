@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-from deployments.schema import Vector, words
+from deployments.schema import Vector, field_types
 from deployments.task import Task
 from ui import outputs
 from ui.client import GatewayClient, RequestFailed
@@ -122,7 +122,7 @@ async def _fetch_related_vectors(client: GatewayClient, request: InferenceReques
 
 def _comparison_item(task: Task, item: Mapping[str, Any]) -> dict[str, Any] | None:
     """Move the item's only optional text to the front of its only list of texts; None for other items."""
-    types = words(task.input)
+    types = field_types(task.input)
     optional = [name for name, field in task.input.model_fields.items() if not field.is_required()]
     texts = [name for name in optional if types[name] == "text" and name in item]
     lists = [name for name in item if types[name] == "texts"]

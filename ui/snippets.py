@@ -9,7 +9,7 @@ from typing import Any
 
 from huggingface_hub import InferenceClient
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire.caikit.predict import REQUESTS
 from deployments.wire.caikit.types import arguments
@@ -51,7 +51,7 @@ class InferenceRequest:
     @property
     def long_image(self) -> tuple[str, str] | None:
         """The base64 and the file name of an image that is too long for a snippet, or None."""
-        for name, type_ in words(self.task.input).items():
+        for name, type_ in field_types(self.task.input).items():
             if type_ == "image" and len(self.item.get(name, "")) > MAX_INLINE:
                 return self.item[name], self.files.get(name, "image.png")
         return None
@@ -146,7 +146,7 @@ def python_snippet(request: InferenceRequest) -> str:
 
 def _input_code(request: InferenceRequest, field: str) -> str:
     """Return the Python expression of an input field."""
-    if words(request.task.input)[field] != "image":
+    if field_types(request.task.input)[field] != "image":
         return repr(request.item[field])
     return repr(request.long_image[1]) if request.long_image else f"base64.b64decode({request.item[field]!r})"
 
@@ -154,7 +154,7 @@ def _input_code(request: InferenceRequest, field: str) -> str:
 def _caikit_value(request: InferenceRequest, field: str) -> Any:
     """Return a field's value for Caikit; its rpc takes only the last message of a conversation."""
     value = request.item.get(field)
-    conversation = words(request.task.input)[field] == "conversation"
+    conversation = field_types(request.task.input)[field] == "conversation"
     return value[-1]["content"] if conversation and isinstance(value, list) and value else value
 
 

@@ -28,7 +28,7 @@ from deployments.catalog.reconciliation import Observation, Reconciliation
 from deployments.catalog.serve_client import ServeClient
 from deployments.cluster.warm_workers import Spares
 from deployments.errors import Forbidden, ModelNotFound
-from deployments.telemetry.request_stats import Figures, Reading, put_together
+from deployments.telemetry.request_stats import ModelStats, Reading, put_together
 
 log = logging.getLogger("ray.serve")
 
@@ -69,7 +69,7 @@ class Catalog:
         """Take what a Router has seen of each model; Routers call this once a second."""
         self._reports[router] = time.monotonic(), readings
 
-    async def figures(self) -> list[Figures]:
+    async def stats(self) -> list[ModelStats]:
         """Each model's figures, of all Routers that are there."""
         recent = time.monotonic() - REPORT_S
         self._reports = {router: told for router, told in self._reports.items() if told[0] > recent}
@@ -116,7 +116,7 @@ class Catalog:
         await self._reconciliation.deploy(observation)
         self._descriptions.update(observation.apps)
         self._publish(observation)
-        if self.snapshot.settled:  # at start they would take the time of the models themselves
+        if self.snapshot.startup_complete:  # at start they would take the time of the models themselves
             await self._spares.refill(from_spares(observation.apps))
         # Since the last step or before, Routers have been told to send nothing to what is deleted now.
         await self._reconciliation.delete(observation.apps, offered)
@@ -127,7 +127,7 @@ class Catalog:
             self._at_start = set(cards)
         waiting = {id for id, app in observation.apps.items() if waits_for_node(app, observation.nodes)}
         loading = {id for id, card in cards.items() if card.state == "loading"} - waiting
-        settled = self.snapshot.settled or not (self._at_start & loading)
+        settled = self.snapshot.startup_complete or not (self._at_start & loading)
         if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards):
             return
         self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards)

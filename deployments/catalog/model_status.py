@@ -12,7 +12,7 @@ from deployments.catalog.app_metadata import mark
 from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import Folder
 from deployments.catalog.serve_messages import reason_of
-from deployments.cluster.nodes import Shares
+from deployments.cluster.nodes import NodeResources
 from deployments.task import MODULES
 
 PATH = re.compile(r"(?<![:/\w])(?:/[\w.@+~-]+){3,}")
@@ -37,7 +37,9 @@ def waiting_card(folder: Folder) -> Card:
     return Card(id=folder.id, state="loading", **_facts({**facts, "folder": str(folder.path)}))
 
 
-def running_card(id: str, app: dict[str, Any], description: Description | None, shares: Shares) -> Card:
+def running_card(
+    id: str, app: dict[str, Any], description: Description | None, shares: NodeResources
+) -> Card:
     """An application that Serve has, in whatever state. `app` is its part of Serve's details."""
     deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
@@ -94,12 +96,12 @@ def failed_before(app: dict[str, Any]) -> str:
     return failed["reason"] if failed else ""
 
 
-def waits_for_node(app: dict[str, Any], shares: Shares) -> bool:
+def waits_for_node(app: dict[str, Any], shares: NodeResources) -> bool:
     """Whether an autoscaler has to add a node before a replica can start."""
     return shares.may_grow and bool(_lacking(app, shares))
 
 
-def lacks_room_to_surge(app: dict[str, Any], shares: Shares) -> bool:
+def lacks_room_to_surge(app: dict[str, Any], shares: NodeResources) -> bool:
     """Whether a rolling update waits for a second GPU beside the one that the old replica has.
 
     One that could never be placed does not, nor one that has failed: the old replica stays.
@@ -139,7 +141,7 @@ def _state(
     return ("unavailable" if lacking and not may_grow else "loading"), reason
 
 
-def _lacking(app: dict[str, Any], shares: Shares) -> str:
+def _lacking(app: dict[str, Any], shares: NodeResources) -> str:
     for resource, amount in _only(app)["required_resources"].items():
         largest = shares.largest.get(resource, 0.0)
         if amount > largest:

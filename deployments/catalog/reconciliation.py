@@ -18,7 +18,7 @@ from deployments.catalog.model_status import lacks_room_to_surge
 from deployments.catalog.retries import Retries
 from deployments.catalog.serve_client import ServeClient
 from deployments.catalog.serve_state import Observed
-from deployments.cluster.nodes import Shares
+from deployments.cluster.nodes import NodeResources
 
 MISSING_S = 1.5  # a folder that is being replaced is away for a moment
 NEW_NODE_S = 600.0  # what an autoscaler is given to add one, before an old replica makes room
@@ -29,7 +29,7 @@ class Observation(NamedTuple):
 
     folders: dict[str, Folder]
     apps: dict[str, Any]
-    nodes: Shares
+    nodes: NodeResources
 
 
 class Reconciliation:

@@ -8,7 +8,7 @@ from ray import serve
 
 from deployments.catalog.applications import bind
 from deployments.catalog.model_folders import Folder
-from deployments.cluster.nodes import Shares, shares
+from deployments.cluster.nodes import NodeResources, shares
 from deployments.cluster.ray_private import controller
 
 
@@ -23,7 +23,7 @@ class ServeClient:
         """Return the status of each deployment, to compare with an earlier one."""
         return await controller.serve_statuses()
 
-    async def nodes(self) -> Shares:
+    async def nodes(self) -> NodeResources:
         """Return what the nodes can give to a replica."""
         return await asyncio.to_thread(shares)
 

@@ -8,7 +8,7 @@ NODE_GROUP = "ray.io/node-group"
 """A label of each node that `ray up` or KubeRay has started, the head included: which of its types it is."""
 
 
-class Shares(NamedTuple):
+class NodeResources(NamedTuple):
     """The most of each resource that one node has, and whether an autoscaler may add others.
 
     Which those could be, the autoscaler keeps to itself.
@@ -18,11 +18,11 @@ class Shares(NamedTuple):
     may_grow: bool = False
 
 
-def shares() -> Shares:
+def shares() -> NodeResources:
     """What the nodes that are there can give to a replica."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     largest: dict[str, float] = {}
     for node in nodes:
         for name, amount in node["Resources"].items():
             largest[name] = max(largest.get(name, 0.0), amount)
-    return Shares(largest, any(NODE_GROUP in node["Labels"] for node in nodes))
+    return NodeResources(largest, any(NODE_GROUP in node["Labels"] for node in nodes))

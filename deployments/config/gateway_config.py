@@ -32,7 +32,7 @@ class GatewayArgs(BaseModel):
     )
     transport: Literal["channel", "handle"] = Field(
         "channel",
-        description="How requests reach replicas: `channel`, over Roster's own connections; or `handle`, through "
+        description="How requests reach replicas: `channel`, over Roster's connections; or `handle`, through "
         "Ray Serve's public handles, which is slower but uses no private API of Ray.",
     )
     warm_workers: int = Field(

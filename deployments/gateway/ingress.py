@@ -9,14 +9,14 @@ from starlette.routing import Mount
 from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from deployments.gateway.asgi_bridge import Bridge
-from deployments.gateway.grpc_service import speaks_grpc
+from deployments.gateway.grpc_service import with_rpc_methods
 from deployments.routing.router import TRANSPORTS, Router
 
 # Between two collections of garbage, instead of 700: small requests soon make as many.
 MANY_OBJECTS = 10_000
 
 
-@speaks_grpc
+@with_rpc_methods
 class Door(Router):
     """A Router that speaks every dialect, over HTTP and gRPC, and passes on what is asked of the UI."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from deployments.errors import InvalidInput
-from deployments.media import open_picture
+from deployments.media import decode_image
 from deployments.task import Encoded
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Picture(NamedTuple):
 
 def prepare(processor: Any, pictures: Iterable[bytes]) -> list[Encoded]:
     """Encoded pictures, decoded and resized: a `Picture` each, with its cost in pixels."""
-    return [_prepare(processor, open_picture(picture)) for picture in pictures]
+    return [_prepare(processor, decode_image(picture)) for picture in pictures]
 
 
 def look(model: Any, pictures: list[Picture], tell: Callable[[Any, list[Size]], list[T]]) -> list[T]:

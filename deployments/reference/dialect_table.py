@@ -18,7 +18,9 @@ of requests and responses.
 def text(dialects: Sequence[Dialect]) -> str:
     """Write the document: a row per task, a column per dialect that offers a call for some task."""
     tasks = sorted(TASKS.values(), key=lambda task: task.name)
-    spoken = [dialect for dialect in dialects if any(dialect.offers(task, "{model_id}") for task in tasks)]
+    spoken = [
+        dialect for dialect in dialects if any(dialect.supported_calls(task, "{model_id}") for task in tasks)
+    ]
     rows = [
         ["task", *(dialect.name for dialect in spoken)],
         ["---"] * (len(spoken) + 1),
@@ -30,7 +32,7 @@ def text(dialects: Sequence[Dialect]) -> str:
 def _cell(dialect: Dialect, task: Task) -> str:
     """Name each call once, however many of its forms the dialect offers."""
     streams: dict[str, bool] = {}
-    for offer in dialect.offers(task, "{model_id}"):
+    for offer in dialect.supported_calls(task, "{model_id}"):
         call = f"{offer.method} {offer.path}"
         streams[call] = streams.get(call, False) or offer.streams
     return "<br>".join(f"`{call}`{' ⇶' if streaming else ''}" for call, streaming in streams.items())

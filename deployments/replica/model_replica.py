@@ -16,14 +16,14 @@ import ray
 from deployments.card import Description
 from deployments.cluster.ray_private.replicas import ongoing_requests
 from deployments.config.model_config import ModelConfig
-from deployments.engines.device import give_back_memory, pick_device
-from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady, failures_with
+from deployments.engines.device import pick_device, release_cached_memory
+from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady, count_failures
 from deployments.limits import Batching
 from deployments.replica import tokenizer_calls
 from deployments.replica.batcher import Batcher
 from deployments.replica.passthrough import Unbatched
 from deployments.replica.stream_chunks import chunk_lists
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.schema import Schema, TextToken
 from deployments.task import Module
 from deployments.transport.server import ReplicaServer
@@ -50,7 +50,7 @@ class Replica:
         self.device = pick_device(self.config.engine.device)
         self.module = load(self.config, Path(folder) if folder else None, self.device)
         self.scheduler = schedule(self.module, Batching.model_validate(batching or {}))
-        give_back_memory(self.device)  # the largest pass that tuning tried is larger than most
+        release_cached_memory(self.device)  # the largest pass that tuning tried is larger than most
         self._streams = 0
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -73,7 +73,9 @@ class Replica:
     async def ping(self) -> None:
         """Answer. A Router calls this through Serve's handle, which makes Serve start a replica."""
 
-    async def infer(self, inputs: list[Schema], params: Schema, sizes: list[int] | None = None) -> Answers:
+    async def infer(
+        self, inputs: list[Schema], params: Schema, sizes: list[int] | None = None
+    ) -> InferenceResults:
         """Return one output, or one `InferenceError`, per input. `sizes`: inputs per request."""
         self._check(*inputs)
         results = await self.scheduler.submit(inputs, params, sizes)
@@ -99,7 +101,7 @@ class Replica:
 
     def _count(self, failure: Exception | None) -> None:
         """Count a stream for the health check: streams do not go through the scheduler."""
-        self.scheduler.failures = failures_with(failure, self.scheduler.failures)
+        self.scheduler.failures = count_failures(failure, self.scheduler.failures)
 
     def _pause_s(self) -> float:
         return min(self._streams / MESSAGES_PER_S, LONGEST_PAUSE_S)

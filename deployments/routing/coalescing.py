@@ -10,7 +10,7 @@ from typing import Any
 
 from deployments.card import Card
 from deployments.errors import InferenceError, Overloaded
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.schema import Schema
 
 MAX_WAIT_S = 0.02  # for other requests to share a call with
@@ -26,7 +26,7 @@ class WaitingRequest:
 
     inputs: list[Schema]
     params: Schema
-    results: "asyncio.Future[Answers]"
+    results: "asyncio.Future[InferenceResults]"
 
 
 class RequestCoalescer:
@@ -44,7 +44,7 @@ class RequestCoalescer:
 
     def __init__(
         self,
-        call: Callable[[list[Schema], Schema, list[int]], Awaitable[Answers]],
+        call: Callable[[list[Schema], Schema, list[int]], Awaitable[InferenceResults]],
         report_queued: Callable[[int], None],
         card: Callable[[], Card],
     ) -> None:
@@ -56,7 +56,7 @@ class RequestCoalescer:
         self._waiting: deque[WaitingRequest] = deque()
         self._sending: set[asyncio.Task[None] | None] = set()
 
-    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
+    async def infer(self, inputs: list[Schema], params: Schema) -> InferenceResults:
         """Return one output, or one `InferenceError`, per input. Raises `Overloaded`, or as the call."""
         if self._calls_in_flight < self._card().replicas.running and not self._waiting:
             return await self._send_now(inputs, params)
@@ -83,10 +83,10 @@ class RequestCoalescer:
     def _max_wait(self) -> float:
         return min(self._last_elapsed_s * WAIT_SHARE, MAX_WAIT_S)
 
-    async def _send_now(self, inputs: list[Schema], params: Schema) -> Answers:
+    async def _send_now(self, inputs: list[Schema], params: Schema) -> InferenceResults:
         done = self._count_call(1)
         try:
-            results: Answers = await self._call(inputs, params, [len(inputs)])
+            results: InferenceResults = await self._call(inputs, params, [len(inputs)])
             return results
         finally:
             done()
@@ -171,14 +171,14 @@ def refuse_if_full(card: Card, requests: int) -> None:
         raise Overloaded(f"model {card.id!r} has all the requests it can hold", retry_after=1.0)
 
 
-def split_results(results: Answers, batch: list[WaitingRequest]) -> None:
+def split_results(results: InferenceResults, batch: list[WaitingRequest]) -> None:
     """Give each request of a shared call its part of the results."""
     start = 0
     for request in batch:
         end = start + len(request.inputs)
         usage = replace(results.usage, costs=results.usage.costs[start:end])
         if not request.results.done():
-            request.results.set_result(Answers(results[start:end], usage))
+            request.results.set_result(InferenceResults(results[start:end], usage))
         start = end
 
 

@@ -9,13 +9,13 @@ import httpx
 
 from deployments.errors import Forbidden, InferenceError, InvalidInput, TooLarge
 from deployments.media import MAX_BYTES
-from deployments.schema import Schema, words
+from deployments.schema import Schema, field_types
 
 FETCH_S = 10.0
 MAX_URLS = 16
 
 
-class Fetcher:
+class ImageFetcher:
     """Replaces the URLs in inputs' image fields by the images. `hosts` holds exact host names."""
 
     def __init__(self, hosts: list[str], client: httpx.AsyncClient | None = None) -> None:
@@ -99,4 +99,4 @@ def _is_url(value: Any) -> bool:
 
 @lru_cache
 def _image_fields(schema: type[Schema]) -> tuple[str, ...]:
-    return tuple(name for name, word in words(schema).items() if word == "image")
+    return tuple(name for name, word in field_types(schema).items() if word == "image")

@@ -10,7 +10,7 @@ from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deployments.card import Card
 from deployments.errors import ModelNotReady, TimedOut
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.routing.coalescing import RequestCoalescer, refuse_if_full
 from deployments.routing.replica_transport import ReplicaTransport
 from deployments.schema import Schema
@@ -43,7 +43,7 @@ class ModelClient:
         refuse_if_full(self._card(), self._replicas.requests)
         return await self._bounded(self._with_retries(method, *arguments))
 
-    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
+    async def infer(self, inputs: list[Schema], params: Schema) -> InferenceResults:
         """Return one output, or one `InferenceError`, per input, from a call that others may share."""
         return await self._bounded(self._coalescer.infer(inputs, params))
 
@@ -67,9 +67,9 @@ class ModelClient:
         """Disconnect from the replicas once the last call has ended."""
         self._replicas.close()
 
-    async def _infer(self, inputs: list[Schema], params: Schema, sizes: list[int]) -> Answers:
+    async def _infer(self, inputs: list[Schema], params: Schema, sizes: list[int]) -> InferenceResults:
         counts = {"num_inputs": len(inputs), "requests": len(sizes)}
-        results: Answers = await self._with_retries("infer", inputs, params, sizes, **counts)
+        results: InferenceResults = await self._with_retries("infer", inputs, params, sizes, **counts)
         return results
 
     async def _with_retries(self, method: str, *arguments: Any, **counts: int) -> Any:

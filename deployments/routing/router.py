@@ -15,8 +15,8 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.card import NOT_LOOKED_YET, Card, Snapshot
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TooLarge
-from deployments.results import Answers
-from deployments.routing.image_fetcher import Fetcher
+from deployments.results import InferenceResults
+from deployments.routing.image_fetcher import ImageFetcher
 from deployments.routing.model_client import ModelClient, unavailable
 from deployments.routing.replica_set import ReplicaSet
 from deployments.routing.replica_transport import ReplicaTransport
@@ -24,7 +24,7 @@ from deployments.routing.serve_handle import ServeHandle
 from deployments.routing.validation import RequestValidator
 from deployments.schema import MAX_TEXT, Schema, TextToken
 from deployments.task import TASKS, Task
-from deployments.telemetry.request_stats import Figures, RequestStats
+from deployments.telemetry.request_stats import ModelStats, RequestStats
 
 log = logging.getLogger("ray.serve")
 
@@ -35,7 +35,7 @@ TRANSPORTS: dict[str, Callable[[str], ReplicaTransport]] = {"channel": ReplicaSe
 
 
 class Router:
-    """Answers every dialect, for every live model. Ray Serve builds it, in any number of replicas.
+    """InferenceResults every dialect, for every live model. Ray Serve builds it, in any number of replicas.
 
     Knows the models from the Catalog's snapshots, and keeps the last one while the Catalog is away.
     """
@@ -56,7 +56,7 @@ class Router:
         self._id = uuid.uuid4().hex
         self._stats = RequestStats()
         self._catalog = catalog
-        self.validator = RequestValidator(Fetcher(allowed_image_hosts))
+        self.validator = RequestValidator(ImageFetcher(allowed_image_hosts))
         self._timeout_s = timeout_s
         self._connect = connect
         self._started = asyncio.Event()
@@ -71,9 +71,9 @@ class Router:
         return self.snapshot.cards
 
     @property
-    def settled(self) -> bool:
+    def startup_complete(self) -> bool:
         """True once each folder that was there at start is ready, unavailable, or waits for a node."""
-        return self.snapshot.settled
+        return self.snapshot.startup_complete
 
     def card(self, model_id: str) -> Card:
         """The model's card, in any state. Raises `ModelNotFound`."""
@@ -98,10 +98,10 @@ class Router:
             raise unavailable(card)
         return TASKS[card.task]
 
-    async def figures(self) -> list[Figures]:
+    async def stats(self) -> list[ModelStats]:
         """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""
         try:
-            return list(await self._catalog.figures.remote())
+            return list(await self._catalog.stats.remote())
         except Exception as error:
             raise ModelNotReady("the catalog is restarting") from error
 
@@ -114,7 +114,7 @@ class Router:
         """Stop serving a model until it is loaded again; its folder stays. Raises `Forbidden`."""
         await self._command("unload", model_id, lambda card: card.state == "unavailable")
 
-    async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> Answers:
+    async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> InferenceResults:
         """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
         with self._stats.request(model_id) as reading:
             client = self._client(model_id)
@@ -201,7 +201,9 @@ class Router:
                 await asyncio.sleep(0.5)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
-        self.snapshot = replace(snapshot, settled=snapshot.settled or self.snapshot.settled)
+        self.snapshot = replace(
+            snapshot, startup_complete=snapshot.startup_complete or self.snapshot.startup_complete
+        )
         self._started.set()
         for model_id, client in self._clients.items():
             card = snapshot.cards.get(model_id)

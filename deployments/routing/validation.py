@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from deployments.errors import InferenceError, InvalidInput
-from deployments.routing.image_fetcher import Fetcher
+from deployments.routing.image_fetcher import ImageFetcher
 from deployments.schema import Schema
 from deployments.task import Task
 
@@ -14,7 +14,7 @@ from deployments.task import Task
 class RequestValidator:
     """Validates inputs and parameters; `fetcher` gets the images that a request gives by URL."""
 
-    def __init__(self, fetcher: Fetcher) -> None:
+    def __init__(self, fetcher: ImageFetcher) -> None:
         self._fetcher = fetcher
 
     async def validate(

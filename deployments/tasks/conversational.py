@@ -31,7 +31,7 @@ class ConversationalInput(Schema):
     )
 
 
-@task("conversational", lone_answer_in_list=True)
+@task("conversational", single_output_in_list=True)
 class Conversational(Module):
     """Reply in a conversation."""
 

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.media import EXAMPLE_PICTURE
+from deployments.media import EXAMPLE_IMAGE
 from deployments.pipelines.images import Picture, Size, look, prepare
 from deployments.pipelines.labels import Function, labels
 from deployments.schema import Image, Label, Schema
@@ -13,7 +13,7 @@ from deployments.task import Encoded, Module, task
 
 
 class ImageClassificationInput(Schema):
-    image: Image = Field(description="The picture to classify.", examples=[EXAMPLE_PICTURE])
+    image: Image = Field(description="The picture to classify.", examples=[EXAMPLE_IMAGE])
 
 
 class ImageClassificationParams(Schema):

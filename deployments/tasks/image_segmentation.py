@@ -8,7 +8,7 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
-from deployments.media import EXAMPLE_PICTURE
+from deployments.media import EXAMPLE_IMAGE
 from deployments.pipelines.images import Picture, Size, look, prepare
 from deployments.pipelines.segmentation import draw, only
 from deployments.schema import Image, Schema, Segment, Unit
@@ -22,7 +22,7 @@ SUBTASKS: tuple[Subtask, ...] = ("panoptic", "instance", "semantic")
 
 
 class ImageSegmentationInput(Schema):
-    image: Image = Field(description="The picture to divide.", examples=[EXAMPLE_PICTURE])
+    image: Image = Field(description="The picture to divide.", examples=[EXAMPLE_IMAGE])
 
 
 class ImageSegmentationParams(Schema):

@@ -5,14 +5,14 @@ from typing import Any
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.media import EXAMPLE_PICTURE
+from deployments.media import EXAMPLE_IMAGE
 from deployments.pipelines.images import Picture, Size, look, prepare
 from deployments.schema import Box, DetectedObject, Image, Schema, Unit
 from deployments.task import Encoded, Module, task
 
 
 class ObjectDetectionInput(Schema):
-    image: Image = Field(description="The picture to search.", examples=[EXAMPLE_PICTURE])
+    image: Image = Field(description="The picture to search.", examples=[EXAMPLE_IMAGE])
 
 
 class ObjectDetectionParams(Schema):

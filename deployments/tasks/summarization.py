@@ -61,7 +61,7 @@ class SummarizationOutput(Schema):
     summary_text: str = Field(description="The summary.")
 
 
-@task("summarization", lone_answer_in_list=True)
+@task("summarization", single_output_in_list=True)
 class Summarization(Module):
     """Say a long text in few words."""
 

@@ -29,7 +29,7 @@ class TextGenerationParams(GenerationParams):
 
 @task(
     "text-generation",
-    lone_answer_in_list=True,
+    single_output_in_list=True,
     dialect_params={"caikit": {"return_full_text": True, "max_new_tokens": 20}},
 )
 class TextGeneration(Module):

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.errors import InferenceError
-from deployments.wire.http import id_of, tell
+from deployments.wire.http import request_id_of, to_public_error
 
 _END = object()
 
@@ -17,24 +17,24 @@ _END = object()
 async def event_stream(
     request: Request,
     chunks: AsyncIterator[Any],
-    say: Callable[[Any], bytes],
-    say_error: Callable[[InferenceError], bytes],
+    encode_chunk: Callable[[Any], bytes],
+    encode_error: Callable[[InferenceError], bytes],
     last: bytes | None = None,
 ) -> Response:
-    """Answer with one event per chunk, the JSON that `say` makes of it, then `last` if the dialect has one.
+    """Respond with one event per chunk, encoded by `encode_chunk`, then `last` if the dialect has one.
 
     Waits for the first chunk, so that whatever fails before it is raised here and gets its own status; what
-    fails later is told as `say_error`'s event. `chunks` is closed as soon as the caller has gone.
+    fails later is told as `encode_error`'s event. `chunks` is closed as soon as the caller has gone.
     """
 
     async def events(first: Any) -> AsyncIterator[bytes]:
         try:
             if first is not _END:
-                yield _event(say(first))
+                yield _event(encode_chunk(first))
                 async for chunk in chunks:
-                    yield _event(say(chunk))
+                    yield _event(encode_chunk(chunk))
         except Exception as error:
-            yield _event(say_error(tell(error, id_of(request))))
+            yield _event(encode_error(to_public_error(error, request_id_of(request))))
         if last is not None:
             yield _event(last)
 

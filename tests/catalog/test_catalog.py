@@ -18,7 +18,7 @@ from deployments.catalog.catalog import Catalog
 from deployments.catalog.descriptions import Descriptions
 from deployments.catalog.model_folders import Folder
 from deployments.catalog.serve_client import ServeClient
-from deployments.cluster.nodes import Shares
+from deployments.cluster.nodes import NodeResources
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -32,7 +32,7 @@ class Serve(ServeClient):
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
         self.asked = 0
-        self.shares = Shares({"CPU": 2.0})
+        self.shares = NodeResources({"CPU": 2.0})
 
     async def details(self) -> dict[str, Any]:
         self.asked += 1
@@ -45,7 +45,7 @@ class Serve(ServeClient):
             for name, deployment in one["deployments"].items()
         ]
 
-    async def nodes(self) -> Shares:
+    async def nodes(self) -> NodeResources:
         return self.shares
 
     async def deploy(self, folders: Sequence[Folder], surge: bool) -> None:
@@ -161,7 +161,7 @@ async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Pa
     another._reconciliation.folders.scan()  # as `_follow` does before the first step
     snapshot = await look(another)
     assert len(serve.ran) == 1
-    assert snapshot.settled
+    assert snapshot.startup_complete
 
 
 async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away(
@@ -276,7 +276,7 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    serve.shares = Shares({"CPU": 2.0}, may_grow=True)
+    serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     serve.apps["a"] = rolling(catalog._reconciliation.folders.scan()["a"], waited_s=31.0)
     await look(catalog)
     assert serve.ran == [("a", True)]
@@ -346,14 +346,14 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
 
 
 async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, tmp_path: Path) -> None:
-    serve.shares = Shares({"CPU": 2.0}, may_grow=True)
+    serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     catalog._reconciliation.folders.scan()
     waiting = app(catalog._reconciliation.folders.scan()["a"], running=0, required_resources={"GPU": 1.0})
     serve.apps["a"] = {**waiting, "status": "DEPLOYING"}
     snapshot = await look(catalog)
-    assert (snapshot.cards["a"].state, snapshot.settled) == ("loading", True)
+    assert (snapshot.cards["a"].state, snapshot.startup_complete) == ("loading", True)
 
 
 async def test_routers_are_told_before_the_first_deployment_is_made(

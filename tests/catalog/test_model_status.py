@@ -9,7 +9,7 @@ from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import Folder
 from deployments.catalog.model_status import from_spares, running_card, without_paths
 from deployments.catalog.serve_messages import reason_of
-from deployments.cluster.nodes import Shares
+from deployments.cluster.nodes import NodeResources
 from tests.catalog.test_catalog import app
 
 
@@ -35,20 +35,20 @@ def test_running_replicas_that_a_spare_worker_has_become() -> None:
 def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
     folder = Folder("a", tmp_path / "a", None)
     wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
-    card = running_card("a", wants, None, Shares({"GPU": 4.0}))
+    card = running_card("a", wants, None, NodeResources({"GPU": 4.0}))
     assert (card.state, card.reason) == ("unavailable", "a replica wants 8 GPU, and no node has more than 4")
-    card = running_card("a", wants, None, Shares({"GPU": 4.0}, may_grow=True))
+    card = running_card("a", wants, None, NodeResources({"GPU": 4.0}, may_grow=True))
     assert (card.state, card.reason) == ("loading", "a replica wants 8 GPU, and no node has more than 4")
     failed = {**app(folder, running=0, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
-    assert running_card("a", failed, None, Shares({"CPU": 2.0})).reason == "ValueError: no"
-    assert running_card("a", {**failed, "status": "DELETING"}, None, Shares({})).state == "unavailable"
+    assert running_card("a", failed, None, NodeResources({"CPU": 2.0})).reason == "ValueError: no"
+    assert running_card("a", {**failed, "status": "DELETING"}, None, NodeResources({})).state == "unavailable"
 
 
 def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Path) -> None:
     folder = Folder("a", tmp_path / "a", None, failed={"tries": 1, "reason": "no"})
     again = {**app(folder, running=0), "status": "DEPLOYING"}  # as after a restart of Serve's controller
     description = Description.model_construct(device="cpu")
-    shares = Shares({"CPU": 2.0})
+    shares = NodeResources({"CPU": 2.0})
     assert running_card("a", again, None, shares).state == "unavailable"
     assert running_card("a", again, description, shares).state == "loading"
 

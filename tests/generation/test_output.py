@@ -1,4 +1,4 @@
-"""Answers token by token: whole characters, stop strings that never show, one reason to end."""
+"""InferenceResults token by token: whole characters, stop strings that never show, one reason to end."""
 
 from typing import Any
 

@@ -215,7 +215,8 @@ async def test_it_is_tuned_within_its_limits(echo: type[Module], monkeypatch: py
     monkeypatch.setattr(echo, "run", lambda self, *given: passes.append(len(given[0])) or run(self, *given))
     steps: list[str] = []
     monkeypatch.setattr(
-        "deployments.replica.model_replica.give_back_memory", lambda _: steps.append(f"{len(passes)} passes")
+        "deployments.replica.model_replica.release_cached_memory",
+        lambda _: steps.append(f"{len(passes)} passes"),
     )
     application = bind(parse({"module_id": MODULE_ID, "batching": {"max_batch_size": 3}}, "here"))
     replica = Replica(*application._bound_deployment.init_args)

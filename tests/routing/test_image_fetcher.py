@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from deployments.errors import Forbidden, InvalidInput, TooLarge
-from deployments.media import EXAMPLE_PICTURE
-from deployments.routing.image_fetcher import MAX_URLS, Fetcher
+from deployments.media import EXAMPLE_IMAGE
+from deployments.routing.image_fetcher import MAX_URLS, ImageFetcher
 from deployments.task import TASKS
 from tests.fake_router import fetching
 
@@ -18,15 +18,15 @@ URLS = [{"image": f"https://allowed.example/{place}.png"} for place in range(MAX
 
 @pytest.mark.parametrize("hosts", [[], ["other.example"]])
 async def test_urls_are_fetched_only_from_allowed_hosts(hosts: list[str]) -> None:
-    (error,) = await Fetcher(hosts).resolve_image_urls(PICTURES, [URL])
+    (error,) = await ImageFetcher(hosts).resolve_image_urls(PICTURES, [URL])
     assert isinstance(error, Forbidden)
     assert "'allowed.example'" in str(error)
 
 
 async def test_what_is_no_url() -> None:
-    inputs = [{"image": EXAMPLE_PICTURE}, 3]
-    assert await Fetcher([]).resolve_image_urls(PICTURES, inputs) == inputs
-    (error,) = await Fetcher([]).resolve_image_urls(PICTURES, [{"image": "http://["}])
+    inputs = [{"image": EXAMPLE_IMAGE}, 3]
+    assert await ImageFetcher([]).resolve_image_urls(PICTURES, inputs) == inputs
+    (error,) = await ImageFetcher([]).resolve_image_urls(PICTURES, [{"image": "http://["}])
     assert isinstance(error, InvalidInput)
 
 
@@ -78,7 +78,7 @@ async def test_what_nobody_foresaw_ends_the_other_fetches() -> None:
         finally:
             ended.set()
 
-    fetcher = Fetcher(["allowed.example"], httpx.AsyncClient(transport=httpx.MockTransport(answer)))
+    fetcher = ImageFetcher(["allowed.example"], httpx.AsyncClient(transport=httpx.MockTransport(answer)))
     with pytest.raises(ExceptionGroup) as failed:
         await fetcher.resolve_image_urls(PICTURES, URLS[:2])
     assert [str(error) for error in failed.value.exceptions] == ["odd"]

@@ -9,7 +9,7 @@ import pytest
 from deployments.card import Card
 from deployments.card import Replicas as Number
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Overloaded
-from deployments.results import Answers, Usage
+from deployments.results import InferenceResults, Usage
 from deployments.routing import coalescing, model_client
 from deployments.routing.coalescing import MAX_INPUTS, MAX_SIZE, RequestCoalescer
 from deployments.routing.model_client import MAX_ATTEMPTS, ModelClient
@@ -46,7 +46,7 @@ class Replicas:
         sizes: list[int],
         num_inputs: int,
         requests: int,
-    ) -> Answers:
+    ) -> InferenceResults:
         assert (method, num_inputs, requests) == ("infer", len(inputs), len(sizes))
         self.sizes.append(sizes)
         self.requests.append(requests)
@@ -61,7 +61,7 @@ class Replicas:
             future.cancel()
             raise
         usage = Usage(costs=[len(word.text) for word in inputs], batches=[len(inputs)])
-        return Answers([word.text.upper() for word in inputs], usage)
+        return InferenceResults([word.text.upper() for word in inputs], usage)
 
     async def answer(self, count: int = 1) -> None:
         for _ in range(count):
@@ -90,7 +90,9 @@ def make_client(replicas: Any, running: int = 2, **facts: Any) -> ModelClient:
     return ModelClient("m", lambda: card, 5, replicas)
 
 
-async def ask(client: ModelClient, *texts: str, params: Params = Params()) -> "asyncio.Task[Answers]":
+async def ask(
+    client: ModelClient, *texts: str, params: Params = Params()
+) -> "asyncio.Task[InferenceResults]":
     task = asyncio.create_task(client.infer([Word(text=text) for text in texts], params))
     await settle()
     return task

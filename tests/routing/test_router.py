@@ -17,7 +17,7 @@ from deployments.errors import (
     TimedOut,
     TooLarge,
 )
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.routing import model_client
 from deployments.routing.model_client import MAX_ATTEMPTS
 from deployments.routing.router import Router
@@ -83,14 +83,14 @@ Make = Callable[..., tuple[Router, Handle]]
 
 
 async def test_an_answer_comes_through(make: Make) -> None:
-    router, _ = make(Answers(["answer"]))
+    router, _ = make(InferenceResults(["answer"]))
     assert await ask(router) == ["answer"]
-    assert router.settled
+    assert router.startup_complete
     assert router.task("m") is SENTIMENT
 
 
 async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
-    router, _ = make(Answers(["answer"]))
+    router, _ = make(InferenceResults(["answer"]))
     await ask(router)
     assert set(router._stats.read()) == {"m"}
     router._apply_snapshot(Snapshot("2", True, {}))
@@ -98,7 +98,7 @@ async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> No
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
-    router, handle = make(ConnectionError(), ConnectionError(), Answers(["answer"]))
+    router, handle = make(ConnectionError(), ConnectionError(), InferenceResults(["answer"]))
     assert await ask(router) == ["answer"]
     assert handle.calls == 3
 

@@ -13,7 +13,7 @@ from deployments.card import Card
 from deployments.card import Replicas as Number
 from deployments.cluster.ray_private import handles as ray_private
 from deployments.errors import InferenceError, InvalidInput, ModelNotReady, TimedOut
-from deployments.results import Answers, Usage
+from deployments.results import InferenceResults, Usage
 from deployments.routing.model_client import ModelClient
 from deployments.routing.replica_transport import ReplicaTransport
 from deployments.routing.router import TRANSPORTS
@@ -31,7 +31,7 @@ class Params(Schema):
 
 
 class Model(FakeReplica):
-    """Answers as a `Replica` does; "wait" takes until `free`."""
+    """InferenceResults as a `Replica` does; "wait" takes until `free`."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -40,7 +40,7 @@ class Model(FakeReplica):
 
     async def infer(  # type: ignore[override]
         self, inputs: list[Word], params: Params, sizes: list[int]
-    ) -> Answers:
+    ) -> InferenceResults:
         self.sizes.append(sizes)
         texts = [input.text for input in inputs]
         try:
@@ -49,7 +49,7 @@ class Model(FakeReplica):
             if "refused" in texts:
                 raise InvalidInput("refused")
             usage = Usage(costs=[len(text) for text in texts], batches=[len(texts)])
-            return Answers([text.upper() for text in texts], usage)
+            return InferenceResults([text.upper() for text in texts], usage)
         finally:
             self.ended += texts
 
@@ -108,7 +108,7 @@ def client(transport: ReplicaTransport, timeout_s: float = 5.0) -> ModelClient:
     return ModelClient("m", lambda: card, timeout_s, transport)
 
 
-def infer(client: ModelClient, *texts: str) -> "asyncio.Task[Answers]":
+def infer(client: ModelClient, *texts: str) -> "asyncio.Task[InferenceResults]":
     return asyncio.create_task(client.infer([Word(text=text) for text in texts], Params()))
 
 

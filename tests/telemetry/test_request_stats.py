@@ -1,10 +1,10 @@
-"""Figures of one model, put together from what several Routers have seen."""
+"""ModelStats of one model, put together from what several Routers have seen."""
 
 import pickle
 
 import pytest
 
-from deployments.results import Answers, Usage
+from deployments.results import InferenceResults, Usage
 from deployments.telemetry.request_stats import RequestStats, Totals, put_together
 
 
@@ -38,12 +38,14 @@ def test_totals_add_up() -> None:
     one, other = RequestStats(), RequestStats()
     for stats in (one, other):
         with stats.request("a") as reading:
-            reading.add(Answers(["x", "y"], Usage(costs=[3, 4], queued_s=0.5, computed_s=1.0, batches=[4])))
+            reading.add(
+                InferenceResults(["x", "y"], Usage(costs=[3, 4], queued_s=0.5, inference_s=1.0, batches=[4]))
+            )
     with pytest.raises(ValueError, match="no"), one.request("a"):
         raise ValueError("no")
     totals = put_together("a", [stats.read()["a"] for stats in (one, other)]).totals
     assert (totals.succeeded, totals.failed, totals.inputs, totals.cost) == (2, 1, 4, 14)
-    assert (totals.queued_s, totals.computed_s) == (1.0, 2.0)
+    assert (totals.queued_s, totals.inference_s) == (1.0, 2.0)
     assert totals.batches == 1.0, "each had half of a batch of four"
     assert totals.last is not None
 

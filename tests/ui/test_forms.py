@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 from pydantic import Field
 
-from deployments.media import EXAMPLE_PICTURE as EXAMPLE_IMAGE
+from deployments.media import EXAMPLE_IMAGE as EXAMPLE_IMAGE
 from deployments.schema import Image, Schema, Text, Texts, Unit
 from deployments.task import TASKS
 from ui import forms

@@ -19,7 +19,7 @@ from deployments.gateway import http_app
 from deployments.generation.output import GeneratedChunk, Token
 from deployments.schema import Box, DetectedObject, Label, Segment, Vector
 from deployments.task import TASKS
-from deployments.telemetry.request_stats import Figures
+from deployments.telemetry.request_stats import ModelStats
 from tests.fake_router import FakeRouter
 
 LOG_LEVEL = "warning"
@@ -104,11 +104,11 @@ class DemoRouter(FakeRouter):
         """Remove the model."""
         self.cards = {name: card for name, card in self.cards.items() if name != model}
 
-    async def figures(self) -> list[Figures]:
+    async def stats(self) -> list[ModelStats]:
         """Return statistics that change over time."""
         now = time.time()
         return [
-            Figures(
+            ModelStats(
                 id=name,
                 requests_per_second=round(3 + 2 * math.sin(now / 3 + index), 2),
                 p50_ms=12.5 + index,

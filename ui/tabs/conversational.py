@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 from ui import charts, forms, panel, requests
 from ui.client import GatewayClient
@@ -21,7 +21,7 @@ Messages = list[dict[str, Any]]
 
 def fits(task: Task) -> bool:
     """Return whether the task takes a conversation and streams its output."""
-    return "conversation" in words(task.input).values() and task.chunk is not None
+    return "conversation" in field_types(task.input).values() and task.chunk is not None
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _ChatHandlers:
     ) -> None:
         self.task, self.client, self.addresses, self.params = task, client, addresses, params
         self.skip_code = [panel.SKIP] * num_code_blocks
-        self.field = next(name for name, type_ in words(task.input).items() if type_ == "conversation")
+        self.field = next(name for name, type_ in field_types(task.input).items() if type_ == "conversation")
 
     async def send(
         self, page_request: gr.Request, model: str | None, text: str, history: Messages, *values: Any

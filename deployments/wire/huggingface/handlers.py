@@ -44,7 +44,7 @@ async def infer(router: "Router", request: Request, model_id: str, task: Task, a
     """Tell all answers at once, an error in the place of each that failed."""
     outcomes = await _outcomes(router, model_id, task, asked)
     answers = [failure(told) if isinstance(told, InferenceError) else said(told) for told in outcomes]
-    return json_response(answers if asked.batch or task.lone_answer_in_list else answers[0])
+    return json_response(answers if asked.batch or task.single_output_in_list else answers[0])
 
 
 async def stream(router: "Router", request: Request, model_id: str, task: Task, asked: Asked) -> Response:

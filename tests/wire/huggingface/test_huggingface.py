@@ -30,12 +30,12 @@ from deployments.errors import Forbidden, InvalidInput, Overloaded, TimedOut, To
 from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
 from deployments.routing.validation import RequestValidator
-from deployments.schema import MAX_ITEMS, Label, words
+from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
 from tests.fake_router import PICTURE, FakeRouter, fetching, sample
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-PICTURE_TASKS = [task for task in TASKS.values() if [*words(task.input).values()] == ["image"]]
+PICTURE_TASKS = [task for task in TASKS.values() if [*field_types(task.input).values()] == ["image"]]
 EVERY_PICTURE_TASK = pytest.mark.parametrize("task", PICTURE_TASKS, ids=[task.name for task in PICTURE_TASKS])
 STREAMING = [task for task in TASKS.values() if task.chunk]
 
@@ -108,7 +108,7 @@ async def test_a_batch_is_answered_item_by_item(http, router, conforms, task: Ta
     batch = (await http.post(f"/models/{task.name}", json=request)).json()
     conforms(batch, f"HuggingFace{task.title}Answer")
     lone = (await http.post(f"/models/{task.name}", json={"inputs": task.examples()[0]})).json()
-    assert batch == [lone[0] if task.lone_answer_in_list else lone] * 2
+    assert batch == [lone[0] if task.single_output_in_list else lone] * 2
     assert len(router.asked[0][1]) == 2
 
 
@@ -196,7 +196,7 @@ async def test_streaming(http, router, conforms, task: Task) -> None:
 async def test_a_raw_body_is_the_picture(http, router, task: Task, headers: dict[str, str]) -> None:
     answered = await http.post(f"/models/{task.name}", content=PICTURE, headers=headers)
     assert answered.status_code == 200, answered.text
-    (picture,) = words(task.input)
+    (picture,) = field_types(task.input)
     assert getattr(router.asked[0][1][0], picture) == PICTURE
 
 
