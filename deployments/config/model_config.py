@@ -22,6 +22,7 @@ from pydantic import (
 
 import deployments.tasks  # noqa: F401  (registers the modules that a config may name)
 from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.torch.prepacked_linear import prepack
 from deployments.limits import Batching
 from deployments.task import MODULES, Module
 
@@ -56,7 +57,10 @@ class Engine(BaseModel):
     """What runs the network, and how the weights are loaded.
 
     `dtype` as torch names it, `device` of the replica; "auto" for either. `options` are vLLM's engine
-    arguments, by their own names.
+    arguments, by their own names. `prepack` lays the weights of torch's linear layers out for the processor
+    when the model loads: short texts one at a time run 1.1 to 1.6 times as fast and every pass in bfloat16
+    about 1.2 times, small models in float32 hardly; but a replica then shares those weights with no other on
+    its machine (190 MiB more for a model of DistilBERT's size).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -65,6 +69,7 @@ class Engine(BaseModel):
     options: dict[str, Any] = {}
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    prepack: bool = False
 
 
 class ModelConfig(BaseModel):
@@ -101,6 +106,8 @@ class ModelConfig(BaseModel):
             raise ValueError(f"`engine.name`: {self.module.task.name} runs on {known} only")
         if self.engine.name != "vllm" and self.engine.options:
             raise ValueError(f"`engine.options` are vLLM's; `engine.name` is {self.engine.name}")
+        if self.engine.prepack and (self.engine.name != "torch" or self.engine.device == "cuda"):
+            raise ValueError("`engine.prepack` is of the engine torch on processors")
         if self.engine.name == "openvino" and self.engine.device == "cuda":
             raise ValueError("`engine.device`: OpenVINO runs on processors")
         if self.engine.name == "vllm" and "batching" in self.model_fields_set:
@@ -131,6 +138,7 @@ class ModelConfig(BaseModel):
             pickle=pickle,
             engine=self.engine.name,
             engine_options=self.engine.options,
+            prepare=prepack if self.engine.prepack else None,
         )
 
 
