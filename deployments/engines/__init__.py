@@ -1,0 +1,1 @@
+"""What loads and runs networks: checkpoints, devices, and one package or module for each engine."""
