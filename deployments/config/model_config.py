@@ -33,7 +33,7 @@ class Engine(BaseModel):
     )
     prepack: bool = Field(
         False,
-        description="Whether torch lays the weights of linear layers out for the processor at load. Single short "
+        description="Whether torch lays the weights of linear layers out for the processor. Single short "
         "texts run 1.1 to 1.6 times as fast, bfloat16 about 1.2 times, large float32 batches hardly faster. "
         "A replica then shares these weights with no other replica (190 MiB for DistilBERT's size).",
     )
