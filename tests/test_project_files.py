@@ -1,4 +1,4 @@
-"""Files that must stay true: the README, the cluster's config, the fast lane, the constraints."""
+"""Files that must stay true: the README, the configurations, the constraints, the lint rules."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments.cluster import environment as fast_lane
+from deployments.cluster import environment
 from deployments.reference import task_table as readme
 
 ROOT = Path(__file__).parents[1]
@@ -40,17 +40,17 @@ def test_serves_own_schema_accepts_serve_config() -> None:
     assert [app.route_prefix for app in config.applications] == ["/"], "exactly one application has a route"
 
 
-def test_the_fast_lane_is_printed_for_a_shell() -> None:
+def test_environment_is_printed_for_a_shell() -> None:
     command = f'eval "$({sys.executable} -m deployments.cluster.environment)" && env -0'
     shell = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
-    told = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
-    assert told.items() >= fast_lane.environment(fast_lane.available()).items()
+    variables = dict(line.split("=", 1) for line in shell.stdout.split("\0") if line)
+    assert variables.items() >= environment.environment(environment.available()).items()
 
 
-def test_what_is_set_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_keeps_variables_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    assert fast_lane.environment(fast=True)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
-    assert "RAY_SERVE_THROUGHPUT_OPTIMIZED" not in fast_lane.environment(fast=False)
+    assert environment.environment(high_throughput=True)["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
+    assert "RAY_SERVE_THROUGHPUT_OPTIMIZED" not in environment.environment(high_throughput=False)
 
 
 def test_the_constraints_pin_exactly() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deployments.catalog import app_metadata
-from deployments.catalog.app_metadata import fingerprint, mark
+from deployments.catalog.app_metadata import fingerprint, read_metadata
 from deployments.config.yaml_file import read
 from tests.catalog.test_catalog import ID, add, app
 
@@ -20,7 +20,7 @@ def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path
         fingerprint(config, folder, "y"),
     }
     assert len(prints) == 3
-    assert mark(app(None)) == {}
+    assert read_metadata(app(None)) == {}
 
 
 def test_other_defaults_of_a_deployment_change_the_fingerprint(

@@ -13,12 +13,12 @@ import pytest
 from deployments.card import Snapshot
 from deployments.catalog import reconciliation, retries
 from deployments.catalog import serve_state as observed
-from deployments.catalog.app_metadata import MARK
+from deployments.catalog.app_metadata import METADATA_KEY
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.descriptions import Descriptions
-from deployments.catalog.model_folders import Folder
+from deployments.catalog.model_folders import ModelFolder
 from deployments.catalog.serve_client import ServeClient
-from deployments.cluster.nodes import Shares
+from deployments.cluster.nodes import NodeResources
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -32,7 +32,7 @@ class Serve(ServeClient):
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
         self.asked = 0
-        self.shares = Shares({"CPU": 2.0})
+        self.shares = NodeResources({"CPU": 2.0})
 
     async def details(self) -> dict[str, Any]:
         self.asked += 1
@@ -45,10 +45,10 @@ class Serve(ServeClient):
             for name, deployment in one["deployments"].items()
         ]
 
-    async def nodes(self) -> Shares:
+    async def nodes(self) -> NodeResources:
         return self.shares
 
-    async def deploy(self, folders: Sequence[Folder], surge: bool) -> None:
+    async def deploy(self, folders: Sequence[ModelFolder], surge: bool) -> None:
         if self.refusal:
             raise self.refusal
         for folder in folders:
@@ -61,7 +61,7 @@ class Serve(ServeClient):
             self.apps[id]["status"] = "DELETING"
 
 
-def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
+def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     made_from = folder and {
         "module_id": ID,
         "model": "a/b",
@@ -78,7 +78,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
         "required_resources": {"CPU": 0.05},
         "replicas": [{"state": "RUNNING"}] * running,
         "deployment_config": {
-            "user_config": {MARK: made_from} if made_from else [1, 2],
+            "user_config": {METADATA_KEY: made_from} if made_from else [1, 2],
             "max_surge_percent": 100,
             "max_ongoing_requests": 100,
             "max_queued_requests": 1000,
@@ -87,7 +87,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     return {"status": "RUNNING", "message": "", "deployments": {"model": {**deployment, **more}}}
 
 
-def rolling(folder: Folder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
+def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
     """An application with a new replica that has waited for its node, or got one, beside an old one."""
     new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
     replicas = [{"state": "RUNNING"}, new]
@@ -115,7 +115,7 @@ def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
 
 async def look(catalog: Catalog, times: int = 2) -> Snapshot:
     for _ in range(times):
-        await catalog._step()
+        await catalog._reconcile()
     return catalog.snapshot
 
 
@@ -218,9 +218,9 @@ async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = ConnectionError("the controller is away")
-    await catalog._step()
+    await catalog._reconcile()
     with pytest.raises(ConnectionError):
-        await catalog._step()
+        await catalog._reconcile()
     serve.refusal = None
     assert (await look(catalog)).cards["a"].state == "ready"
 
@@ -260,13 +260,13 @@ async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp
     await look(catalog, 3)
     folder = catalog._reconciliation.folders.scan()["a"]
     serve.apps["a"] = rolling(folder, waited_s=29.0)
-    await catalog._step()
+    await catalog._reconcile()
     assert serve.ran == [("a", True)]
     serve.apps["a"] = rolling(folder, waited_s=31.0, node_id="n")  # it has its place, and loads
-    await catalog._step()
+    await catalog._reconcile()
     assert serve.ran == [("a", True)]
     serve.apps["a"] = rolling(folder, waited_s=31.0)
-    await catalog._step()
+    await catalog._reconcile()
     assert serve.ran[-1] == ("a", False)
 
 
@@ -276,7 +276,7 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    serve.shares = Shares({"CPU": 2.0}, may_grow=True)
+    serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     serve.apps["a"] = rolling(catalog._reconciliation.folders.scan()["a"], waited_s=31.0)
     await look(catalog)
     assert serve.ran == [("a", True)]
@@ -285,7 +285,7 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     assert serve.ran[-1] == ("a", False)
 
 
-def fail(serve: Serve, folder: Folder, running: int = 0) -> None:
+def fail(serve: Serve, folder: ModelFolder, running: int = 0) -> None:
     """What Serve tells once it has given up."""
     failed = app(folder, running, status="DEPLOY_FAILED", message="Trace\nOSError: the Hub is away")
     serve.apps[folder.id] = {**failed, "status": "DEPLOY_FAILED"}
@@ -346,7 +346,7 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
 
 
 async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, tmp_path: Path) -> None:
-    serve.shares = Shares({"CPU": 2.0}, may_grow=True)
+    serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     catalog._reconciliation.folders.scan()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.catalog.model_folders import Folders
+from deployments.catalog.model_folders import ModelFolderWatcher
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -21,7 +21,7 @@ def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
 
 
 def test_a_folder_counts_once_two_looks_agree(tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     add(tmp_path, "a")
     assert folders.scan() == {}
     assert folders.scan()["a"].config is not None
@@ -29,7 +29,7 @@ def test_a_folder_counts_once_two_looks_agree(tmp_path: Path) -> None:
 
 def test_an_edit_changes_the_fingerprint_and_only_weights_change_the_files(tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     before = folders.scan()["a"]
     (folder / "config.yml").write_text(f"module_id: {ID}\ndeployment: {{num_replicas: 2}}")
@@ -44,7 +44,7 @@ def test_an_edit_changes_the_fingerprint_and_only_weights_change_the_files(tmp_p
 
 def test_a_removed_folder_is_gone_at_once(tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     folders.scan()
     shutil.rmtree(folder)
@@ -55,7 +55,7 @@ def test_a_broken_folder_says_why(tmp_path: Path) -> None:
     add(tmp_path, "typo", f"module_id: {ID}\nhf_modle: x")
     add(tmp_path, "no id", f"module_id: {ID}")
     (tmp_path / "empty").mkdir()
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     problems = {id: folder.problem for id, folder in folders.scan().items()}
     assert "typo/config.yml: `hf_modle`" in problems["typo"]
@@ -66,16 +66,16 @@ def test_a_broken_folder_says_why(tmp_path: Path) -> None:
 def test_files_and_hidden_folders_are_no_models(tmp_path: Path) -> None:
     add(tmp_path, ".hidden")
     (tmp_path / "README.md").write_text("hello")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     assert folders.scan() == {}
 
 
 def test_a_root_that_is_away_changes_nothing(tmp_path: Path) -> None:
-    assert Folders(tmp_path / "nowhere").scan() == {}
+    assert ModelFolderWatcher(tmp_path / "nowhere").scan() == {}
     root = tmp_path / "models"
     add(root, "a")
-    folders = Folders(root)
+    folders = ModelFolderWatcher(root)
     folders.scan()
     before = folders.scan()
     root.rename(tmp_path / "elsewhere")
@@ -84,7 +84,7 @@ def test_a_root_that_is_away_changes_nothing(tmp_path: Path) -> None:
 
 def test_what_editors_leave_behind_loads_nothing_again(tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     before = folders.scan()["a"]
     (folder / ".config.yml.swp").write_bytes(b"vim")
@@ -100,7 +100,7 @@ def test_where_links_lead_is_followed_and_never_in_circles(tmp_path: Path) -> No
     (tmp_path / "data" / "v1" / "round").symlink_to("../v1")
     (folder / "current").symlink_to(tmp_path / "data" / "v1")
     (folder / "beside").symlink_to("..")
-    folders = Folders(tmp_path / "models")
+    folders = ModelFolderWatcher(tmp_path / "models")
 
     def files() -> str:
         folders.scan()
@@ -128,7 +128,7 @@ def test_a_folder_that_may_not_be_read_stops_nobody(tmp_path: Path, monkeypatch:
     add(tmp_path, "closed")
     add(tmp_path, "good")
     monkeypatch.setattr(Path, "stat", refuse)
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     scanned = folders.scan()
     assert scanned["good"].config
@@ -148,7 +148,7 @@ def test_no_folder_however_odd_stops_the_others(tmp_path: Path) -> None:
     (add(tmp_path, "loop") / "loop").symlink_to("loop")
     os.mkdir(os.fsencode(tmp_path) + b"/bytes\xff")
     add(tmp_path, "good")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     scanned = folders.scan()
     assert scanned["good"].config and scanned["loop"].config

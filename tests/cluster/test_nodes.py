@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import ray
 
-from deployments.cluster.nodes import NODE_GROUP, shares
+from deployments.cluster.nodes import NODE_GROUP, node_resources
 
 
 def test_what_a_node_can_give_is_bounded_only_where_no_autoscaler_adds_nodes(
@@ -16,9 +16,9 @@ def test_what_a_node_can_give_is_bounded_only_where_no_autoscaler_adds_nodes(
 
     nodes = [node(CPU=2.0), node(CPU=1.0, GPU=1.0), node(alive=False, GPU=8.0)]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    assert shares() == ({"CPU": 2.0, "GPU": 1.0}, False)
+    assert node_resources() == ({"CPU": 2.0, "GPU": 1.0}, False)
     nodes.append(node(labels={NODE_GROUP: "head"}, CPU=8.0))
-    assert shares() == ({"CPU": 8.0, "GPU": 1.0}, True)
+    assert node_resources() == ({"CPU": 8.0, "GPU": 1.0}, True)
 
 
 def test_ray_labels_the_nodes_that_an_autoscaler_starts() -> None:

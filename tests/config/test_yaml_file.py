@@ -32,7 +32,7 @@ def test_one_line_is_a_model(tmp_path: Path) -> None:
         ("module_id: [", "not YAML"),
         ("hf_model: a/b", "`module_id`: Field required"),
         ("module_id: nope", "`module_id`: no module has the id 'nope'"),
-        (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is no field of it; did you mean `hf_model`?"),
+        (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is an unknown field; did you mean `hf_model`?"),
         (f"module_id: {ID}\nbatching: {{max_batch_size: 0}}", "`batching.max_batch_size`"),
         (f"module_id: {ID}\nengine: {{dtype: float99}}", "`engine.dtype`"),
         (
@@ -47,24 +47,27 @@ def test_one_line_is_a_model(tmp_path: Path) -> None:
             f"module_id: {ID}\nengine: {{name: vllm}}",
             "`engine.name`: sentiment runs on torch or openvino only",
         ),
-        (f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}", "`engine.options` are vLLM's"),
+        (
+            f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}",
+            "`engine.options` are for vLLM only",
+        ),
         (
             f"module_id: {ID}\nengine: {{name: openvino, device: cuda}}",
-            "`engine.device`: OpenVINO runs on processors",
+            "`engine.device`: OpenVINO runs on the CPU only",
         ),
         (
             f"module_id: {ID}\nengine: {{name: openvino, options: {{a: 9}}}}",
-            "`engine.options` are vLLM's; `engine.name` is openvino",
+            "`engine.options` are for vLLM only; `engine.name` is openvino",
         ),
         (
             f"module_id: {WRITER}\nengine: {{name: vllm}}\nbatching: {{max_batch_size: 9}}",
-            "`batching` is of Roster's own engine; vLLM has `engine.options` for it",
+            "`batching` does not apply to vLLM; set its own limits in `engine.options`",
         ),
         (f"module_id: {ID}\ndeployment: {{num_replica: 2}}", "did you mean `num_replicas`?"),
         (f"module_id: {ID}\ndeployment: {{num_replicas: 0}}", "`deployment.num_replicas"),
         (
             f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_gpu: 1}}}}",
-            "`deployment.ray_actor_options.num_gpu` is no option of Ray Serve's; did you mean `num_gpus`?",
+            "`deployment.ray_actor_options.num_gpu` is no option of Ray Serve; did you mean `num_gpus`?",
         ),
         (
             f"module_id: {ID}\ndeployment: {{autoscaling_config: {{min_replicas: 3, max_replicas: 1}}}}",

@@ -7,7 +7,7 @@ from ray import serve
 from ray.serve._private import application_state
 from ray.serve._private.deployment_info import DeploymentInfo
 
-from deployments.cluster.ray_private.controller import copy_less, pin_version
+from deployments.cluster.ray_private.controller import pin_version, reduce_copies
 
 
 @serve.deployment
@@ -27,7 +27,7 @@ def test_what_a_deployment_should_be_is_copied_as_deep_as_serve_changes_it(
 ) -> None:
     assert "deepcopy" in application_state.ApplicationState._reconcile_target_deployments.__code__.co_names
     monkeypatch.setattr(application_state, "deepcopy", copy.deepcopy)
-    copy_less()
+    reduce_copies()
     options = Some._deployment_config, Some._replica_config
     info = DeploymentInfo(*options, start_time_ms=0, deployer_job_id="")
     changed = application_state.deepcopy(info)
