@@ -20,7 +20,7 @@ def test_the_readmes_table_is_current() -> None:
     assert "@@" not in text, "a placeholder"
 
 
-def test_rays_own_schema_accepts_cluster_yaml() -> None:
+def test_cluster_yaml_matches_rays_schema() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     cluster = yaml.safe_load((ROOT / "cluster.yaml").read_text())
@@ -33,7 +33,7 @@ def test_rays_own_schema_accepts_cluster_yaml() -> None:
         assert "ray start" not in command or "deployments.cluster.environment" in command
 
 
-def test_serves_own_schema_accepts_serve_config() -> None:
+def test_serve_config_matches_serves_schema() -> None:
     from ray.serve.schema import ServeDeploySchema
 
     config = ServeDeploySchema.model_validate(yaml.safe_load((ROOT / "serve_config.yaml").read_text()))
@@ -53,7 +53,7 @@ def test_environment_keeps_variables_that_are_set(monkeypatch: pytest.MonkeyPatc
     assert "RAY_SERVE_THROUGHPUT_OPTIMIZED" not in environment.environment(high_throughput=False)
 
 
-def test_the_constraints_pin_exactly() -> None:
+def test_constraints_pin_exactly() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)

@@ -10,7 +10,7 @@ from deployments.config.yaml_file import read
 from tests.catalog.test_catalog import ID, add, app
 
 
-def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path) -> None:
+def test_fingerprint_covers_config_and_files(tmp_path: Path) -> None:
     config = read(add(tmp_path, "a"))
     other = read(add(tmp_path, "a", f"module_id: {ID}\nengine: {{dtype: bfloat16}}"))
     folder = tmp_path / "a"
@@ -23,9 +23,7 @@ def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path
     assert read_metadata(app(None)) == {}
 
 
-def test_other_defaults_of_a_deployment_change_the_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprint_covers_deployment_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read(add(tmp_path, "a"))
     before = fingerprint(config, None, "")
     monkeypatch.setattr(app_metadata, "options", lambda given: {"max_ongoing_requests": 1, **given})

@@ -119,7 +119,7 @@ async def look(catalog: Catalog, times: int = 2) -> Snapshot:
     return catalog.snapshot
 
 
-async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_path: Path) -> None:
+async def test_deploy_new_and_edited_folders_once(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     assert (await look(catalog)).cards["a"].state == "loading"
@@ -130,7 +130,7 @@ async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_pat
     assert serve.ran == [("a", True)] * 2
 
 
-async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
+async def test_full_reading_after_a_status_change_or_a_pause(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
@@ -154,7 +154,7 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     assert serve.asked == asked + 1
 
 
-async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
+async def test_restarted_catalog_deploys_nothing_again(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     await look(Catalog(str(tmp_path), serve=serve), 3)
     another = Catalog(str(tmp_path), serve=serve)
@@ -164,9 +164,7 @@ async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Pa
     assert snapshot.settled
 
 
-async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_delete_removed_folders_unless_the_root_is_missing(serve: Serve, tmp_path: Path) -> None:
     root = tmp_path / "models"
     add(root, "a")
     add(root, "b")
@@ -186,7 +184,7 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     assert serve.deleted == ["b"]
 
 
-async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tmp_path: Path) -> None:
+async def test_unload_deletes_the_application_and_load_deploys_it(serve: Serve, tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve, control=True)
     await look(catalog, 3)
@@ -201,7 +199,7 @@ async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tm
 
 
 @pytest.mark.parametrize("refusal", [ValueError, OverflowError])
-async def test_what_serve_refuses_is_told_and_harms_nobody(
+async def test_card_has_the_reason_of_a_refused_deployment(
     serve: Serve, tmp_path: Path, refusal: type[Exception]
 ) -> None:
     add(tmp_path, "a")
@@ -214,7 +212,7 @@ async def test_what_serve_refuses_is_told_and_harms_nobody(
     assert (await look(catalog, 4)).cards["a"].state == "ready"
 
 
-async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path: Path) -> None:
+async def test_deploy_again_after_a_connection_error(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = ConnectionError("the controller is away")
@@ -234,7 +232,7 @@ async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path:
         "hf_model: " + "a" * 300,
     ],
 )
-async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str) -> None:
+async def test_faulty_folder_does_not_affect_others(serve: Serve, tmp_path: Path, odd: str) -> None:
     add(tmp_path, "odd", f"module_id: {ID}\n{odd}")
     add(tmp_path, "good")
     cards = (await look(Catalog(str(tmp_path), serve=serve), 3)).cards
@@ -242,9 +240,7 @@ async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str
     assert cards["odd"].reason.startswith("odd/config.yml") or cards["odd"].state == "ready"
 
 
-async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_external_application_keeps_its_name(serve: Serve, tmp_path: Path) -> None:
     serve.apps["theirs"] = app(None)
     add(tmp_path, "theirs")
     add(tmp_path, "good")
@@ -254,7 +250,7 @@ async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
     assert serve.ran == [("good", True)]
 
 
-async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
+async def test_blocked_rollout_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
@@ -270,7 +266,7 @@ async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp
     assert serve.ran[-1] == ("a", False)
 
 
-async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
+async def test_blocked_rollout_waits_for_the_autoscaler(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
@@ -291,7 +287,7 @@ def fail(serve: Serve, folder: ModelFolder, running: int = 0) -> None:
     serve.apps[folder.id] = {**failed, "status": "DEPLOY_FAILED"}
 
 
-async def test_what_has_failed_is_tried_again_and_its_reason_stays(
+async def test_retry_keeps_the_reason_of_the_failure(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
@@ -317,7 +313,7 @@ async def test_what_has_failed_is_tried_again_and_its_reason_stays(
     assert len(serve.ran) == 3
 
 
-async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
+async def test_blocked_rollout_of_a_failed_model_keeps_the_old_replica(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
@@ -333,7 +329,7 @@ async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
     assert serve.ran == [("a", True)] * 2
 
 
-async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve, tmp_path: Path) -> None:
+async def test_touch_of_config_retries_a_failed_model(serve: Serve, tmp_path: Path) -> None:
     folders = [add(tmp_path, name) for name in ("a", "b")]
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
@@ -345,7 +341,7 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
     assert serve.ran[2:] == [("a", True)]
 
 
-async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, tmp_path: Path) -> None:
+async def test_model_that_waits_for_a_node_does_not_delay_startup(serve: Serve, tmp_path: Path) -> None:
     serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
@@ -356,7 +352,7 @@ async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, t
     assert (snapshot.cards["a"].state, snapshot.settled) == ("loading", True)
 
 
-async def test_routers_are_told_before_the_first_deployment_is_made(
+async def test_first_snapshot_precedes_the_first_deployment(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")

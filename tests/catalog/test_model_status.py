@@ -13,11 +13,11 @@ from deployments.cluster.nodes import NodeResources
 from tests.catalog.test_catalog import app
 
 
-def test_serve_details_when_and_where_a_replica_has_started() -> None:
+def test_serve_schema_has_node_and_start_time_of_replicas() -> None:
     assert {"replica_id", "state", "node_id", "start_time_s"} <= ReplicaDetails.model_fields.keys()
 
 
-def test_running_replicas_that_a_spare_worker_has_become() -> None:
+def test_replicas_on_warm_workers() -> None:
     replicas = [
         {"state": state, "replica_id": id, "node_id": f"node of {id}"}
         for id, state in (("a", "RUNNING"), ("b", "STARTING"))
@@ -32,7 +32,7 @@ def test_running_replicas_that_a_spare_worker_has_become() -> None:
         assert replicas_on_warm_workers({"id": one}) == {}
 
 
-def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
+def test_card_reason_names_missing_resources(tmp_path: Path) -> None:
     folder = ModelFolder("a", tmp_path / "a", None)
     wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
     card = deployed_card("a", wants, None, NodeResources({"GPU": 4.0}))
@@ -46,7 +46,7 @@ def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
     )
 
 
-def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Path) -> None:
+def test_description_clears_an_earlier_failure(tmp_path: Path) -> None:
     folder = ModelFolder("a", tmp_path / "a", None, failed={"tries": 1, "reason": "no"})
     again = {**app(folder, running=0), "status": "DEPLOYING"}  # as after a restart of Serve's controller
     description = Description.model_construct(device="cpu")
@@ -55,7 +55,7 @@ def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Pa
     assert deployed_card("a", again, description, shares).state == "loading"
 
 
-def test_reasons_are_sentences_without_paths() -> None:
+def test_reasons_have_no_traceback_and_no_paths() -> None:
     trace = 'ray::x\n  File "/a/b/c.py", line 7\ndeployments.errors.ModelNotReady: it has no weights'
     assert reason_of(trace) == "it has no weights"
     assert reason_of("just a message") == "just a message"

@@ -13,7 +13,7 @@ from deployments.config.yaml_file import parse
 from tests.catalog.test_catalog import ID, app
 
 
-def test_the_pauses_grow_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_pauses_double_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
     monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock))
     folder = ModelFolder("a", tmp_path / "a", None, fingerprint="1")
@@ -34,7 +34,7 @@ def test_the_pauses_grow_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.Mo
     assert not tries.due(edited, {"a": failed}), "that is another model"
 
 
-def test_what_serve_goes_on_trying_is_left_to_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_retry_while_serve_itself_retries(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
     monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock))
     folder, tries = ModelFolder("a", tmp_path / "a", None, fingerprint="1"), retries.Retries()
@@ -55,7 +55,7 @@ def test_what_serve_goes_on_trying_is_left_to_it(tmp_path: Any, monkeypatch: pyt
     assert due(9, "STOPPING"), "it has given up"
 
 
-def test_another_try_is_news_to_serve_and_loads_nothing_that_runs() -> None:
+def test_retry_changes_the_options_but_not_the_version() -> None:
     config = parse({"module_id": ID}, "here")
     first, second = (
         bind(config, failed={"tries": tries, "reason": "no"})._bound_deployment for tries in (1, 2)
