@@ -9,8 +9,8 @@ class Usage:
     """The cost of one call.
 
     `costs` holds each input's cost: the tokens of a text, 0 if it could not be read. `queued_s` is the
-    longest time that an input waited, of which `encoded_s` was spent on encoding; `inference_s` is the time in
-    the network of the batches with these inputs, and `batches` the sizes of those batches.
+    longest time that an input waited, of which `encoded_s` was spent on encoding; `inference_s` is the time
+    in the network of the batches with these inputs, and `batches` the sizes of those batches.
     """
 
     costs: list[int] = field(default_factory=list)
