@@ -56,7 +56,13 @@ def _routes(root: str) -> list[Operation]:
         ("POST", "responses", respond, "Answer a text or a conversation", response),
         ("GET", "responses/{response_id}", show_response, "Show none: responses are not stored", {}),
         ("POST", "embeddings", embed, "Turn texts into vectors", embeddings),
-        ("POST", "moderations", moderate, "Label texts", {"body": ModerationRequest, "response": Moderations}),
+        (
+            "POST",
+            "moderations",
+            moderate,
+            "Label texts",
+            {"body": ModerationRequest, "response": Moderations},
+        ),
         ("POST", "rerank", rerank, "Put texts in order", {"body": RankRequest, "response": Ranking}),
         ("POST", "score", score, "Tell how near texts are", {"body": ScoreRequest, "response": Scores}),
     ]
