@@ -188,7 +188,7 @@ class Router:
         while True:
             await asyncio.sleep(REPORT_S)
             with contextlib.suppress(Exception):  # the Catalog hears of us again when it is back
-                await self._catalog.report.remote(self._id, self._stats.read())
+                await self._catalog.report.remote(self._id, self._stats.report())
 
     async def _follow(self) -> None:
         while True:
@@ -211,7 +211,7 @@ class Router:
                 client.shorten_deadlines()
             if card is None:
                 client.close()
-        self._stats.keep(snapshot.cards)
+        self._stats.retain(snapshot.cards)
         self._clients = {id: client for id, client in self._clients.items() if id in snapshot.cards}
         changed, self._snapshot_changed = self._snapshot_changed, asyncio.Event()
         changed.set()

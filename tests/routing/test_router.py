@@ -92,9 +92,9 @@ async def test_an_answer_comes_through(make: Make) -> None:
 async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
     router, _ = make(InferenceResults(["answer"]))
     await ask(router)
-    assert set(router._stats.read()) == {"m"}
+    assert set(router._stats.report()) == {"m"}
     router._apply_snapshot(Snapshot("2", True, {}))
-    assert not router._stats.read()
+    assert not router._stats.report()
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
