@@ -1,4 +1,4 @@
-"""How much one pass through a network should hold: found by trying, once, when the model has loaded."""
+"""The best size of one pass through a network: measured once, when the model has loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,78 +7,79 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from deployments.limits import Batching
-from deployments.replica.batch_queue import Room
+from deployments.replica.batch_queue import BatchBudget
 from deployments.schema import words
 from deployments.task import Module
 
-LIMIT_S = 1.5  # for all tries, of which the first two are made in any case
-GAIN = 1.05  # a pass of twice the cost must do so much more per second to be worth the wait
-LEAST_OVERHEAD = 1 / 32  # of a pass's best cost
-QUICK_S = 0.002  # of a pass that takes less, the clock tells too little, and no caller waits for long
-TYPICAL_TOKENS = 64  # of the text to try with
+MAX_TUNING_S = 1.5  # for all measurements; the first two are made in any case
+MIN_GAIN = 1.05  # in throughput, for a pass of twice the cost to be worth the wait
+MIN_OVERHEAD = 1 / 32  # of a pass's best cost
+MIN_MEASURABLE_S = 0.002  # a shorter pass cannot be timed well, and delays no caller
+TYPICAL_TOKENS = 64  # of the text to measure with
 
 
-class Range(NamedTuple):
-    """Where a budget is looked for: the config's field, and `untried` where there was no way to look."""
+class SearchRange(NamedTuple):
+    """Where to search for a budget: the config's field, and the default if nothing could be measured."""
 
     field: str
     least: int
-    untried: int
+    default: int
     most: int
 
 
 RANGES = {
-    "tokens": Range("max_batch_tokens", 512, 1024, 65_536),
-    "pixels": Range("max_batch_pixels", 1, 2**20, 2**25),
-    "items": Range("max_batch_size", 1, 32, 512),
+    "tokens": SearchRange("max_batch_tokens", 512, 1024, 65_536),
+    "pixels": SearchRange("max_batch_pixels", 1, 2**20, 2**25),
+    "items": SearchRange("max_batch_size", 1, 32, 512),
 }
 
 
 @dataclass(frozen=True)
-class Capacity:
-    """How much one pass through a module's network holds, in its unit of cost.
+class BatchCapacity:
+    """The capacity of one pass through a module's network, in its unit of cost.
 
-    `found` is the cost beyond which a pass does no more per second, `overhead` what a pass costs before its
-    first input, `padding` what a unit of padding costs, `ceiling` what memory is known to hold.
+    Beyond `best_cost` throughput does not grow. `overhead` is the cost of an empty pass, `padding` that of a
+    unit of padding, `ceiling` the most that fits into memory.
     """
 
-    range: Range
-    found: int
+    range: SearchRange
+    best_cost: int
     overhead: float
     padding: float
     ceiling: float = inf
 
     @classmethod
-    def untried(cls, module: Module) -> "Capacity":
-        """A module without `encode` counts nothing but its inputs."""
+    def default(cls, module: Module) -> "BatchCapacity":
+        """Return the capacity before measurements. Without `encode`, an input costs one unit."""
         range = RANGES["items" if type(module).encode is Module.encode else module.unit]
-        return cls(range, range.untried, range.untried * LEAST_OVERHEAD, module.padding_cost)
+        return cls(range, range.default, range.default * MIN_OVERHEAD, module.padding_cost)
 
     def budget(self, limits: Batching) -> int:
-        """The most that a pass may cost: as configured, or else as found, and no more than memory holds."""
-        configured = getattr(limits, self.range.field) or self.found
+        """Return the most that a pass may cost: as configured, or else measured, and within memory."""
+        configured = getattr(limits, self.range.field) or self.best_cost
         if self.range is RANGES["items"]:
-            configured = min(configured, self.found)
+            configured = min(configured, self.best_cost)
         return int(max(1, min(configured, self.ceiling)))
 
-    def room(self, limits: Batching) -> Room:
-        return Room(limits.max_batch_size, self.budget(limits), self.overhead, self.padding)
+    def batch_budget(self, limits: Batching) -> BatchBudget:
+        """Return the budget of a pass within the configured limits."""
+        return BatchBudget(limits.max_batch_size, self.budget(limits), self.overhead, self.padding)
 
     def fill(self, limits: Batching) -> Batching:
-        """The limits, with what was found where nothing is configured."""
+        """Return the limits, with the measured budget where none is configured."""
         return limits.model_copy(update={self.range.field: self.budget(limits)})
 
-    def lowered(self, cost: int) -> "Capacity":
-        """After a pass of `cost` has failed for its size."""
+    def lowered(self, cost: int) -> "BatchCapacity":
+        """Return the capacity after a pass of `cost` did not fit into memory."""
         return replace(self, ceiling=min(self.ceiling, cost // 2))
 
-    def raised(self, measured: "Capacity", limits: Batching) -> "Capacity":
-        """Some time after that: twice as much, until it is as `measured` when the model loaded."""
+    def raised(self, measured: "BatchCapacity", limits: Batching) -> "BatchCapacity":
+        """Return the capacity with twice the ceiling, until it is `measured` again."""
         ceiling = 2 * max(self.ceiling, 1)
         return replace(self, ceiling=ceiling) if ceiling < measured.budget(limits) else measured
 
 
-class Try(NamedTuple):
+class Measurement(NamedTuple):
     cost: int
     seconds: float
 
@@ -87,14 +88,14 @@ class Try(NamedTuple):
         return self.cost / self.seconds
 
 
-def measure(module: Module, limits: Batching, examples: list[Any]) -> Capacity:
-    """Answer the examples, then try ever larger passes. Raises what the module raises on the examples."""
+def measure(module: Module, limits: Batching, examples: list[Any]) -> BatchCapacity:
+    """Run the examples, then ever larger passes. Raises what the module raises on the examples."""
     params = module.task.params()
     encoded = module.encode(examples, params)
     module.run([one.input for one in encoded], params)
-    capacity = Capacity.untried(module)
+    capacity = BatchCapacity.default(module)
     if capacity.range is RANGES["tokens"]:
-        encoded = module.encode([_longer(examples[0], TYPICAL_TOKENS // max(encoded[0].cost, 1))], params)
+        encoded = module.encode([_repeated(examples[0], TYPICAL_TOKENS // max(encoded[0].cost, 1))], params)
     input, cost, _ = encoded[0]
     return _grow(
         capacity,
@@ -104,66 +105,74 @@ def measure(module: Module, limits: Batching, examples: list[Any]) -> Capacity:
     )
 
 
-def _grow(capacity: Capacity, cost: int, run: Callable[[int], Any], most: int) -> Capacity:
-    """Double the cost until a pass does no more per second, fails, would hold too much, or time is up."""
-    tries: list[Try] = []
-    count, least, end = 1, capacity.range.least, perf_counter() + LIMIT_S
-    while not _enough(tries, least):
-        late = len(tries) > 1 and perf_counter() + 4 * tries[-1].seconds > end
+def _grow(capacity: BatchCapacity, cost: int, run: Callable[[int], Any], most: int) -> BatchCapacity:
+    """Double the cost until throughput stops growing, a pass fails or would be too large, or time is up."""
+    measurements: list[Measurement] = []
+    count, least, end = 1, capacity.range.least, perf_counter() + MAX_TUNING_S
+    while not has_plateaued(measurements, least):
+        late = len(measurements) > 1 and perf_counter() + 4 * measurements[-1].seconds > end
         if late or count * cost > most:
-            least = capacity.range.untried
+            least = capacity.range.default
             break
-        aim = max((one.rate for one in tries), default=inf) * GAIN
+        target_rate = max((one.rate for one in measurements), default=inf) * MIN_GAIN
         try:
-            seconds = _seconds(lambda: run(count), count * cost / aim)  # noqa: B023
-        except Exception:  # whatever it is, it happens to none that is smaller
+            seconds = _measure(lambda: run(count), count * cost / target_rate)  # noqa: B023
+        except Exception:  # of any kind: smaller passes did not raise it
             capacity = capacity.lowered(count * cost)
             break
-        tries.append(Try(count * cost, seconds))
+        measurements.append(Measurement(count * cost, seconds))
         count *= 2
-    return _judged(capacity, tries, least)
+    return fit_capacity(capacity, measurements, least)
 
 
-def _enough(tries: list[Try], least: int) -> bool:
-    if len(tries) < 2 or tries[-1].cost < least or tries[-1].seconds < QUICK_S:
+def has_plateaued(measurements: list[Measurement], least: int) -> bool:
+    """Return whether the last pass, of at least the cost `least`, gained too little throughput."""
+    if len(measurements) < 2:
         return False
-    return tries[-1].rate < GAIN * max(one.rate for one in tries[:-1])
+    *before, last = measurements
+    if last.cost < least or last.seconds < MIN_MEASURABLE_S:
+        return False
+    return last.rate < MIN_GAIN * max(one.rate for one in before)
 
 
-def _judged(capacity: Capacity, tries: list[Try], least: int) -> Capacity:
-    if len(tries) < 2:
+def fit_capacity(capacity: BatchCapacity, measurements: list[Measurement], least: int) -> BatchCapacity:
+    """Return the capacity with the best cost and the overhead that the measurements show."""
+    if len(measurements) < 2:
         return capacity
-    best = max(tries, key=lambda one: one.rate)
-    found = max(best.cost, least, *(one.cost for one in tries if one.seconds < QUICK_S))
-    # Whatever else the machine does makes times longer, so the least of the estimates is the nearest.
-    overhead = min((_overhead(one, best) for one in tries if 4 * one.cost <= best.cost), default=0.0)
-    return replace(capacity, found=found, overhead=min(max(overhead, found * LEAST_OVERHEAD), found))
+    best = max(measurements, key=lambda one: one.rate)
+    best_cost = max(best.cost, least, *(one.cost for one in measurements if one.seconds < MIN_MEASURABLE_S))
+    # Other work on the machine only makes times longer, so the lowest estimate is the best one.
+    overhead = min(
+        (_estimate_overhead(one, best) for one in measurements if 4 * one.cost <= best.cost), default=0.0
+    )
+    overhead = min(max(overhead, best_cost * MIN_OVERHEAD), best_cost)
+    return replace(capacity, best_cost=best_cost, overhead=overhead)
 
 
-def _overhead(small: Try, large: Try) -> float:
-    """A pass takes a + b * cost seconds; a / b is what it costs with nothing in it."""
+def _estimate_overhead(small: Measurement, large: Measurement) -> float:
+    """Return a / b, the cost of an empty pass, where a pass takes a + b * cost seconds."""
     b = (large.seconds - small.seconds) / (large.cost - small.cost)
     return small.seconds / b - small.cost if b > 0 else inf
 
 
-def _seconds(run: Callable[[], Any], good: float) -> float:
-    """How long a run takes: the better of two, unless the first is `good`, or too slow to be repeated."""
-    took: list[float] = []
-    while not took or (len(took) < 2 and good < took[0] < LIMIT_S / 4):
-        begin = perf_counter()
+def _measure(run: Callable[[], Any], fast_enough: float) -> float:
+    """Return the seconds of a run: the better of two, unless the first is fast enough, or too slow."""
+    times: list[float] = []
+    while not times or (len(times) < 2 and fast_enough < times[0] < MAX_TUNING_S / 4):
+        started_at = perf_counter()
         run()
-        took.append(perf_counter() - begin)
-    return min(took)
+        times.append(perf_counter() - started_at)
+    return min(times)
 
 
-def _longer(example: Any, times: int) -> Any:
-    """The example with its texts so many times over."""
+def _repeated(example: Any, times: int) -> Any:
+    """Return the example with its texts repeated."""
     texts = [name for name, word in words(type(example)).items() if word in ("text", "texts")]
-    given = {name: getattr(example, name) for name in texts if times > 1}
+    values = {name: getattr(example, name) for name in texts if times > 1}
     return example.model_copy(
         update={
             name: " ".join([value] * times) if isinstance(value, str) else (value or []) * times
-            for name, value in given.items()
+            for name, value in values.items()
             if value
         }
     )

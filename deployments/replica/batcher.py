@@ -1,7 +1,7 @@
-"""The replica's scheduler: what waits together runs together; nothing waits for company.
+"""The replica's scheduler: inputs that wait at the same time run together; none waits for a fuller batch.
 
-Two threads: one encodes what arrives, the other runs the network, on batches that it chooses at the moment it
-is free, with the oldest input first. Where the model is idle and nothing waits, the second does both.
+Two threads: one encodes new inputs, the other runs the network, on a batch that it chooses at the moment it
+is free, with the oldest input first. Where the model is idle and no input waits, the second thread does both.
 """
 
 import asyncio
@@ -16,17 +16,17 @@ from typing import Any
 
 from deployments.errors import failures_with, out_of_memory
 from deployments.limits import Batching
-from deployments.replica.batch_queue import Backlog, Call, Item
-from deployments.replica.batch_tuning import Capacity, measure
+from deployments.replica.batch_queue import BatchQueue, PendingCall, QueuedInput
+from deployments.replica.batch_tuning import BatchCapacity, measure
 from deployments.results import Answers
 from deployments.task import Encoded, Module
 
-AHEAD = 8  # so many batches' worth may wait encoded: enough to choose among, and bounded in memory
-BUNCH_S = 0.02  # about as long as one call of `encode` may take
-MOST_IN_BUNCH = 512
-SHORT_OF_MEMORY_S = 60.0  # until a larger pass is tried again: others may have had it
+MAX_ENCODED_BATCHES = 8  # that wait encoded: enough to choose from, and bounded in memory
+TARGET_ENCODE_S = 0.02  # of one call of `encode`
+MAX_ENCODED_TOGETHER = 512  # inputs of one call of `encode`
+MEMORY_RETRY_S = 60.0  # until a larger pass is tried again: another process may have had the memory
 
-Told = list[tuple[Item, Any]]  # results, or exceptions, with what they are for
+Results = list[tuple[QueuedInput, Any]]  # each input with its result, or an exception
 
 
 class Batcher:
@@ -39,19 +39,19 @@ class Batcher:
         self.failures = 0
         self._module = module
         self._configured = limits
-        self._capacity = self._measured = Capacity.untried(module)
-        self._larger_at = inf
-        self._lock = Lock()  # for what follows, and the calls' results
-        self._arrived: deque[Item] = deque()
-        self._backlog = Backlog()
+        self._capacity = self._measured = BatchCapacity.default(module)
+        self._raise_ceiling_at = inf
+        self._lock = Lock()  # for the following attributes, and the calls' results
+        self._arrived: deque[QueuedInput] = deque()
+        self._queue = BatchQueue()
         self._encoding = self._running = False
-        self._bunch = 8
+        self._encode_count = 8
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
 
     @property
     def limits(self) -> Batching:
-        """What one pass may hold. Set it to what is configured; read, it holds what was measured as well."""
+        """The limits of one pass: set as configured, and read with what was measured for the others."""
         return self._capacity.fill(self._configured)
 
     @limits.setter
@@ -63,112 +63,118 @@ class Batcher:
         self._capacity = self._measured = measure(self._module, self._configured, examples)
 
     async def submit(self, inputs: list[Any], params: Any, sizes: list[int] | None = None) -> Answers:
-        """One output, or the exception it failed with, per input. Cancelling takes them off the queue.
+        """Return one output, or an exception, per input. Cancelling takes the inputs off the queue.
 
-        `sizes` tells how many inputs each request has; they are all one's, if not given.
+        `sizes` holds the number of inputs of each request; without it they are all one request's.
         """
         if not inputs:
             return Answers()
-        answered = asyncio.get_running_loop().create_future()
-        call = Call(params, sizes or [len(inputs)], perf_counter(), answered)
+        done = asyncio.get_running_loop().create_future()
+        call = PendingCall(params, sizes or [len(inputs)], perf_counter(), done)
         with self._lock:
-            self._arrived.extend(Item(call, place, input) for place, input in enumerate(inputs))
-            self._wake()
+            self._arrived.extend(QueuedInput(call, index, input) for index, input in enumerate(inputs))
+            self._start_thread()
         try:
-            await answered
-        finally:
-            call.gone = True
+            await done
+        except asyncio.CancelledError:
+            call.cancelled = True
+            raise
         return call.answers()
 
-    def _wake(self) -> None:
-        """Set a thread to work on what waits; call it with the lock held, whenever something has changed."""
-        if not self._running and (self._backlog.cost or (self._arrived and not self._encoding)):
+    def _start_thread(self) -> None:
+        """Start a thread if there is work for it. Called with the lock held, after each change."""
+        if not self._running and (self._queue.cost or (self._arrived and not self._encoding)):
             self._running = True
             self._forward.submit(self._run_all)
-        elif self._arrived and not self._encoding and self._backlog.cost < self._ahead():
+        elif self._arrived and not self._encoding and self._queue.cost < self._max_encoded_cost():
             self._encoding = True
-            self._encoder.submit(self._encode_bunch)
+            self._encoder.submit(self._encode_next)
 
-    def _ahead(self) -> int:
-        return AHEAD * self._capacity.budget(self._configured)
+    def _max_encoded_cost(self) -> int:
+        return MAX_ENCODED_BATCHES * self._capacity.budget(self._configured)
 
     def _run_all(self) -> None:
-        """Run batch after batch, until nothing is left that this thread could do."""
-        told: Told = []
+        """Run batch after batch, until there is no work left for this thread."""
+        results: Results = []
         while True:
             with self._lock:
-                done = self._settle(told)
-                batch = self._backlog.next(self._capacity.room(self._configured))
+                done = self._set_results(results)
+                batch = self._queue.next(self._capacity.batch_budget(self._configured))
                 alone = not batch and bool(self._arrived) and not self._encoding
                 self._running, self._encoding = bool(batch) or alone, self._encoding or alone
                 if not alone:
-                    self._wake()
-            _answer(done)  # only now: whoever asks again at once finds this thread as idle as it will be
+                    self._start_thread()
+            _notify(
+                done
+            )  # not before: a caller that submits again at once must see whether this thread is idle
             if batch:
-                told = self._run_batch(batch)
+                results = self._run_batch(batch)
             elif alone:
-                told = []
-                self._encode_bunch()
+                results = []
+                self._encode_next()
             else:
                 return
 
-    def _run_batch(self, batch: list[Item]) -> Told:
-        started = perf_counter()
-        results = self._each(self._outputs, batch)
-        took = perf_counter() - started
+    def _run_batch(self, batch: list[QueuedInput]) -> Results:
+        started_at = perf_counter()
+        results = self._run_halving(self._outputs, batch)
+        elapsed = perf_counter() - started_at
         for call in {item.call for item in batch}:
-            call.queued_s = max(call.queued_s, started - call.arrived)
-            call.computed_s += took
+            call.queued_s = max(call.queued_s, started_at - call.arrived)
+            call.computed_s += elapsed
             call.batches.append(len(batch))
         return [*zip(batch, results, strict=True)]
 
-    def _outputs(self, items: list[Item]) -> list[Any]:
+    def _outputs(self, items: list[QueuedInput]) -> list[Any]:
         try:
             outputs = list(self._module.run([item.input for item in items], items[0].call.params))
         except Exception as error:
             if out_of_memory(error):
                 self._capacity = self._capacity.lowered(max(item.cost for item in items) * len(items))
-                self._larger_at = perf_counter() + SHORT_OF_MEMORY_S
+                self._raise_ceiling_at = perf_counter() + MEMORY_RETRY_S
             raise
-        if perf_counter() >= self._larger_at:
+        if perf_counter() >= self._raise_ceiling_at:
             self._capacity = self._capacity.raised(self._measured, self._configured)
-            self._larger_at = inf if self._capacity == self._measured else perf_counter() + SHORT_OF_MEMORY_S
+            as_measured = self._capacity == self._measured
+            self._raise_ceiling_at = inf if as_measured else perf_counter() + MEMORY_RETRY_S
         return outputs
 
-    def _encode_bunch(self) -> None:
-        """Encode the oldest of what has arrived; `_encoding` is set, so nobody else does."""
+    def _encode_next(self) -> None:
+        """Encode the oldest inputs that have arrived. `_encoding` is set: no other thread does."""
         with self._lock:
-            fresh = [self._arrived.popleft() for _ in range(min(self._bunch, len(self._arrived)))]
-        alike: dict[Any, list[Item]] = {}
-        for item in fresh:
-            if not item.call.gone:
-                alike.setdefault(item.call.alike, []).append(item)
-        started = perf_counter()
-        told = [
-            (item, item.call.admitted(item.place, result))
-            for items in alike.values()
-            for item, result in zip(items, self._each(self._encoded, items), strict=True)
+            new = [self._arrived.popleft() for _ in range(min(self._encode_count, len(self._arrived)))]
+        by_key: dict[Any, list[QueuedInput]] = {}
+        for item in new:
+            if not item.call.cancelled:
+                by_key.setdefault(item.call.batch_key, []).append(item)
+        started_at = perf_counter()
+        results = [
+            (item, item.call.check_output_size(item.index, result))
+            for items in by_key.values()
+            for item, result in zip(items, self._run_halving(self._encoded, items), strict=True)
         ]
-        took = perf_counter() - started
-        for call in {item.call for item in fresh}:
-            call.encoded_s += took
-        self._bunch = _paced(self._bunch, took)
+        elapsed = perf_counter() - started_at
+        for call in {item.call for item in new}:
+            call.encoded_s += elapsed
+        self._encode_count = _next_encode_count(self._encode_count, elapsed)
         with self._lock:
-            done = self._settle([(item, result) for item, result in told if isinstance(result, Exception)])
-            for item, result in told:
+            done = self._set_results([one for one in results if isinstance(one[1], Exception)])
+            for item, result in results:
                 if not isinstance(result, Exception):
-                    item.input, item.call.costs[item.place] = result.input, result.cost
-                    self._backlog.add(item, max(result.cost, 1))
+                    item.input, item.call.costs[item.index] = result.input, result.cost
+                    self._queue.add(item, max(result.cost, 1))
             self._encoding = False
-            self._wake()
-        _answer(done)
+            self._start_thread()
+        _notify(done)
 
-    def _encoded(self, items: list[Item]) -> list[Any]:
+    def _encoded(self, items: list[QueuedInput]) -> list[Any]:
         encoded = self._module.encode([item.input for item in items], items[0].call.params)
         return [Encoded(*one) for one in encoded]
 
-    def _each(self, work: Callable[[list[Item]], list[Any]], items: list[Item]) -> list[Any]:
-        """`work`'s results, or exceptions. Where it raises, it is halved, so that a bad item fails alone."""
+    def _run_halving(
+        self, work: Callable[[list[QueuedInput]], list[Any]], items: list[QueuedInput]
+    ) -> list[Any]:
+        """Return `work`'s results, or exceptions. If it raises, run it on halves: a bad input fails alone."""
         try:
             results = work(items)
             if len(results) != len(items):
@@ -177,32 +183,32 @@ class Batcher:
         except BaseException as error:  # a panic in a tokenizer is no Exception
             if len(items) == 1:
                 return [error if isinstance(error, Exception) else RuntimeError(repr(error))]
-        # Out here the error is gone, and with it the tensors that its traceback held.
+        # Outside the except block, the error's traceback no longer holds tensors.
         half = len(items) // 2
-        return self._each(work, items[:half]) + self._each(work, items[half:])
+        return self._run_halving(work, items[:half]) + self._run_halving(work, items[half:])
 
-    def _settle(self, told: Told) -> list[Call]:
-        """Give results to their calls, with the lock held; returns the calls that have all of theirs now."""
-        for _, result in told:
+    def _set_results(self, results: Results) -> list[PendingCall]:
+        """Give results to their calls, with the lock held. Returns the calls that have all of theirs now."""
+        for _, result in results:
             self.failures = failures_with(result, self.failures)
-        return [item.call for item, result in told if item.call.settle(item.place, result)]
+        return [item.call for item, result in results if item.call.set_result(item.index, result)]
 
 
-def _answer(calls: list[Call]) -> None:
-    """Wake those who wait for these calls, from any thread."""
+def _notify(calls: list[PendingCall]) -> None:
+    """Wake the tasks that wait for these calls, from any thread."""
 
-    def wake() -> None:
+    def set_done() -> None:
         for call in calls:
-            if not call.answered.done():
-                call.answered.set_result(None)
+            if not call.done.done():
+                call.done.set_result(None)
 
     if calls:
-        with suppress(RuntimeError):  # the loop has closed: nobody waits
-            calls[0].answered.get_loop().call_soon_threadsafe(wake)
+        with suppress(RuntimeError):  # the loop is closed: no task waits
+            calls[0].done.get_loop().call_soon_threadsafe(set_done)
 
 
-def _paced(bunch: int, seconds: float) -> int:
-    """How many to encode at once next time."""
-    if seconds > BUNCH_S:
-        return max(bunch // 2, 1)
-    return min(bunch * 2, MOST_IN_BUNCH) if seconds < BUNCH_S / 4 else bunch
+def _next_encode_count(count: int, seconds: float) -> int:
+    """Return how many inputs to encode next time, after so many took so long."""
+    if seconds > TARGET_ENCODE_S:
+        return max(count // 2, 1)
+    return min(count * 2, MAX_ENCODED_TOGETHER) if seconds < TARGET_ENCODE_S / 4 else count

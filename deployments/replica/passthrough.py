@@ -1,4 +1,4 @@
-"""What stands in the scheduler's place where a module batches by itself."""
+"""The scheduler of modules that batch by themselves: it passes inputs on at once."""
 
 import asyncio
 import time
@@ -11,8 +11,8 @@ from deployments.results import Answers, Usage
 from deployments.task import Module
 
 
-class Unbatched:
-    """Stands in the `Batcher`'s place for a module that batches by itself.
+class PassthroughScheduler:
+    """Replaces the `Batcher` for a module that batches by itself.
 
     `failures` counts inputs that ended in an unforeseen error since the last success.
     """
@@ -24,6 +24,7 @@ class Unbatched:
 
     @property
     def limits(self) -> Batching:
+        """The limits of the module's batches."""
         return self._limits
 
     @limits.setter
@@ -33,20 +34,20 @@ class Unbatched:
 
     def tune(self, examples: list[Any]) -> None:
         """Answer the examples. Raises what the module raises."""
-        with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
-            answering = self.submit(examples, self._module.task.params())
-            answers = thread.submit(asyncio.run, answering).result()
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        with ThreadPoolExecutor(1) as thread:  # the current one may have a running loop
+            submitted = self.submit(examples, self._module.task.params())
+            results = thread.submit(asyncio.run, submitted).result()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
 
     async def submit(self, inputs: list[Any], params: Any, sizes: list[int] | None = None) -> Answers:
-        """One output, or the exception it failed with, per input. Cancelling ends the work."""
-        start = time.perf_counter()
-        each = (self._module.run([input], params) for input in inputs)
-        told = await asyncio.gather(*each, return_exceptions=True)
-        answers = [one if isinstance(one, BaseException) else one[0] for one in told]
-        for answer in answers:
-            self.failures = failures_with(answer, self.failures)
-        usage = Usage(computed_s=time.perf_counter() - start, batches=[len(inputs)])
-        return Answers(answers, usage)
+        """Return one output, or an exception, per input. Cancelling ends the work."""
+        started_at = time.perf_counter()
+        runs = (self._module.run([input], params) for input in inputs)
+        outputs = await asyncio.gather(*runs, return_exceptions=True)
+        results = [output if isinstance(output, BaseException) else output[0] for output in outputs]
+        for result in results:
+            self.failures = failures_with(result, self.failures)
+        usage = Usage(computed_s=time.perf_counter() - started_at, batches=[len(inputs)])
+        return Answers(results, usage)

@@ -58,7 +58,7 @@ class Pixels(Network):
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def measure(network: Network, **limits: int) -> tuning.Capacity:
+    def measure(network: Network, **limits: int) -> tuning.BatchCapacity:
         monkeypatch.setattr(tuning, "perf_counter", lambda: network.now)
         return tuning.measure(network, Batching(**limits), [In(text=text) for text in EXAMPLES])
 
@@ -67,17 +67,17 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_it_stops_where_more_does_no_more(measured: Any) -> None:
     found = measured(Network(0.0064, 0.000245, cache=1200))
-    assert 512 <= found.found <= 1200
+    assert 512 <= found.best_cost <= 1200
     assert found.overhead == pytest.approx(0.0064 / 0.000245, rel=0.3)
-    assert found.fill(Batching()).max_batch_tokens == found.found
+    assert found.fill(Batching()).max_batch_tokens == found.best_cost
 
 
 def test_a_network_that_waits_for_its_weights_gets_large_passes(measured: Any) -> None:
     network = Network(0.005, 0.000001)
     found = measured(network)
-    assert found.found > 16_000
+    assert found.best_cost > 16_000
     assert found.overhead > 2000
-    assert network.now < tuning.LIMIT_S
+    assert network.now < tuning.MAX_TUNING_S
 
 
 def test_texts_of_a_usual_length_are_tried(measured: Any) -> None:
@@ -85,7 +85,7 @@ def test_texts_of_a_usual_length_are_tried(measured: Any) -> None:
     measured(network)
     assert network.passes[0] == sum(map(len, EXAMPLES))
     assert network.passes[1] == 8 * 8 + 7  # repeated, with spaces between
-    assert tuning._longer(In(text="a"), 3) == In(text="a a a", others=["one"] * 3)
+    assert tuning._repeated(In(text="a"), 3) == In(text="a a a", others=["one"] * 3)
 
 
 @pytest.mark.parametrize("slow", [{2}, {2, 4}, {5}, {3, 6, 8}])
@@ -93,7 +93,7 @@ def test_a_pass_that_something_else_has_slowed_is_repeated(measured: Any, slow: 
     network = Network(0.0064, 0.000245)
     network.slow = slow
     found = measured(network)
-    assert 512 <= found.found <= 2200
+    assert 512 <= found.best_cost <= 2200
     assert found.overhead < 100
 
 
@@ -101,7 +101,7 @@ def test_a_slow_network_is_not_tried_for_long(measured: Any) -> None:
     network = Network(1.0, 0.01)
     found = measured(network)
     assert len(network.passes) <= 5
-    assert found.found == 1024
+    assert found.best_cost == 1024
     assert found.overhead >= 1024 / 32
 
 
@@ -136,7 +136,7 @@ def test_so_many_inputs_as_are_configured_are_the_most(measured: Any) -> None:
     network = Network(0.005, 0.000001)
     found = measured(network, max_batch_size=4)
     assert max(network.passes) <= 4 * 71
-    assert found.found == 1024, "what is usual, for larger passes have not been tried"
+    assert found.best_cost == 1024, "what is usual, for larger passes have not been tried"
 
 
 def test_pictures_are_counted_by_pixels(measured: Any) -> None:
@@ -153,7 +153,7 @@ def test_without_encode_inputs_are_counted(measured: Any) -> None:
 
 
 def test_a_pass_that_takes_no_time_is_no_reason_for_small_ones(measured: Any) -> None:
-    assert measured(Uncounted(base=0.0, slope=1e-7)).found == 256
+    assert measured(Uncounted(base=0.0, slope=1e-7)).best_cost == 256
 
 
 def test_a_model_that_fails_its_examples_is_told() -> None:
