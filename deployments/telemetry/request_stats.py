@@ -1,4 +1,4 @@
-"""How the door sees each model: requests per second, latencies, and how many are in flight."""
+"""Statistics of each model's requests: rate, latencies, totals, and how many are in flight."""
 
 import time
 from collections import defaultdict, deque
@@ -48,25 +48,25 @@ class Figures(Schema):
 
 @dataclass
 class Reading:
-    """What one Router has seen of one model: how long each request took, and when it ended."""
+    """One Router's counters of one model: when each request ended, how long it took, and totals."""
 
     in_flight: int = 0
     ended: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     totals: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def forget_before(self, moment: float) -> None:
-        """Leave out requests that ended before, except the last one of all."""
+        """Drop requests that ended before, except the last one of all."""
         while len(self.ended) > 1 and self.ended[0][0] < moment:
             self.ended.popleft()
 
     def add(self, answers: Answers) -> None:
-        """Count what the answers to one request took."""
+        """Count what the results of one request took."""
         usage = answers.usage
         self.totals["inputs"] += len(answers)
         self.totals["cost"] += sum(usage.costs)
         self.totals["queued_s"] += usage.queued_s
         self.totals["computed_s"] += usage.computed_s
-        if usage.batches:  # a batch that others shared counts for its part
+        if usage.batches:  # of a batch that requests share, each counts its part
             self.totals["batches"] += len(answers) * len(usage.batches) / sum(usage.batches)
 
 
@@ -78,7 +78,7 @@ class RequestStats:
 
     @contextmanager
     def request(self, model_id: str) -> Iterator[Reading]:
-        """Count what happens inside as one request."""
+        """Count the body of the `with` statement as one request."""
         reading, start = self._readings[model_id], time.time()
         reading.in_flight += 1
         outcome = "failed"
@@ -93,19 +93,19 @@ class RequestStats:
             reading.totals[f"{outcome}_s"] += now - start
 
     def read(self) -> dict[str, Reading]:
-        """What has been seen of each model, to be sent to where it is put together."""
+        """Return each model's counters, to be aggregated by the Catalog."""
         for reading in self._readings.values():
             reading.forget_before(time.time() - WINDOW_S)
         return dict(self._readings)
 
     def keep(self, model_ids: Container[str]) -> None:
-        """Forget all other models, unless requests to them have not ended yet."""
+        """Drop all other models, unless they have requests in flight."""
         for id in [id for id, one in self._readings.items() if id not in model_ids and not one.in_flight]:
             del self._readings[id]
 
 
 def put_together(model_id: str, readings: Iterable[Reading]) -> Figures:
-    """One model's figures from all Routers' readings."""
+    """Return one model's statistics from all Routers' counters."""
     recent = time.time() - WINDOW_S
     readings = list(readings)
     took = sorted(seconds for reading in readings for ended, seconds in reading.ended if ended > recent)

@@ -143,25 +143,25 @@ async def test_what_waits_together_runs_together(model: Model) -> None:
 
 async def test_what_waits_is_encoded_while_the_network_runs(model: Model) -> None:
     b = batcher(model)
-    asked = [await busy(b, model)]
-    asked += [ask(b, text) for text in "abc"]
+    calls = [await busy(b, model)]
+    calls += [ask(b, text) for text in "abc"]
     await queued(b, *"abc")
     assert model.batches == []
     assert sorted(text for bunch in model.bunches for text in bunch) == ["a", "b", "c", "first"]
     model.gate.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*calls)
 
 
 async def test_only_so_much_is_encoded_ahead(model: Model) -> None:
     b = batcher(model, max_batch_tokens=10)
     texts = ["x" * 10] * 4000
     model.gate.clear()
-    asked = [ask(b, "first"), ask(b, *texts)]
+    calls = [ask(b, "first"), ask(b, *texts)]
     await until(lambda: sum(map(len, model.bunches)) > MAX_ENCODED_BATCHES)
     await asyncio.sleep(0.25)  # as long as more would take
     assert sum(map(len, model.bunches)) - 1 <= MAX_ENCODED_BATCHES + 512
     model.gate.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*calls)
     assert sum(map(len, model.bunches)) == 4001
 
 
@@ -304,14 +304,14 @@ async def test_nothing_in_nothing_out(model: Model) -> None:
 async def test_answers_tell_what_they_took(model: Model) -> None:
     b = batcher(model, max_batch_size=2)
     began = perf_counter()
-    asked = [await busy(b, model)]
+    calls = [await busy(b, model)]
     until_busy = perf_counter() - began
-    asked.append(ask(b, "one", "two", "three"))
+    calls.append(ask(b, "one", "two", "three"))
     await queued(b, "one", "two", "three")
     await asyncio.sleep(0.1)
     opened = perf_counter()
     model.gate.set()
-    first, rest = await asyncio.gather(*asked)
+    first, rest = await asyncio.gather(*calls)
     ended = perf_counter()
     assert (first.usage.costs, first.usage.batches) == ([5], [1])
     assert (rest.usage.costs, rest.usage.batches) == ([3, 3, 5], [2, 1])
@@ -346,11 +346,11 @@ async def test_every_caller_gets_its_own_answers_whatever_the_others_do(seed: in
                 rng.choice(["a", "bb" * rng.randint(1, 60), "bad", "boom", "!", "panic"])
                 for _ in range(rng.randint(1, 5))
             ]
-            asked = ask(b, *texts, params=Params(top_k=rng.randint(1, 3)))
+            calls = ask(b, *texts, params=Params(top_k=rng.randint(1, 3)))
             if rng.random() < 0.2:
                 await asyncio.sleep(rng.random() / 500)
-                asked.cancel()
-            answers = (await asyncio.gather(asked, return_exceptions=True))[0]
+                calls.cancel()
+            answers = (await asyncio.gather(calls, return_exceptions=True))[0]
             if isinstance(answers, Answers):
                 for text, answer in zip(texts, answers, strict=True):
                     fine = text[0] in "ab" and text != "bad" and text != "boom" and len(text) <= 100
