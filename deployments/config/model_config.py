@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 import deployments.tasks  # noqa: F401  (registers the modules that a config may name)
 from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.torch.prepacked_linear import prepack
 from deployments.limits import Batching
 from deployments.task import MODULES, Module
 
@@ -29,6 +30,12 @@ class Engine(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="The device of each replica; `auto` is a GPU where the replica has a share of one.",
+    )
+    prepack: bool = Field(
+        False,
+        description="Whether torch lays the weights of linear layers out for the processor. Single short "
+        "texts run 1.1 to 1.6 times as fast, bfloat16 about 1.2 times, large float32 batches hardly faster. "
+        "A replica then shares these weights with no other replica (190 MiB for DistilBERT's size).",
     )
 
 
@@ -78,6 +85,8 @@ class ModelConfig(BaseModel):
             raise ValueError(f"`engine.name`: {self.module.task.name} runs on {known} only")
         if self.engine.name != "vllm" and self.engine.options:
             raise ValueError(f"`engine.options` are vLLM's; `engine.name` is {self.engine.name}")
+        if self.engine.prepack and (self.engine.name != "torch" or self.engine.device == "cuda"):
+            raise ValueError("`engine.prepack` is of the engine torch on processors")
         if self.engine.name == "openvino" and self.engine.device == "cuda":
             raise ValueError("`engine.device`: OpenVINO runs on processors")
         if self.engine.name == "vllm" and "batching" in self.model_fields_set:
@@ -108,4 +117,5 @@ class ModelConfig(BaseModel):
             pickle=pickle,
             engine=self.engine.name,
             engine_options=self.engine.options,
+            prepare=prepack if self.engine.prepack else None,
         )
