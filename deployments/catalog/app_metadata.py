@@ -1,4 +1,4 @@
-"""What an application was made from: written into its own `user_config`, and read back from there."""
+"""The metadata of a model's application, in its own `user_config`: the Catalog keeps no other state."""
 
 import hashlib
 import json
@@ -9,23 +9,23 @@ from deployments.catalog.deployment_options import options
 from deployments.catalog.replica_code import code_version
 from deployments.config.model_config import ModelConfig
 
-MARK = (
+METADATA_KEY = (
     "roster"  # in a deployment's user_config: this application is a model, and this is what it was made from
 )
 
 
-def mark(app: dict[str, Any]) -> dict[str, Any]:
+def read_metadata(app: dict[str, Any]) -> dict[str, Any]:
     """What a running application (as Serve details it) was made from; empty if it is no model of ours."""
     for deployment in app["deployments"].values():
         user_config = deployment["deployment_config"].get("user_config")
-        if isinstance(user_config, dict) and isinstance(user_config.get(MARK), dict):
-            return dict(user_config[MARK])
+        if isinstance(user_config, dict) and isinstance(user_config.get(METADATA_KEY), dict):
+            return dict(user_config[METADATA_KEY])
     return {}
 
 
-def is_anothers(app: dict[str, Any]) -> bool:
+def is_external(app: dict[str, Any]) -> bool:
     """Whether an application was declared by hand, and not made from a folder."""
-    return bool(app["deployments"]) and not mark(app).get("folder")
+    return bool(app["deployments"]) and not read_metadata(app).get("folder")
 
 
 def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:
@@ -34,7 +34,7 @@ def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:
     return digest(code, config.model_dump(), options(config.deployment), str(folder), files)
 
 
-def made_from(config: ModelConfig, folder: Path | None, files: str) -> dict[str, Any]:
+def new_metadata(config: ModelConfig, folder: Path | None, files: str) -> dict[str, Any]:
     """What to write into the `user_config` of an application made from `config`."""
     checkpoint = config.checkpoint(folder)
     return {

@@ -9,7 +9,7 @@ from ray import serve
 from ray.serve.schema import ApplicationStatus
 
 from deployments.card import Description
-from deployments.catalog.app_metadata import mark
+from deployments.catalog.app_metadata import read_metadata
 from deployments.catalog.model_status import count_running
 
 log = logging.getLogger("ray.serve")
@@ -26,11 +26,11 @@ class Descriptions:
 
     def get(self, app: dict[str, Any]) -> Description | None:
         """Return the description of an application, if it has given one."""
-        return self._known.get(mark(app)["fingerprint"])
+        return self._known.get(read_metadata(app)["fingerprint"])
 
     def update(self, apps: Mapping[str, Any]) -> None:
         """Ask each model that has none yet; not while it rolls, when an older version could answer."""
-        fingerprints = {id: mark(app)["fingerprint"] for id, app in apps.items()}
+        fingerprints = {id: read_metadata(app)["fingerprint"] for id, app in apps.items()}
         self._known = {key: self._known[key] for key in self._known.keys() & {*fingerprints.values()}}
         for id, key in fingerprints.items():
             pending = key in self._known or key in self._asking

@@ -1,4 +1,4 @@
-"""What Ray Serve says of one application, read as a model's card."""
+"""The card of a model, from its folder and from Ray Serve's details of its application."""
 
 import re
 import time
@@ -8,9 +8,9 @@ from typing import Any
 from ray.serve.schema import ApplicationStatus, DeploymentStatusTrigger, ReplicaState
 
 from deployments.card import Card, Description, Replicas, State
-from deployments.catalog.app_metadata import mark
+from deployments.catalog.app_metadata import read_metadata
 from deployments.catalog.deployment_options import RUNTIME_ENV
-from deployments.catalog.model_folders import Folder
+from deployments.catalog.model_folders import ModelFolder
 from deployments.catalog.serve_messages import reason_of
 from deployments.cluster.nodes import NodeResources
 from deployments.task import MODULES
@@ -24,53 +24,53 @@ ray/serve/_private/deployment_state.py.
 """
 
 
-def broken_card(id: str, reason: str) -> Card:
-    """A folder that nothing can be made of."""
-    return Card(id=id, state="unavailable", reason=without_paths(reason))
+def invalid_card(id: str, reason: str) -> Card:
+    """Return the card of a folder that cannot be served."""
+    return Card(id=id, state="unavailable", reason=redact_paths(reason))
 
 
-def waiting_card(folder: Folder) -> Card:
-    """A folder that Serve has not been asked for yet."""
+def pending_card(folder: ModelFolder) -> Card:
+    """Return the card of a folder that is not deployed yet."""
     assert folder.config is not None
     checkpoint = folder.config.checkpoint(folder.path)
     facts = {"module_id": folder.config.module_id, "model": checkpoint.name, "revision": checkpoint.revision}
     return Card(id=folder.id, state="loading", **_facts({**facts, "folder": str(folder.path)}))
 
 
-def running_card(
-    id: str, app: dict[str, Any], description: Description | None, shares: NodeResources
+def deployed_card(
+    id: str, app: dict[str, Any], description: Description | None, nodes: NodeResources
 ) -> Card:
-    """An application that Serve has, in whatever state. `app` is its part of Serve's details."""
+    """Return the card of an application, in any state. `app` is its part of Serve's details."""
     deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
-    # What describes itself has started since it failed.
+    # A model with a description has started since it failed.
     before = "" if description else failed_before(app)
-    state, reason = _state(app, replicas, before, _lacking(app, shares), shares.may_grow)
+    state, reason = _state(app, replicas, before, _lacking(app, nodes), nodes.may_grow)
     return Card(
         id=id,
         state=state,
-        reason=without_paths(reason),
+        reason=redact_paths(reason),
         replicas=replicas,
         num_gpus=deployment["required_resources"].get("GPU", 0.0),
         max_ongoing_requests=deployment["deployment_config"]["max_ongoing_requests"],
         max_queued_requests=deployment["deployment_config"]["max_queued_requests"],
         description=description,
-        **_facts(mark(app)),
+        **_facts(read_metadata(app)),
     )
 
 
 def count_running(app: dict[str, Any]) -> int:
-    """How many replicas of an application answer now."""
+    """Count the replicas of an application that serve requests now."""
     return len(_replicas(app, ReplicaState.RUNNING))
 
 
 def is_starting(app: dict[str, Any]) -> bool:
-    """Whether a replica of an application is on its way."""
+    """Return whether a replica of an application is starting."""
     return bool(_replicas(app, ReplicaState.STARTING))
 
 
-def from_spares(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
-    """The running replicas that a spare worker has become, if there was one: their ids, and their nodes'."""
+def replicas_on_warm_workers(apps: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Return the running replicas that can have been warm workers, with the ids of their nodes."""
     return {
         replica["replica_id"]: replica["node_id"]
         for app in apps.values()
@@ -84,30 +84,30 @@ def _runtime_env(deployment: dict[str, Any]) -> Any:
 
 
 def has_failed(app: dict[str, Any]) -> bool:
-    """Whether what was last deployed did not start, and Serve may have given up on it."""
+    """Return whether the last deployment did not start, and Serve may have given up on it."""
     trigger = _only(app)["status_trigger"]
     failed = trigger == DeploymentStatusTrigger.REPLICA_STARTUP_FAILED
     return bool(failed or app["status"] == ApplicationStatus.DEPLOY_FAILED)
 
 
 def failed_before(app: dict[str, Any]) -> str:
-    """Why an application that is being tried again failed; empty for any other."""
-    failed = mark(app).get("failed") if app["status"] == ApplicationStatus.DEPLOYING else None
+    """Return why an application that is retried failed before; empty for any other."""
+    failed = read_metadata(app).get("failed") if app["status"] == ApplicationStatus.DEPLOYING else None
     return failed["reason"] if failed else ""
 
 
-def waits_for_node(app: dict[str, Any], shares: NodeResources) -> bool:
-    """Whether an autoscaler has to add a node before a replica can start."""
-    return shares.may_grow and bool(_lacking(app, shares))
+def waits_for_node(app: dict[str, Any], nodes: NodeResources) -> bool:
+    """Return whether an autoscaler has to add a node before a replica can start."""
+    return nodes.may_grow and bool(_lacking(app, nodes))
 
 
-def lacks_room_to_surge(app: dict[str, Any], shares: NodeResources) -> bool:
-    """Whether a rolling update waits for a second GPU beside the one that the old replica has.
+def rollout_blocked(app: dict[str, Any], nodes: NodeResources) -> bool:
+    """Return whether a rolling update waits for resources that the old replica holds.
 
-    One that could never be placed does not, nor one that has failed: the old replica stays.
+    A replica that fits no node and a model that has failed before do not count: their old replica stays.
     """
     deployment = _only(app)
-    if failed_before(app) or (_lacking(app, shares) and not shares.may_grow):
+    if failed_before(app) or (_lacking(app, nodes) and not nodes.may_grow):
         return False
     surges = deployment["deployment_config"]["max_surge_percent"] > 0
     rolls = app["status"] == ApplicationStatus.DEPLOYING and count_running(app) > 0
@@ -115,7 +115,7 @@ def lacks_room_to_surge(app: dict[str, Any], shares: NodeResources) -> bool:
 
 
 def _is_unplaced(app: dict[str, Any]) -> bool:
-    """Whether a replica has waited longer than it should for a node with the resources that it requires."""
+    """Return whether a replica has waited longer than `SCHEDULING_S` for a node with free resources."""
     waiting = [one for one in _replicas(app, ReplicaState.STARTING) if one.get("node_id") is None]
     return any(time.time() - replica["start_time_s"] > SCHEDULING_S for replica in waiting)
 
@@ -125,7 +125,7 @@ def _replicas(app: dict[str, Any], state: ReplicaState) -> list[dict[str, Any]]:
 
 
 def _only(app: dict[str, Any]) -> dict[str, Any]:
-    """A model's application has one deployment."""
+    """Return the deployment of a model's application; there is exactly one."""
     deployment: dict[str, Any] = next(iter(app["deployments"].values()))
     return deployment
 
@@ -141,9 +141,9 @@ def _state(
     return ("unavailable" if lacking and not may_grow else "loading"), reason
 
 
-def _lacking(app: dict[str, Any], shares: NodeResources) -> str:
+def _lacking(app: dict[str, Any], nodes: NodeResources) -> str:
     for resource, amount in _only(app)["required_resources"].items():
-        largest = shares.largest.get(resource, 0.0)
+        largest = nodes.largest.get(resource, 0.0)
         if amount > largest:
             return f"a replica wants {amount:g} {resource}, and no node has more than {largest:g}"
     return ""
@@ -154,12 +154,12 @@ def _facts(mark: dict[str, Any]) -> dict[str, Any]:
     return {
         "task": module.task.name if module else None,
         "module_id": mark["module_id"],
-        "model": without_paths(mark["model"]),
+        "model": redact_paths(mark["model"]),
         "revision": mark["revision"],
-        "folder": mark["folder"] and without_paths(mark["folder"]),
+        "folder": mark["folder"] and redact_paths(mark["folder"]),
     }
 
 
-def without_paths(text: str) -> str:
-    """Where the server keeps its files is nobody's business: of a path, "models/sentiment" will do."""
+def redact_paths(text: str) -> str:
+    """Shorten file paths to their last two parts: clients should not see where the server keeps its files."""
     return PATH.sub(lambda path: "/".join(path[0].split("/")[-2:]), text)

@@ -7,8 +7,8 @@ from typing import Any
 from ray import serve
 
 from deployments.catalog.applications import bind
-from deployments.catalog.model_folders import Folder
-from deployments.cluster.nodes import NodeResources, shares
+from deployments.catalog.model_folders import ModelFolder
+from deployments.cluster.nodes import NodeResources, node_resources
 from deployments.cluster.ray_private import controller
 
 
@@ -25,9 +25,9 @@ class ServeClient:
 
     async def nodes(self) -> NodeResources:
         """Return what the nodes can give to a replica."""
-        return await asyncio.to_thread(shares)
+        return await asyncio.to_thread(node_resources)
 
-    async def deploy(self, folders: Sequence[Folder], surge: bool) -> None:
+    async def deploy(self, folders: Sequence[ModelFolder], surge: bool) -> None:
         """Deploy the application of each folder, without waiting until it runs."""
         await asyncio.to_thread(_run, folders, surge)
 
@@ -36,7 +36,7 @@ class ServeClient:
         await asyncio.to_thread(controller.delete, ids)
 
 
-def _run(folders: Sequence[Folder], surge: bool) -> None:
+def _run(folders: Sequence[ModelFolder], surge: bool) -> None:
     targets = [
         serve.RunTarget(
             bind(folder.config, folder.path, folder.files, surge=surge, failed=folder.failed),

@@ -5,21 +5,21 @@ from typing import NamedTuple
 import ray
 
 NODE_GROUP = "ray.io/node-group"
-"""A label of each node that `ray up` or KubeRay has started, the head included: which of its types it is."""
+"""The label with a node's type, on each node that `ray up` or KubeRay has started, the head included."""
 
 
 class NodeResources(NamedTuple):
-    """The most of each resource that one node has, and whether an autoscaler may add others.
+    """The most of each resource that one node has, and whether an autoscaler may add nodes.
 
-    Which those could be, the autoscaler keeps to itself.
+    Ray does not say which types of nodes an autoscaler can add.
     """
 
     largest: dict[str, float]
     may_grow: bool = False
 
 
-def shares() -> NodeResources:
-    """What the nodes that are there can give to a replica."""
+def node_resources() -> NodeResources:
+    """Return the resources of the nodes that are alive."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     largest: dict[str, float] = {}
     for node in nodes:

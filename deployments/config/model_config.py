@@ -1,4 +1,4 @@
-"""What a model's `config.yml` may say."""
+"""The schema of a model's `config.yml`."""
 
 import os
 from pathlib import Path
@@ -84,13 +84,13 @@ class ModelConfig(BaseModel):
             known = " or ".join(self.module.engines)
             raise ValueError(f"`engine.name`: {self.module.task.name} runs on {known} only")
         if self.engine.name != "vllm" and self.engine.options:
-            raise ValueError(f"`engine.options` are vLLM's; `engine.name` is {self.engine.name}")
+            raise ValueError(f"`engine.options` are for vLLM only; `engine.name` is {self.engine.name}")
         if self.engine.prepack and (self.engine.name != "torch" or self.engine.device == "cuda"):
-            raise ValueError("`engine.prepack` is of the engine torch on processors")
+            raise ValueError("`engine.prepack` applies to torch on the CPU only")
         if self.engine.name == "openvino" and self.engine.device == "cuda":
-            raise ValueError("`engine.device`: OpenVINO runs on processors")
+            raise ValueError("`engine.device`: OpenVINO runs on the CPU only")
         if self.engine.name == "vllm" and "batching" in self.model_fields_set:
-            raise ValueError("`batching` is of Roster's own engine; vLLM has `engine.options` for it")
+            raise ValueError("`batching` does not apply to vLLM; set its own limits in `engine.options`")
         return self
 
     @property
@@ -98,14 +98,14 @@ class ModelConfig(BaseModel):
         return MODULES[self.module_id]
 
     def checkpoint(self, folder: Path | None) -> Checkpoint:
-        """The checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
+        """Return the checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
         name, revision, pickle = self.hf_model, self.hf_model_revision, self.allow_pickle
-        # `Path.exists` raises where a folder may not be entered or a name is too long.
+        # `Path.exists` raises without permission and for a name that is too long.
         if name is None and folder and os.path.exists(folder / "config.json"):
-            name, revision = str(folder), None  # what lies in a folder has none
+            name, revision = str(folder), None  # a local folder has no revision
         elif name is None:
             name, revision = self.module.default_model, revision or self.module.default_revision
-            # Some of the defaults are from before safetensors. A revision that we pinned ourselves is known.
+            # Some defaults are older than safetensors. Roster has checked the revisions that it pins.
             pickle = pickle or (revision is not None and revision == self.module.default_revision)
         elif folder and os.path.exists(folder / name / "config.json"):
             name, revision = str(folder / name), None

@@ -6,9 +6,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from deployments.config.errors import ConfigError, hint, sentences
+from deployments.config.errors import ConfigError, describe_errors, suggest
 
-OURS = {"name", "version", "user_config", "func_or_class"}  # what Roster itself sets on a model's deployment
+RESERVED = {
+    "name",
+    "version",
+    "user_config",
+    "func_or_class",
+}  # Roster sets these itself
 
 
 def check_deployment(options: dict[str, Any]) -> None:
@@ -26,7 +31,7 @@ def deployment_schema() -> tuple[type[BaseModel], set[str]]:
     from ray.serve.schema import DeploymentSchema
 
     parameters = inspect.signature(Deployment.options).parameters
-    return DeploymentSchema, ({*DeploymentSchema.model_fields} & {*parameters}) - OURS
+    return DeploymentSchema, ({*DeploymentSchema.model_fields} & {*parameters}) - RESERVED
 
 
 def nested_schemas() -> dict[str, type[BaseModel]]:
@@ -47,10 +52,10 @@ def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **f
         raise ConfigError(f"`{where}` must be a mapping")
     for name in given:
         if name not in known:
-            raise ConfigError(f"`{where}.{name}` is no option of Ray Serve's{hint(name, known)}")
+            raise ConfigError(f"`{where}.{name}` is no option of Ray Serve{suggest(name, known)}")
         if isinstance(given[name], float) and not isfinite(given[name]):
             raise ConfigError(f"`{where}.{name}` must be a finite number")
     try:
         schema.model_validate({**fixed, **given})
     except ValidationError as invalid:
-        raise ConfigError(sentences(invalid, schema, where)) from None
+        raise ConfigError(describe_errors(invalid, schema, where)) from None

@@ -1,4 +1,4 @@
-"""Reads and checks a model's `config.yml`; every error names the file and the field."""
+"""Reads and checks a model's `config.yml`."""
 
 from pathlib import Path
 from stat import S_ISREG
@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from deployments.config.errors import ConfigError, sentences
+from deployments.config.errors import ConfigError, describe_errors
 from deployments.config.model_config import ModelConfig
 from deployments.config.serve_options import check_deployment
 
@@ -18,9 +18,9 @@ NULL, STRING = "tag:yaml.org,2002:null", "tag:yaml.org,2002:str"
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, by which a few lines can stand for millions, and with names as they are written.
+    """Loads YAML without aliases, with which a few lines can expand to millions, and keeps names as text.
 
-    A revision may be all digits, and YAML takes 0123456 for the number 42798.
+    A revision may consist of digits, and YAML reads 0123456 as the number 42798.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
@@ -53,14 +53,14 @@ def read(folder: Path) -> ModelConfig:
 
 
 def parse(content: Any, source: str) -> ModelConfig:
-    """Check what a config says. `source` names it in errors. Raises `ConfigError`."""
+    """Check the content of a config. `source` names it in errors. Raises `ConfigError`."""
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: must be a mapping with a `module_id`")
     try:
         config = ModelConfig.model_validate(content)
         check_deployment(config.deployment)
     except ValidationError as invalid:
-        raise ConfigError(f"{source}: {sentences(invalid, ModelConfig)}") from None
+        raise ConfigError(f"{source}: {describe_errors(invalid, ModelConfig)}") from None
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     if config.trust_remote_code and not config.hf_model_revision:

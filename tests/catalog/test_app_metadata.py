@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from deployments.catalog import app_metadata
-from deployments.catalog.app_metadata import fingerprint, mark
+from deployments.catalog.app_metadata import fingerprint, read_metadata
 from deployments.config.yaml_file import read
 from tests.catalog.test_catalog import ID, add, app
 
 
-def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path) -> None:
+def test_fingerprint_covers_config_and_files(tmp_path: Path) -> None:
     config = read(add(tmp_path, "a"))
     other = read(add(tmp_path, "a", f"module_id: {ID}\nengine: {{dtype: bfloat16}}"))
     folder = tmp_path / "a"
@@ -20,12 +20,10 @@ def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path
         fingerprint(config, folder, "y"),
     }
     assert len(prints) == 3
-    assert mark(app(None)) == {}
+    assert read_metadata(app(None)) == {}
 
 
-def test_other_defaults_of_a_deployment_change_the_fingerprint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fingerprint_covers_deployment_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = read(add(tmp_path, "a"))
     before = fingerprint(config, None, "")
     monkeypatch.setattr(app_metadata, "options", lambda given: {"max_ongoing_requests": 1, **given})

@@ -13,10 +13,10 @@ import pytest
 from deployments.card import Snapshot
 from deployments.catalog import reconciliation, retries
 from deployments.catalog import serve_state as observed
-from deployments.catalog.app_metadata import MARK
+from deployments.catalog.app_metadata import METADATA_KEY
 from deployments.catalog.catalog import Catalog
 from deployments.catalog.descriptions import Descriptions
-from deployments.catalog.model_folders import Folder
+from deployments.catalog.model_folders import ModelFolder
 from deployments.catalog.serve_client import ServeClient
 from deployments.cluster.nodes import NodeResources
 
@@ -48,7 +48,7 @@ class Serve(ServeClient):
     async def nodes(self) -> NodeResources:
         return self.shares
 
-    async def deploy(self, folders: Sequence[Folder], surge: bool) -> None:
+    async def deploy(self, folders: Sequence[ModelFolder], surge: bool) -> None:
         if self.refusal:
             raise self.refusal
         for folder in folders:
@@ -61,7 +61,7 @@ class Serve(ServeClient):
             self.apps[id]["status"] = "DELETING"
 
 
-def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
+def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     made_from = folder and {
         "module_id": ID,
         "model": "a/b",
@@ -78,7 +78,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
         "required_resources": {"CPU": 0.05},
         "replicas": [{"state": "RUNNING"}] * running,
         "deployment_config": {
-            "user_config": {MARK: made_from} if made_from else [1, 2],
+            "user_config": {METADATA_KEY: made_from} if made_from else [1, 2],
             "max_surge_percent": 100,
             "max_ongoing_requests": 100,
             "max_queued_requests": 1000,
@@ -87,7 +87,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     return {"status": "RUNNING", "message": "", "deployments": {"model": {**deployment, **more}}}
 
 
-def rolling(folder: Folder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
+def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
     """An application with a new replica that has waited for its node, or got one, beside an old one."""
     new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
     replicas = [{"state": "RUNNING"}, new]
@@ -115,11 +115,11 @@ def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
 
 async def look(catalog: Catalog, times: int = 2) -> Snapshot:
     for _ in range(times):
-        await catalog._step()
+        await catalog._reconcile()
     return catalog.snapshot
 
 
-async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_path: Path) -> None:
+async def test_deploy_new_and_edited_folders_once(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     assert (await look(catalog)).cards["a"].state == "loading"
@@ -130,7 +130,7 @@ async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_pat
     assert serve.ran == [("a", True)] * 2
 
 
-async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
+async def test_full_reading_after_a_status_change_or_a_pause(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
@@ -154,7 +154,7 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     assert serve.asked == asked + 1
 
 
-async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
+async def test_restarted_catalog_deploys_nothing_again(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     await look(Catalog(str(tmp_path), serve=serve), 3)
     another = Catalog(str(tmp_path), serve=serve)
@@ -164,9 +164,7 @@ async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Pa
     assert snapshot.startup_complete
 
 
-async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_delete_removed_folders_unless_the_root_is_missing(serve: Serve, tmp_path: Path) -> None:
     root = tmp_path / "models"
     add(root, "a")
     add(root, "b")
@@ -186,7 +184,7 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     assert serve.deleted == ["b"]
 
 
-async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tmp_path: Path) -> None:
+async def test_unload_deletes_the_application_and_load_deploys_it(serve: Serve, tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve, control=True)
     await look(catalog, 3)
@@ -201,7 +199,7 @@ async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tm
 
 
 @pytest.mark.parametrize("refusal", [ValueError, OverflowError])
-async def test_what_serve_refuses_is_told_and_harms_nobody(
+async def test_card_has_the_reason_of_a_refused_deployment(
     serve: Serve, tmp_path: Path, refusal: type[Exception]
 ) -> None:
     add(tmp_path, "a")
@@ -214,13 +212,13 @@ async def test_what_serve_refuses_is_told_and_harms_nobody(
     assert (await look(catalog, 4)).cards["a"].state == "ready"
 
 
-async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path: Path) -> None:
+async def test_deploy_again_after_a_connection_error(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = ConnectionError("the controller is away")
-    await catalog._step()
+    await catalog._reconcile()
     with pytest.raises(ConnectionError):
-        await catalog._step()
+        await catalog._reconcile()
     serve.refusal = None
     assert (await look(catalog)).cards["a"].state == "ready"
 
@@ -234,7 +232,7 @@ async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path:
         "hf_model: " + "a" * 300,
     ],
 )
-async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str) -> None:
+async def test_faulty_folder_does_not_affect_others(serve: Serve, tmp_path: Path, odd: str) -> None:
     add(tmp_path, "odd", f"module_id: {ID}\n{odd}")
     add(tmp_path, "good")
     cards = (await look(Catalog(str(tmp_path), serve=serve), 3)).cards
@@ -242,9 +240,7 @@ async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str
     assert cards["odd"].reason.startswith("odd/config.yml") or cards["odd"].state == "ready"
 
 
-async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_external_application_keeps_its_name(serve: Serve, tmp_path: Path) -> None:
     serve.apps["theirs"] = app(None)
     add(tmp_path, "theirs")
     add(tmp_path, "good")
@@ -254,23 +250,23 @@ async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
     assert serve.ran == [("good", True)]
 
 
-async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
+async def test_blocked_rollout_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
     folder = catalog._reconciliation.folders.scan()["a"]
     serve.apps["a"] = rolling(folder, waited_s=29.0)
-    await catalog._step()
+    await catalog._reconcile()
     assert serve.ran == [("a", True)]
     serve.apps["a"] = rolling(folder, waited_s=31.0, node_id="n")  # it has its place, and loads
-    await catalog._step()
+    await catalog._reconcile()
     assert serve.ran == [("a", True)]
     serve.apps["a"] = rolling(folder, waited_s=31.0)
-    await catalog._step()
+    await catalog._reconcile()
     assert serve.ran[-1] == ("a", False)
 
 
-async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
+async def test_blocked_rollout_waits_for_the_autoscaler(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
@@ -285,13 +281,13 @@ async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
     assert serve.ran[-1] == ("a", False)
 
 
-def fail(serve: Serve, folder: Folder, running: int = 0) -> None:
+def fail(serve: Serve, folder: ModelFolder, running: int = 0) -> None:
     """What Serve tells once it has given up."""
     failed = app(folder, running, status="DEPLOY_FAILED", message="Trace\nOSError: the Hub is away")
     serve.apps[folder.id] = {**failed, "status": "DEPLOY_FAILED"}
 
 
-async def test_what_has_failed_is_tried_again_and_its_reason_stays(
+async def test_retry_keeps_the_reason_of_the_failure(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
@@ -317,7 +313,7 @@ async def test_what_has_failed_is_tried_again_and_its_reason_stays(
     assert len(serve.ran) == 3
 
 
-async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
+async def test_blocked_rollout_of_a_failed_model_keeps_the_old_replica(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
@@ -333,7 +329,7 @@ async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
     assert serve.ran == [("a", True)] * 2
 
 
-async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve, tmp_path: Path) -> None:
+async def test_touch_of_config_retries_a_failed_model(serve: Serve, tmp_path: Path) -> None:
     folders = [add(tmp_path, name) for name in ("a", "b")]
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
@@ -345,7 +341,7 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
     assert serve.ran[2:] == [("a", True)]
 
 
-async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, tmp_path: Path) -> None:
+async def test_model_that_waits_for_a_node_does_not_delay_startup(serve: Serve, tmp_path: Path) -> None:
     serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
@@ -356,7 +352,7 @@ async def test_what_waits_for_a_node_does_not_hold_up_the_others(serve: Serve, t
     assert (snapshot.cards["a"].state, snapshot.startup_complete) == ("loading", True)
 
 
-async def test_routers_are_told_before_the_first_deployment_is_made(
+async def test_first_snapshot_precedes_the_first_deployment(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")

@@ -35,12 +35,12 @@ def version(sources: Mapping[str, str] = SOURCES, task: str = TASK) -> str:
         "deployments.replica.batcher",
     ],
 )
-def test_code_of_a_replica_is_part_of_its_version(module: str) -> None:
+def test_code_version_covers_replica_code(module: str) -> None:
     assert version({**SOURCES, module: SOURCES[module] + "\n# edited"}) != version()
 
 
 @pytest.mark.parametrize("package", ["gateway", "dialects", "wire", "routing", "reference", "catalog", "app"])
-def test_code_in_front_of_a_replica_is_no_part_of_its_version(package: str) -> None:
+def test_code_version_ignores_gateway_and_catalog(package: str) -> None:
     edited = {
         name: text + "\n# edited" for name, text in SOURCES.items() if name.split(".")[1:2] == [package]
     }
@@ -48,13 +48,13 @@ def test_code_in_front_of_a_replica_is_no_part_of_its_version(package: str) -> N
     assert version({**SOURCES, **edited}) == version()
 
 
-def test_a_task_is_part_of_the_version_of_its_own_models_only() -> None:
+def test_code_version_covers_only_the_models_own_task() -> None:
     edited = {**SOURCES, TASK: SOURCES[TASK] + "\n# edited"}
     assert version(edited, "deployments.tasks.sentiment") == version(task="deployments.tasks.sentiment")
     assert version(task="deployments.tasks.sentiment") != version()
 
 
-def test_imports_are_found_wherever_they_stand() -> None:
+def test_imports_in_functions_branches_and_strings() -> None:
     sources = {
         "a": "if TYPE_CHECKING:\n    import typing_only\nelse:\n    import b",
         "b": "def late():\n    from c import d, function",
@@ -69,7 +69,7 @@ def test_imports_are_found_wherever_they_stand() -> None:
 
 
 @pytest.mark.model
-def test_the_version_covers_every_module_that_a_replica_of_any_task_imports(
+def test_code_version_covers_all_imports_of_loaded_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deployments.catalog.serve_state import is_at_rest
+from deployments.catalog.serve_state import is_steady
 from tests.catalog.test_catalog import app
 
 
@@ -20,8 +20,6 @@ from tests.catalog.test_catalog import app
         ("DELETING", "HEALTHY", [], False),
     ],
 )
-def test_what_can_change_without_a_status_is_looked_at(
-    status: str, deployment: str, states: list[str], rests: bool
-) -> None:
+def test_application_is_steady(status: str, deployment: str, states: list[str], rests: bool) -> None:
     one = app(None, status=deployment, replicas=[{"state": state} for state in states])
-    assert is_at_rest({**one, "status": status}) is rests
+    assert is_steady({**one, "status": status}) is rests

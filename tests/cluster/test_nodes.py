@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import ray
 
-from deployments.cluster.nodes import NODE_GROUP, shares
+from deployments.cluster.nodes import NODE_GROUP, node_resources
 
 
-def test_what_a_node_can_give_is_bounded_only_where_no_autoscaler_adds_nodes(
+def test_node_resources_with_and_without_autoscaler(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def node(alive: bool = True, labels: Any = (), **resources: float) -> dict[str, Any]:
@@ -16,12 +16,12 @@ def test_what_a_node_can_give_is_bounded_only_where_no_autoscaler_adds_nodes(
 
     nodes = [node(CPU=2.0), node(CPU=1.0, GPU=1.0), node(alive=False, GPU=8.0)]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    assert shares() == ({"CPU": 2.0, "GPU": 1.0}, False)
+    assert node_resources() == ({"CPU": 2.0, "GPU": 1.0}, False)
     nodes.append(node(labels={NODE_GROUP: "head"}, CPU=8.0))
-    assert shares() == ({"CPU": 8.0, "GPU": 1.0}, True)
+    assert node_resources() == ({"CPU": 8.0, "GPU": 1.0}, True)
 
 
-def test_ray_labels_the_nodes_that_an_autoscaler_starts() -> None:
+def test_ray_labels_nodes_of_an_autoscaler() -> None:
     from ray._private.resource_and_label_spec import ResourceAndLabelSpec
     from ray._raylet import NODE_TYPE_NAME_ENV
 

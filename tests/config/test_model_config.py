@@ -9,13 +9,13 @@ from deployments.task import MODULES
 from tests.config.test_yaml_file import ID, WRITER, write
 
 
-def test_a_name_too_long_for_a_file_is_not_looked_for(tmp_path: Path) -> None:
+def test_model_name_longer_than_a_file_name(tmp_path: Path) -> None:
     name = "a" * 300
     folder = write(tmp_path / "m", f"module_id: {ID}\nhf_model: {name}")
     assert config.read(folder).checkpoint(folder).name == name
 
 
-def test_the_defaults_revision_belongs_to_the_default_model() -> None:
+def test_default_revision_applies_to_the_default_model_only() -> None:
     module_id = next(id for id, module in MODULES.items() if module.default_revision)
     default = config.parse({"module_id": module_id}, "here").checkpoint(None)
     assert default.revision
@@ -24,14 +24,14 @@ def test_the_defaults_revision_belongs_to_the_default_model() -> None:
     assert not config.parse({"module_id": module_id, "hf_model": "a/b"}, "here").checkpoint(None).pickle
 
 
-def test_a_checkpoint_in_the_folder_is_the_model(tmp_path: Path) -> None:
+def test_checkpoint_in_the_folder_is_the_default(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", f"module_id: {ID}")
     (folder / "config.json").write_text("{}")
     assert config.read(folder).checkpoint(folder).name == str(folder)
 
 
 @pytest.mark.parametrize("model", ["", "hf_model: inner", "hf_model: {}/inner"])
-def test_what_lies_in_a_folder_has_no_revision(tmp_path: Path, model: str) -> None:
+def test_local_checkpoint_has_no_revision(tmp_path: Path, model: str) -> None:
     folder = write(
         tmp_path / "m", f"module_id: {ID}\nhf_model_revision: 714eb0f\n{model.format(tmp_path / 'm')}"
     )
@@ -42,13 +42,13 @@ def test_what_lies_in_a_folder_has_no_revision(tmp_path: Path, model: str) -> No
     assert (Path(checkpoint.name).exists(), checkpoint.revision) == (True, None)
 
 
-def test_an_engine_may_be_named(tmp_path: Path) -> None:
+def test_config_selects_engine_and_options(tmp_path: Path) -> None:
     engine = "{name: vllm, options: {max_model_len: 512}}"
     checkpoint = config.read(write(tmp_path / "m", f"module_id: {WRITER}\nengine: {engine}")).checkpoint(None)
     assert (checkpoint.engine, checkpoint.engine_options) == ("vllm", {"max_model_len": 512})
 
 
 @pytest.mark.parametrize("key", ["hf_model_revision", "hf_revision"])
-def test_both_names_of_the_revision(key: str) -> None:
+def test_revision_has_two_names(key: str) -> None:
     parsed = config.parse({"module_id": ID, "hf_model": "a/b", key: "1234567"}, "here")
     assert parsed.checkpoint(None).revision == "1234567"

@@ -19,7 +19,7 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_one_line_is_a_model(tmp_path: Path) -> None:
+def test_module_id_alone_is_a_config(tmp_path: Path) -> None:
     read = config.read(write(tmp_path / "m", f"module_id: {ID}"))
     assert read.module is MODULES[ID]
     assert read.checkpoint(tmp_path / "m").name == MODULES[ID].default_model
@@ -32,7 +32,7 @@ def test_one_line_is_a_model(tmp_path: Path) -> None:
         ("module_id: [", "not YAML"),
         ("hf_model: a/b", "`module_id`: Field required"),
         ("module_id: nope", "`module_id`: no module has the id 'nope'"),
-        (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is no field of it; did you mean `hf_model`?"),
+        (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is an unknown field; did you mean `hf_model`?"),
         (f"module_id: {ID}\nbatching: {{max_batch_size: 0}}", "`batching.max_batch_size`"),
         (f"module_id: {ID}\nengine: {{dtype: float99}}", "`engine.dtype`"),
         (
@@ -47,24 +47,27 @@ def test_one_line_is_a_model(tmp_path: Path) -> None:
             f"module_id: {ID}\nengine: {{name: vllm}}",
             "`engine.name`: sentiment runs on torch or openvino only",
         ),
-        (f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}", "`engine.options` are vLLM's"),
+        (
+            f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}",
+            "`engine.options` are for vLLM only",
+        ),
         (
             f"module_id: {ID}\nengine: {{name: openvino, device: cuda}}",
-            "`engine.device`: OpenVINO runs on processors",
+            "`engine.device`: OpenVINO runs on the CPU only",
         ),
         (
             f"module_id: {ID}\nengine: {{name: openvino, options: {{a: 9}}}}",
-            "`engine.options` are vLLM's; `engine.name` is openvino",
+            "`engine.options` are for vLLM only; `engine.name` is openvino",
         ),
         (
             f"module_id: {WRITER}\nengine: {{name: vllm}}\nbatching: {{max_batch_size: 9}}",
-            "`batching` is of Roster's own engine; vLLM has `engine.options` for it",
+            "`batching` does not apply to vLLM; set its own limits in `engine.options`",
         ),
         (f"module_id: {ID}\ndeployment: {{num_replica: 2}}", "did you mean `num_replicas`?"),
         (f"module_id: {ID}\ndeployment: {{num_replicas: 0}}", "`deployment.num_replicas"),
         (
             f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_gpu: 1}}}}",
-            "`deployment.ray_actor_options.num_gpu` is no option of Ray Serve's; did you mean `num_gpus`?",
+            "`deployment.ray_actor_options.num_gpu` is no option of Ray Serve; did you mean `num_gpus`?",
         ),
         (
             f"module_id: {ID}\ndeployment: {{autoscaling_config: {{min_replicas: 3, max_replicas: 1}}}}",
@@ -90,7 +93,7 @@ def test_an_error_names_file_and_field(tmp_path: Path, text: str, said: str) -> 
     assert said in str(error.value)
 
 
-def test_serves_own_options_pass_through(tmp_path: Path) -> None:
+def test_serve_options_pass_through(tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "autoscaling_config": {"min_replicas": 0, "max_replicas": 8},
         "max_queued_requests": 200,
@@ -101,13 +104,13 @@ def test_serves_own_options_pass_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["hf_model", "hf_model_revision", "hf_revision"])
 @pytest.mark.parametrize("written", ["0123456", "0b10110", "1_000", "1.10", "1234567", "2024-01-01"])
-def test_a_name_of_digits_is_what_is_written(tmp_path: Path, key: str, written: str) -> None:
+def test_revision_of_digits_stays_text(tmp_path: Path, key: str, written: str) -> None:
     read = config.read(write(tmp_path / "m", f"module_id: {ID}\n{key}: {written}"))
     assert written in (read.hf_model, read.hf_model_revision)
     assert config.read(write(tmp_path / "m", f"module_id: {ID}\n{key}: null")).hf_model_revision is None
 
 
-def test_what_was_read_as_a_number_elsewhere_is_to_be_put_in_quotes() -> None:
+def test_number_for_a_revision_asks_for_quotes() -> None:
     with pytest.raises(ConfigError, match=r"`hf_model_revision`: .* put it in quotes"):
         config.parse({"module_id": ID, "hf_model_revision": 42798}, "args")
 
@@ -115,5 +118,5 @@ def test_what_was_read_as_a_number_elsewhere_is_to_be_put_in_quotes() -> None:
 @pytest.mark.parametrize(
     "example", sorted(Path("example_models").glob("*/config.yml")), ids=lambda path: path.parent.name
 )
-def test_example_models_are_right(example: Path) -> None:
+def test_example_models_are_valid(example: Path) -> None:
     config.read(example.parent)

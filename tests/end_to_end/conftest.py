@@ -143,7 +143,7 @@ def _ray_with_gpus(home: Path) -> Iterator[None]:
     command = [ray, "start", "--head", "--block", "--port=6390", "--num-cpus=4", "--num-gpus=4"]
     os.environ["RAY_ADDRESS"] = "127.0.0.1:6390"
     try:
-        with _process(command, home / "ray.log", environment(fast=True), ROOT):
+        with _process(command, home / "ray.log", environment(high_throughput=True), ROOT):
             wait_for(lambda: "Ray runtime started" in (home / "ray.log").read_text(), 60, "ray start")
             yield
     finally:

@@ -7,10 +7,10 @@ from ray import serve
 
 
 def pin_version(deployment: serve.Deployment, version: str) -> serve.Deployment:
-    """The deployment with a code version of our own.
+    """Return the deployment with the given code version.
 
-    Serve makes up a random version whenever an application is run from Python, so every edit of
-    `num_replicas` would reload the weights. With the same version it leaves the processes alone.
+    Serve gives a deployment that is run from Python a random version, so every edit of `num_replicas` would
+    reload the weights. With the same version it keeps the processes.
     """
     return deployment.options(version=version, _internal=True)
 
@@ -18,7 +18,7 @@ def pin_version(deployment: serve.Deployment, version: str) -> serve.Deployment:
 def delete(applications: list[str]) -> None:
     """Delete applications without waiting until they are gone.
 
-    In one call: for each, the controller writes down all that it knows of all others.
+    One call for all: the controller saves its whole state for each call.
     """
     from ray.serve.context import _get_global_client
 
@@ -26,13 +26,13 @@ def delete(applications: list[str]) -> None:
 
 
 async def serve_ports() -> tuple[int, int]:
-    """Where Serve listens: the ports of HTTP and of gRPC."""
+    """Return the ports on which Serve listens: HTTP and gRPC."""
     details = await _details()
     return details["http_options"]["port"], details["grpc_options"]["port"]
 
 
 async def serve_details() -> dict[str, Any]:
-    """Applications, deployments and replicas as the controller sees them, as plain values.
+    """Return applications, deployments and replicas as the controller sees them, as plain values.
 
     `serve.status()` gives the same, but validates it again in the caller: 0.3 s for fifty applications.
     """
@@ -41,9 +41,9 @@ async def serve_details() -> dict[str, Any]:
 
 
 async def serve_statuses() -> list[bytes]:
-    """Each deployment's status, reason and message, oldest first, to compare with what they were.
+    """Return each deployment's status, reason and message, oldest first, to compare with an earlier call.
 
-    They do not tell of which application. With five hundred of these `serve_details` takes the controller
+    They do not name the application. With five hundred applications `serve_details` takes the controller
     0.3 s, and this next to nothing.
     """
     statuses: list[bytes] = await _controller().get_all_deployment_statuses.remote()
@@ -61,11 +61,11 @@ def _controller() -> Any:
     return _get_global_client()._controller
 
 
-def copy_less() -> None:
-    """In the process of Serve's controller, which calls this as it starts: copy what has not changed no more.
+def reduce_copies() -> None:
+    """Make the copies in Serve's control loop cheap. The controller calls this when it starts.
 
-    Each turn of its loop copies all that each deployment should be, to set a field or two of the copy and to
-    find that nothing is new. With five hundred models that takes more than half of the turn.
+    Each iteration copies the target state of each deployment deeply, sets a field or two of the copy and
+    finds that nothing has changed. With five hundred models the copies take more than half of the iteration.
     """
     from ray.serve._private import application_state
 
@@ -73,7 +73,7 @@ def copy_less() -> None:
 
 
 def _copy(value: Any) -> Any:
-    """As deep as Serve changes a deployment's info in place; of what else it copies, all."""
+    """Copy a deployment's info as deep as Serve changes it in place, and any other value completely."""
     from ray.serve._private.deployment_info import DeploymentInfo
 
     if not isinstance(value, DeploymentInfo):

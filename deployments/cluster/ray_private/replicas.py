@@ -11,8 +11,8 @@ from deployments.errors import InferenceError
 
 
 @contextmanager
-def _absent(module: str) -> Iterator[None]:
-    """For whoever asks meanwhile, a module is not installed: None in its place stops an import."""
+def _hidden(module: str) -> Iterator[None]:
+    """Make `import module` fail inside this context: None in `sys.modules` stops an import."""
     absent = sys.modules.setdefault(module, None) is None  # type: ignore[arg-type]
     try:
         yield
@@ -21,17 +21,17 @@ def _absent(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-# Serve imports pandas where gradio has brought it, for answers that no model of ours gives: 29 MiB in every
-# replica, and a third of a second of its start.
-with _absent("pandas"):
+# Serve imports pandas if it is installed (gradio needs it), for responses that no model of Roster gives. That
+# would cost 29 MiB in every replica, and a third of a second at its start.
+with _hidden("pandas"):
     import ray.serve
 
 
 def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
-    """In a replica's process: what to enter for each request that comes past Serve, with the method's name.
+    """Return a context manager for each request that reaches a replica without Serve, by the method's name.
 
-    Serve then counts it as one of its own: waits with it until fewer than `max_ongoing_requests` are there,
-    lets it end before the replica stops, and shows it in its metrics. One that still waits is not counted.
+    Serve then treats it as one of its own: it waits until fewer than `max_ongoing_requests` run, lets it end
+    before the replica stops, and counts it in its metrics. A request that still waits is not counted.
     """
     from ray.serve._private.common import RequestMetadata
 
@@ -46,7 +46,7 @@ def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
             begin, failure = time.perf_counter(), ""
             try:
                 yield
-            except InferenceError:  # the caller's mistake, or news of the model
+            except InferenceError:  # a mistake of the caller, or the state of the model
                 raise
             except BaseException as error:
                 failure = type(error).__name__

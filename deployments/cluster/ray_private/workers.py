@@ -5,13 +5,13 @@ from typing import Any
 import ray
 
 HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
-"""In a runtime_env's variables: the function that a worker calls when it has started."""
+"""The variable of a runtime_env that names the function that a worker calls when it has started."""
 
 
 def prestart_workers(count: int, runtime_env: dict[str, Any], keep_s: int, only: str | None = None) -> None:
-    """Ask every node, or `only` that of an id, for idle workers with this runtime_env, for actors to come.
+    """Start idle workers with this runtime_env for future actors, on every node or on the node `only`.
 
-    Ray itself keeps idle workers for tasks alone.
+    Ray itself keeps idle workers for tasks, not for actors.
     """
     from ray._private.grpc_utils import init_grpc_channel
     from ray._private.utils import get_runtime_env_info

@@ -7,7 +7,7 @@ from ray import serve
 from ray.serve._private import application_state
 from ray.serve._private.deployment_info import DeploymentInfo
 
-from deployments.cluster.ray_private.controller import copy_less, pin_version
+from deployments.cluster.ray_private.controller import pin_version, reduce_copies
 
 
 @serve.deployment
@@ -15,19 +15,19 @@ class Some:
     pass
 
 
-def test_a_version_can_be_pinned_and_the_options_survive() -> None:
+def test_pin_version_keeps_the_options() -> None:
     pinned = pin_version(Some.options(num_replicas=2, user_config={"a": 1}), "of-ours")
     assert pinned.version == "of-ours"
     assert pinned.num_replicas == 2
     assert "num_replicas" in pinned._deployment_config.user_configured_option_names
 
 
-def test_what_a_deployment_should_be_is_copied_as_deep_as_serve_changes_it(
+def test_reduce_copies_copies_what_serve_changes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "deepcopy" in application_state.ApplicationState._reconcile_target_deployments.__code__.co_names
     monkeypatch.setattr(application_state, "deepcopy", copy.deepcopy)
-    copy_less()
+    reduce_copies()
     options = Some._deployment_config, Some._replica_config
     info = DeploymentInfo(*options, start_time_ms=0, deployer_job_id="")
     changed = application_state.deepcopy(info)
