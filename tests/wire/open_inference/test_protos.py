@@ -12,7 +12,7 @@ from grpc_tools import protoc
 from deployments.reference.protos import documents
 from deployments.wire.open_inference.protos import METHODS, PACKAGE, SERVICE, STREAMING, describe
 from deployments.wire.proto_parser import read_proto
-from tests.wire.open_inference.triton_server import triton
+from tests.wire.open_inference.triton_stubs import triton
 
 _, THEIRS = triton()
 
