@@ -1,6 +1,6 @@
 # make serve   set up what serving needs, then serve models/ in the foreground
 # make test    set up what the tests need, then run them all
-# make check   format, lint, types and generated documents: under a minute
+# make check   format, lint, types, import contract and generated documents: under a minute
 # make bench   measure this project beside its peers, and write benchmarks/RESULTS.md: half an hour
 PYTHON ?= python3
 VENV   := .venv
@@ -19,6 +19,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python -m pytest -q -n auto -m "not cluster and not model and not browser and not slow" --durations=0 --durations-min=2
 
 bench: $(VENV)/test.stamp
@@ -30,10 +31,7 @@ format: $(VENV)/test.stamp
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/test.stamp
-	$(BIN)/python -m deployments.gateway.openapi
-	$(BIN)/python -m deployments.reference.protos
-	$(BIN)/python -m deployments.reference.dialect_table
-	$(BIN)/python -m deployments.reference.task_table
+	$(BIN)/python -m deployments.reference
 
 starter-models: $(VENV)/serve.stamp
 	$(BIN)/python -m starter_models $(ARGS)

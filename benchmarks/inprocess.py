@@ -157,7 +157,8 @@ class _Worker:
     def __init__(self, folder: Path, count: int, engine: str, dtype: str) -> None:
         import yaml
 
-        from deployments.config.model_config import CONFIG, ModelConfig
+        from deployments.config.model_config import ModelConfig
+        from deployments.config.yaml_file import CONFIG
 
         # Not `config.read`: it holds what a config says of the deployment to Ray Serve's own schemas.
         config = ModelConfig.model_validate(yaml.safe_load((folder / CONFIG).read_text()))

@@ -1,6 +1,6 @@
-"""`python -m deployments`: serve models/ from this checkout in the foreground, and tell what becomes ready.
+"""`python -m deployments`: serve models/ in the foreground and report which models become ready.
 
-This is `serve run serve_config.yaml` in the fast lane with a progress report. Ctrl-C ends all of it.
+This is `serve run serve_config.yaml` in high-throughput mode with a progress report. Ctrl-C stops everything.
 """
 
 import argparse
@@ -21,14 +21,14 @@ import yaml
 from deployments.app import ROOT
 from deployments.cluster.environment import available, environment
 
-POLL_S, CALM_POLL_S = 0.5, 2.0  # between two looks: while models start, and afterwards
+POLL_S, CALM_POLL_S = 0.5, 2.0  # while models start, and afterwards
 LAST_LINES = 30
 
 
 def main() -> int:
-    """Run until Ctrl-C or until Serve ends; returns Serve's exit status."""
+    """Run until Ctrl-C or until Serve ends; return Serve's exit status."""
     arguments = _arguments()
-    # A shell that starts us in the background has SIGINT ignored, and a child inherits what is ignored.
+    # A shell ignores SIGINT in background processes, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _log(arguments.verbose) as log:
         serve = _start(arguments, log)
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def _stop_on_signals(serve: "subprocess.Popen[bytes]") -> None:
-    """Pass one signal on. A second one would break off Serve's own clean-up and leave HAProxy behind."""
+    """Pass one signal on. A second one would interrupt Serve's own clean-up and leave HAProxy behind."""
     passed: list[int] = []
 
     def stop(number: int, _: Any) -> None:
@@ -58,11 +58,11 @@ def _stop_on_signals(serve: "subprocess.Popen[bytes]") -> None:
 
 
 def end_haproxy(session: int) -> None:
-    """End what is left of HAProxy in the session that Serve began.
+    """Stop the HAProxy processes that are left in Serve's session.
 
-    Where Serve ends while HAProxy is being reloaded, one stays behind, on ports that the next start wants.
+    If Serve ends while HAProxy reloads, one process stays behind, on the ports that the next start needs.
     """
-    for process in Path("/proc").glob("[0-9]*"):  # nothing elsewhere than on Linux, as HAProxy
+    for process in Path("/proc").glob("[0-9]*"):  # only Linux has /proc, and HAProxy runs there only
         with contextlib.suppress(OSError):
             ours = os.getsid(int(process.name)) == session
             if ours and (process / "comm").read_text().strip() == "haproxy":
@@ -74,7 +74,7 @@ def _start(arguments: argparse.Namespace, log: IO[bytes]) -> "subprocess.Popen[b
     return subprocess.Popen(
         [str(Path(sys.executable).with_name("serve")), "run", arguments.config],
         cwd=ROOT,
-        # A Ray of its own, unless told which: one that has gone may still be noted as the machine's.
+        # A new Ray cluster unless the caller names one: the machine's last address may be outdated.
         env={
             "RAY_ADDRESS": "local",
             **os.environ,
@@ -83,7 +83,7 @@ def _start(arguments: argparse.Namespace, log: IO[bytes]) -> "subprocess.Popen[b
         },
         stdout=log,
         stderr=log,
-        # A process group of its own, so that Ctrl-C reaches Serve once, from us.
+        # A new process group, so that Ctrl-C reaches Serve once, from this process.
         start_new_session=True,
     )
 
@@ -97,29 +97,29 @@ def _log(verbose: bool) -> IO[bytes]:
 
 
 def _report(url: str, serve: "subprocess.Popen[bytes]") -> None:
-    """Print every change of a model's state; once all are settled, what to click and what to curl."""
-    told: dict[str, str] = {}
+    """Print every change of a model's state, and how to use the models once they have started."""
+    states: dict[str, str] = {}
     welcomed = False
     with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
         while serve.poll() is None:
-            for line in _changes(client, told):
+            for line in _changes(client, states):
                 print(line, flush=True)
             if not welcomed and _is_settled(client):
                 welcomed = True
-                print(_welcome(url, told), flush=True)
+                print(_welcome(url, states), flush=True)
             time.sleep(CALM_POLL_S if welcomed else POLL_S)
 
 
-def _changes(client: httpx.Client, told: dict[str, str]) -> list[str]:
+def _changes(client: httpx.Client, states: dict[str, str]) -> list[str]:
     try:
         cards: list[dict[str, Any]] = client.get("/models").raise_for_status().json()
     except (httpx.HTTPError, ValueError):
         return []
     now = {card["id"]: f"{card['state']:12}{card['reason'][:160]}".rstrip() for card in cards}
-    lines = [f"  {id:24} {state}" for id, state in now.items() if told.get(id) != state]
-    lines += [f"  {id:24} removed" for id in told.keys() - now.keys()]
-    told.clear()
-    told.update(now)
+    lines = [f"  {id:24} {state}" for id, state in now.items() if states.get(id) != state]
+    lines += [f"  {id:24} removed" for id in states.keys() - now.keys()]
+    states.clear()
+    states.update(now)
     return lines
 
 
@@ -130,11 +130,11 @@ def _is_settled(client: httpx.Client) -> bool:
         return False
 
 
-def _welcome(url: str, told: dict[str, str]) -> str:
-    ready = sorted(id for id, state in told.items() if state.startswith("ready"))
+def _welcome(url: str, states: dict[str, str]) -> str:
+    ready = sorted(id for id, state in states.items() if state.startswith("ready"))
     example = "sentiment" if "sentiment" in ready else next(iter(ready), "MODEL")
     call = f"""curl {url}/models/{example} -d '{{"inputs": "I loved every minute of it."}}'"""
-    count = f"{len(ready)} of {len(told)} models ready."
+    count = f"{len(ready)} of {len(states)} models ready."
     return f"\n{count}\n  Click:  {url}/\n  Call:   {call}\n  Stop:   Ctrl-C\n"
 
 

@@ -8,7 +8,7 @@ from ray import serve
 from deployments.catalog.applications import bind
 from deployments.catalog.catalog import Catalog
 from deployments.config.gateway_config import GatewayArgs
-from deployments.config.model_config import parse
+from deployments.config.yaml_file import parse
 from deployments.gateway.ingress import Door
 from deployments.gateway.ui_deployment import START_UI_S, UI
 
@@ -38,11 +38,12 @@ def build(args: dict[str, Any]) -> serve.Application:
     models = str((ROOT / gateway.models).resolve())
     pages = ui.bind() if gateway.ui else None
     return router.bind(
-        catalog.bind(models, gateway.repository_control, gateway.spare_workers),
+        catalog.bind(models, gateway.allow_model_control, gateway.warm_workers),
         pages,
-        gateway.picture_hosts,
+        gateway.allowed_image_hosts,
         gateway.timeout_s,
         gateway.default_model,
+        gateway.transport,
     )
 
 

@@ -1,5 +1,6 @@
-"""What the cluster says of one model: the row that the Catalog writes and every dialect and page reads."""
+"""The state of each model: the Catalog publishes it, Routers, dialects and the UI read it."""
 
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deployments.schema import Schema
@@ -8,10 +9,10 @@ State = Literal["loading", "ready", "unavailable"]
 
 
 class Description(Schema):
-    """What a loaded replica says of itself.
+    """The facts that a loaded replica reports about itself.
 
-    `gpu_ids`: its node's cards that it has, or has a share of. `bytes`: of the weights; `memory_bytes`: the
-    most that the process has held.
+    `gpu_ids`: the GPUs of its node that it has, or has a share of. `bytes`: the size of the weights;
+    `memory_bytes`: the peak memory of the process.
     """
 
     device: str
@@ -27,21 +28,21 @@ class Description(Schema):
 
 
 class Replicas(Schema):
-    """Replicas that answer now, and how many Serve is asked for."""
+    """The replicas that serve requests now, and how many Serve should run."""
 
     running: int = 0
     wanted: int = 0
 
 
 class Card(Schema):
-    """One folder of `models/` (or one application that declares itself a model), as it stands now.
+    """The state of one folder of `models/`, or of one application that declares itself a model.
 
-    `state` is "ready" while requests are answered (or held until a replica has scaled up from zero),
-    "loading" while the first replica starts, "unavailable" when neither; `reason` says why, in a sentence.
-    `num_gpus` is each replica's share of a GPU, or how many it has.
+    `state` is "ready" while requests are served (or held until a replica has scaled up from zero), "loading"
+    while the first replica starts, else "unavailable"; `reason` says why, in a sentence.
+    `num_gpus` is each replica's share of a GPU, or its number of GPUs.
     `max_ongoing_requests` is how many requests a replica holds at once, and `max_queued_requests` how many
     may wait for it at a Router; -1 for any number.
-    `task`, `module_id` and `model` are None where the folder is too broken to tell.
+    `task`, `module_id` and `model` are None if the folder's configuration cannot be read.
     """
 
     id: str
@@ -57,3 +58,19 @@ class Card(Schema):
     max_ongoing_requests: int = 100
     max_queued_requests: int = -1
     description: Description | None = None
+
+
+NOT_LOOKED_YET = ""
+"""The version of a snapshot before the Catalog has read the folder and the cluster."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The cards of all models at one moment.
+
+    `startup_complete`: each folder that existed at start is ready, unavailable, or waits for a node.
+    """
+
+    version: str = NOT_LOOKED_YET
+    startup_complete: bool = False
+    cards: dict[str, Card] = field(default_factory=dict)

@@ -50,7 +50,7 @@ JsonSchema = type[BaseModel] | Mapping[str, Any]
 class Operation:
     """One HTTP route and what OpenAPI says of it.
 
-    `path` holds parameters as "{model_id}": one segment each, spelled like a model id. `body` and `answer`
+    `path` holds parameters as "{model_id}": one segment each, spelled like a model id. `body` and `response`
     type the JSON; `raw_body` is the media type of a body that is no JSON ("image/*"), where one is read as
     well; `event` types the data of each server-sent event, where the answer can stream.
     """
@@ -60,7 +60,7 @@ class Operation:
     endpoint: Endpoint
     summary: str
     body: JsonSchema | None = None
-    answer: JsonSchema | None = None
+    response: JsonSchema | None = None
     raw_body: str | None = None
     event: JsonSchema | None = None
 
@@ -92,7 +92,7 @@ class StreamRpc:
 
 
 @dataclass(frozen=True)
-class Offer:
+class SupportedCall:
     """One way to use a task in a dialect, as a request that works: an HTTP call with a JSON body, or an rpc
     with the bytes of its message (`method` is "RPC" then, and `path` is "package.Service/Method")."""
 
@@ -105,18 +105,18 @@ class Offer:
 
 @dataclass(frozen=True)
 class Dialect:
-    """A wire protocol: its routes and rpcs, made anew for the tasks that are registered, and its error form.
+    """A wire protocol: its routes, its rpcs and its form of an error.
 
-    `offers` tells what a model of a task (given with the model's id) can be asked here; docs/dialects.md is
-    made of it, and every offer is tried in the tests. `say` makes an error's response; it gets the request's
-    id as well. `error` types its JSON; `refusals` tells OpenAPI of the dialect's further errors, by HTTP
-    status: `say` tells it those of `errors.py`.
+    `operations` and `rpcs` build the routes for the registered tasks. `supported_calls` returns the calls
+    that a model of a task, with this id, supports; docs/dialects.md lists them, and the tests try each.
+    `error_response` converts an error and the request's id to a response, and `error` types its JSON.
+    `extra_error_responses` describes, by HTTP status, errors that are not in `errors.py`, for OpenAPI.
     """
 
     name: str
-    say: Callable[[InferenceError, str], Response]
+    error_response: Callable[[InferenceError, str], Response]
     operations: Callable[[], list[Operation]]
     rpcs: Callable[[], Sequence[Rpc | StreamRpc]] = list
-    offers: Callable[["Task", str], list[Offer]] = lambda task, model_id: []
+    supported_calls: Callable[["Task", str], list[SupportedCall]] = lambda task, model_id: []
     error: JsonSchema | None = None
-    refusals: Mapping[int, str] = field(default_factory=dict)
+    extra_error_responses: Mapping[int, str] = field(default_factory=dict)

@@ -16,14 +16,16 @@ Raised anywhere with one sentence and, where one field of the request is wrong, 
 turns the `kind` into its own status, once, at the door.
 """
 
+import sys
 from typing import Any
 
+# What plain RuntimeErrors of allocators say, which have neither a type nor a code of their own.
 NO_MEMORY = (
-    "out of memory",
-    "_STATUS_ALLOC_FAILED",
-    "can't allocate memory",
-    "not enough memory",
-    "bad_alloc",
+    "out of memory",  # the CUDA runtime: cudaErrorMemoryAllocation, where torch did not allocate itself
+    "_STATUS_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER and their kin, by the names of their status codes
+    "can't allocate memory",  # torch's c10/core/impl/alloc_cpu.cpp on Linux
+    "not enough memory",  # the same on Windows and macOS
+    "bad_alloc",  # the standard library of C++, by way of torch's and OpenVINO's bindings
 )
 
 
@@ -99,7 +101,7 @@ class Internal(InferenceError):
     pass
 
 
-def failures_with(answer: Any, failures: int) -> int:
+def count_failures(answer: Any, failures: int) -> int:
     """How many answers in a row have failed unforeseen: with this one, after so many `failures`.
 
     An `InferenceError` and a call that was given up tell nothing of the model.
@@ -110,5 +112,8 @@ def failures_with(answer: Any, failures: int) -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a pass has failed for its size: as torch or one of CUDA's libraries says it."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+    """Return whether a pass has failed for its size: by the error's type, or an allocator's message."""
+    torch = sys.modules.get("torch")  # not imported here: where it is not loaded, it has not failed
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in NO_MEMORY)

@@ -1,4 +1,4 @@
-"""What a call of a model brings back: an output or an error per input, and what the work took."""
+"""The result of a call of a model: an output or an error per input, and the cost of the work."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,23 +6,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Usage:
-    """What the answers to one call took.
+    """The cost of one call.
 
-    `costs` holds each input's cost: of a text its tokens, 0 where it could not be read. `queued_s` is the
-    longest that an input waited, of which `encoded_s` went into encoding what was encoded with them;
-    `computed_s` is the time in the network of the batches that held them, and `batches` the size of each of
-    those.
+    `costs` holds each input's cost: the tokens of a text, 0 if it could not be read. `queued_s` is the
+    longest time that an input waited, of which `encoded_s` was spent on encoding; `inference_s` is the time
+    in the network of the batches with these inputs, and `batches` the sizes of those batches.
     """
 
     costs: list[int] = field(default_factory=list)
     queued_s: float = 0.0
     encoded_s: float = 0.0
-    computed_s: float = 0.0
+    inference_s: float = 0.0
     batches: list[int] = field(default_factory=list)
 
 
-class Answers(list[Any]):
-    """One output, or one exception, per input, in order; `usage` tells what they took."""
+class InferenceResults(list[Any]):
+    """One output, or one exception, per input, in order; `usage` is the cost of the call."""
 
     def __init__(self, values: Any = (), usage: Usage | None = None) -> None:
         super().__init__(values)

@@ -1,7 +1,7 @@
-"""The words of the wire: what a field *means*, said once.
+"""Field types that carry their meaning: text, image, label, box, vector, conversation.
 
-A word is a type with a JSON Schema `format`. Validation, OpenAPI, protobuf and the UI's widgets all read
-their part from it, so a task that speaks in these words is spoken by every dialect. Nothing here is heavy.
+Each type has a JSON Schema `format`. Validation, OpenAPI, protobuf and the UI's widgets derive from it, so
+every dialect supports a task that uses these types. This module imports nothing heavy.
 """
 
 import base64
@@ -19,31 +19,31 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.media import picture_bytes
+from deployments.media import image_bytes
 
 MAX_TEXT = 1_000_000
 MAX_ITEMS = 1_000
 
 
 class Schema(BaseModel):
-    """A value on the wire. Unknown fields are errors."""
+    """A request or response value. Unknown fields are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _text(value: Any) -> Any:
+def _check_text(value: Any) -> Any:
     if value == "":
         raise InvalidInput("the text is empty")
-    return _bounded(value)
+    return _check_length(value)
 
 
-def _bounded(value: Any) -> Any:
+def _check_length(value: Any) -> Any:
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise TooLarge(f"the text has {len(value):,} characters; at most {MAX_TEXT:,} are accepted")
     return value
 
 
-def _texts(value: Any) -> Any:
+def _check_texts(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         if not value:
             raise InvalidInput("the list of texts is empty")
@@ -52,15 +52,15 @@ def _texts(value: Any) -> Any:
     return value
 
 
-def _messages(value: Any) -> Any:
-    return [{"role": "user", "content": value}] if isinstance(value, str) else _texts(value)
+def _to_messages(value: Any) -> Any:
+    return [{"role": "user", "content": value}] if isinstance(value, str) else _check_texts(value)
 
 
-Text = Annotated[str, BeforeValidator(_text), Field(json_schema_extra={"format": "text"})]
-"""A text for the model: not empty, at most a million characters (the model truncates at its own limit)."""
+Text = Annotated[str, BeforeValidator(_check_text), Field(json_schema_extra={"format": "text"})]
+"""A text of 1 to 1,000,000 characters. The model truncates it at its own limit."""
 
-Texts = Annotated[list[Text], BeforeValidator(_texts), Field(json_schema_extra={"format": "texts"})]
-"""Several texts that belong to one item: at least one, at most a thousand."""
+Texts = Annotated[list[Text], BeforeValidator(_check_texts), Field(json_schema_extra={"format": "texts"})]
+"""1 to 1,000 texts that belong to one input."""
 
 
 def _base64(data: bytes) -> str:
@@ -69,25 +69,25 @@ def _base64(data: bytes) -> str:
 
 Image = Annotated[
     bytes,
-    BeforeValidator(picture_bytes),
+    BeforeValidator(image_bytes),
     PlainSerializer(_base64, when_used="json"),
     WithJsonSchema({"type": "string", "format": "image", "contentEncoding": "base64"}),
 ]
-"""An encoded picture; in JSON base64 or a data: URL."""
+"""An encoded image; in JSON base64 or a data: URL."""
 
 Unit = Annotated[float, Field(ge=0, le=1)]
-"""A share or probability, 0 to 1."""
+"""A fraction or probability, 0 to 1."""
 
 
 class Label(Schema):
-    """One class and how sure the model is of it."""
+    """A class and the model's score for it."""
 
     label: str
     score: float
 
 
 class Box(Schema):
-    """A rectangle in pixels of the picture that was sent; the origin is its upper left corner."""
+    """A rectangle in pixels of the input image; the origin is the upper left corner."""
 
     xmin: int
     ymin: int
@@ -96,7 +96,7 @@ class Box(Schema):
 
 
 class DetectedObject(Schema):
-    """One thing found in a picture."""
+    """An object detected in an image."""
 
     label: str
     score: float
@@ -108,11 +108,11 @@ Mask = Annotated[
     PlainSerializer(_base64, when_used="json"),
     WithJsonSchema({"type": "string", "format": "mask", "contentEncoding": "base64"}),
 ]
-"""A PNG, 8 bit grey, of the picture's size: 255 where the segment is; base64 in JSON."""
+"""A PNG, 8 bit greyscale, of the image's size: 255 inside the segment; base64 in JSON."""
 
 
 class Segment(Schema):
-    """One region of a picture. A semantic model gives no score."""
+    """A region of an image. Semantic segmentation has no score."""
 
     label: str
     score: float | None
@@ -120,15 +120,15 @@ class Segment(Schema):
 
 
 class Vector(Schema):
-    """One vector and what it stands for: a token's id, or a sentence's place in its list."""
+    """A vector and its index: a token id, or the position of a sentence in its list."""
 
     index: int
     values: list[float]
 
 
-# A text can have a million: as dictionaries they travel in a tenth of the time that objects take.
+# A text can have a million tokens. Dictionaries pickle ten times faster than objects.
 class TextToken(TypedDict):
-    """One token of a text, and its place in it, in characters; a special one has none."""
+    """A token of a text and its span in characters; a special token has no span."""
 
     id: int
     text: str
@@ -138,13 +138,13 @@ class TextToken(TypedDict):
 
 
 class Message(Schema):
-    """One turn of a conversation; what was said in it may be nothing."""
+    """A turn of a conversation. Its content may be empty."""
 
     role: Literal["system", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_bounded), Field(json_schema_extra={"format": "text"})]
+    content: Annotated[str, BeforeValidator(_check_length), Field(json_schema_extra={"format": "text"})]
 
 
-def _answerable(messages: list[Message]) -> list[Message]:
+def _check_last_turn(messages: list[Message]) -> list[Message]:
     if not messages[-1].content:
         raise InvalidInput("the last turn is empty")
     return messages
@@ -152,18 +152,20 @@ def _answerable(messages: list[Message]) -> list[Message]:
 
 Messages = Annotated[
     list[Message],
-    BeforeValidator(_messages),
-    AfterValidator(_answerable),
+    BeforeValidator(_to_messages),
+    AfterValidator(_check_last_turn),
     Field(json_schema_extra={"format": "conversation"}),
 ]
-"""A conversation, oldest turn first; a bare string is one user's turn. The last turn says something."""
+"""A conversation, oldest turn first. A string is one user turn. The last turn must not be empty."""
 
 
-def words(schema: type[BaseModel]) -> dict[str, str]:
-    """What each field means: its `format` ("text", "image", "conversation", ...), or else its JSON type."""
-    return {name: _word(field) for name, field in schema.model_json_schema().get("properties", {}).items()}
+def field_types(schema: type[BaseModel]) -> dict[str, str]:
+    """Return each field's `format` ("text", "image", "conversation", ...), or else its JSON type."""
+    return {
+        name: _field_type(field) for name, field in schema.model_json_schema().get("properties", {}).items()
+    }
 
 
-def _word(field: dict[str, Any]) -> str:
-    given = next((option for option in field.get("anyOf", ()) if option.get("type") != "null"), field)
-    return str(field.get("format") or given.get("format") or given.get("type", "object"))
+def _field_type(field: dict[str, Any]) -> str:
+    option = next((choice for choice in field.get("anyOf", ()) if choice.get("type") != "null"), field)
+    return str(field.get("format") or option.get("format") or option.get("type", "object"))

@@ -1,7 +1,7 @@
-"""A task is what can be asked; a module is a class that performs it; `@task` makes a file speak everywhere.
+"""Tasks and modules: a task is a typed signature, a module is a class that performs it with a model.
 
-From one decorated class come the validation, every dialect's route, the OpenAPI schema, the protobuf messages
-and rpc, the UI's form, the README's row, the warm-up request and the generic tests.
+`@task` registers both. Validation, the routes and rpcs of every dialect, the OpenAPI schema, the protobuf
+messages, the UI's form, the documentation, the warm-up request and the generic tests derive from the class.
 """
 
 import inspect
@@ -31,11 +31,11 @@ MODULES: dict[str, type["Module"]] = {}
 
 @dataclass(frozen=True)
 class Task:
-    """What can be asked, and in which words.
+    """The signature of a task.
 
     `name` is the task's name in routes and rpcs ("image-classification"), `pipeline_tag` the Hub's name for
-    it. `input` is one item; items may differ inside a batch. `params` must be equal to share one. `chunk` is
-    None unless answers can stream. `lone_answer_in_list`: the Hub answers even a lone input with a list.
+    it. `input` is one item; a batch may hold different items, but only items with equal `params`. `chunk` is
+    None unless responses can stream. `single_output_in_list`: the Hub API returns a list even for one input.
     `dialect_params` holds defaults that differ in one dialect, by that dialect's name.
     """
 
@@ -46,29 +46,29 @@ class Task:
     output: type[Schema]
     chunk: type[Schema] | None
     pipeline_tag: str
-    lone_answer_in_list: bool = False
+    single_output_in_list: bool = False
     dialect_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
-        """The name as a class would be called: "ImageClassification"."""
+        """The name in CamelCase: "ImageClassification"."""
         return "".join(word.capitalize() for word in self.name.split("-"))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name a caller may use for it: ours, and the Hub's."""
+        """All names that clients may use: Roster's and the Hub's."""
         return tuple(dict.fromkeys((self.name, self.pipeline_tag)))
 
     def examples(self) -> list[dict[str, Any]]:
-        """Inputs to show and to warm up with, from the fields' own `examples`, as JSON would hold them."""
+        """Return example inputs, as JSON values, from the `examples` of the fields."""
         fields = {name: f.examples for name, f in self.input.model_fields.items() if f.examples}
         return [dict(zip(fields, values, strict=True)) for values in zip(*fields.values(), strict=True)]
 
 
 class Encoded(NamedTuple):
-    """What `run` gets in an input's place, and what it costs: tokens, or pixels, by the module's `unit`.
+    """An encoded input for `run`, and its cost in the module's `unit`: tokens or pixels.
 
-    `numbers` is how many the answer will hold, where it grows with the input: a request's may be too many.
+    `numbers` is the count of numbers in the output, if it grows with the input; a request has a limit.
     """
 
     input: Any
@@ -77,18 +77,18 @@ class Encoded(NamedTuple):
 
 
 class Module:
-    """One model, loaded. A subclass writes `load` and `run`; the other hooks are for those that need them.
+    """A loaded model. A subclass implements `load` and `run`; the other hooks are optional.
 
-    `load` imports torch and transformers inside itself and leaves the network in `self.model`; text modules
-    leave their tokenizer in `self.tokenizer` and the longest input, in tokens, in `self.max_length`.
-    `encode` makes inputs ready for `run` while an earlier batch is in the network: it tokenizes, or opens
-    pictures, one `Encoded` per input, whose cost is counted in `unit`s.
-    `run` takes a list of inputs, encoded where there is an `encode`, and returns one output per input, in
-    order. Where either raises, the caller tries the items in smaller batches, so that a bad one fails alone.
-    A `run` that is `async` batches by itself: it is called at any time, with one input a call.
-    `stream` yields the chunks of one answer; it is closed when the caller has gone.
-    Then `limit` gives it its limits, at the start and when they change, and `counters` tells running totals
-    of its work.
+    `load` imports torch and transformers inside the function and assigns the network to `self.model`. Text
+    modules also assign `self.tokenizer` and `self.max_length`, the longest input in tokens.
+    `encode` prepares inputs for `run` while an earlier batch is in the network: it tokenizes or decodes
+    images and returns one `Encoded` per input, with its cost in `unit`s.
+    `run` takes a list of inputs (encoded, if there is an `encode`) and returns one output per input, in
+    order. If either raises, the batcher retries in smaller batches, so that a bad input fails alone.
+    An `async` `run` schedules its own batches: it is called at any time, with one input per call.
+    `stream` yields the chunks of one response; the replica closes it when the client disconnects.
+    `limit` receives the batching limits at the start and when they change; `counters` returns running totals
+    of the work.
     """
 
     task: ClassVar[Task]
@@ -97,13 +97,13 @@ class Module:
     default_revision: ClassVar[str | None] = None
     unit: ClassVar[Literal["tokens", "pixels", "items"]] = "tokens"
     engines: ClassVar[tuple[str, ...]] = ("torch",)
-    """What a config may name to run the network."""
+    """The engines that a config may name for this module."""
 
     model: Any
     tokenizer: Any = None
     max_length: int | None = None
     padding_cost: float = 1.0
-    """What a unit of padding costs beside a real one; 0 where the network sees none."""
+    """The cost of a unit of padding relative to a real unit; 0 if the network sees no padding."""
 
     def load(self, checkpoint: "Checkpoint") -> None:
         raise NotImplementedError
@@ -130,15 +130,15 @@ class Module:
 M = TypeVar("M", bound=Module)
 
 
-def task(name: str, **facts: Any) -> Callable[[type[M]], type[M]]:
-    """Register a module, and its task under `name`; `facts` are `Task`'s own fields that no type tells."""
+def task(name: str, **options: Any) -> Callable[[type[M]], type[M]]:
+    """Register a module and its task. `options` are the fields of `Task` that no type gives."""
 
     def register(cls: type[M]) -> type[M]:
         if cls.module_id in MODULES:
             raise ValueError(f"module_id {cls.module_id} is taken by `{MODULES[cls.module_id].__name__}`")
-        spoken = _read(cls, name, facts)
-        if TASKS.setdefault(name, spoken) != spoken:
-            raise TypeError(f"`{cls.__name__}` tells task {name!r} differently from the module before it")
+        declared = _declared_task(cls, name, options)
+        if TASKS.setdefault(name, declared) != declared:
+            raise TypeError(f"`{cls.__name__}` declares task {name!r} differently from an earlier module")
         cls.task = TASKS[name]
         MODULES[cls.module_id] = cls
         return cls
@@ -146,13 +146,13 @@ def task(name: str, **facts: Any) -> Callable[[type[M]], type[M]]:
     return register
 
 
-def _read(cls: type[Module], name: str, facts: dict[str, Any]) -> Task:
+def _declared_task(cls: type[Module], name: str, options: dict[str, Any]) -> Task:
     hints = get_type_hints(cls.run)
-    asked = hints if cls.encode is Module.encode else get_type_hints(cls.encode)
-    (input_,), params, (output,) = get_args(asked["inputs"]), hints["params"], get_args(hints["return"])
-    streamed = get_type_hints(cls.stream)["return"] if cls.stream else None
-    if streamed and get_origin(streamed) is not AsyncGenerator:
-        raise TypeError(f"`{cls.__name__}.stream` is to return an AsyncGenerator, not {streamed}")
-    chunk = get_args(streamed)[0] if streamed else None
+    input_hints = hints if cls.encode is Module.encode else get_type_hints(cls.encode)
+    (input_,), params, (output,) = get_args(input_hints["inputs"]), hints["params"], get_args(hints["return"])
+    stream_type = get_type_hints(cls.stream)["return"] if cls.stream else None
+    if stream_type and get_origin(stream_type) is not AsyncGenerator:
+        raise TypeError(f"`{cls.__name__}.stream` must return an AsyncGenerator, not {stream_type}")
+    chunk = get_args(stream_type)[0] if stream_type else None
     summary = (cls.__doc__ or "").strip().splitlines()[0]
-    return Task(name, summary, input_, params, output, chunk, **{"pipeline_tag": name, **facts})
+    return Task(name, summary, input_, params, output, chunk, **{"pipeline_tag": name, **options})

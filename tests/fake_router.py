@@ -11,19 +11,19 @@ import httpx
 import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.card import Card, Description, Replicas, State
 from deployments.errors import Forbidden, InferenceError, InvalidInput, ModelNotFound, ModelNotReady
-from deployments.media import EXAMPLE_PICTURE
-from deployments.results import Answers, Usage
-from deployments.routing.image_fetcher import Fetcher
-from deployments.routing.validation import Reader
-from deployments.schema import TextToken, words
+from deployments.media import EXAMPLE_IMAGE
+from deployments.results import InferenceResults, Usage
+from deployments.routing.image_fetcher import ImageFetcher
+from deployments.routing.validation import RequestValidator
+from deployments.schema import TextToken, field_types
 from deployments.task import TASKS, Task
-from deployments.telemetry.request_stats import Figures
+from deployments.telemetry.request_stats import ModelStats
 
-PICTURE = base64.b64decode(EXAMPLE_PICTURE)
+PICTURE = base64.b64decode(EXAMPLE_IMAGE)
 PLAIN = {str: "word", float: 0.5, int: 7, bool: True, bytes: PICTURE}
 
 
-class FakeRouter(Reader):
+class FakeRouter:
     """`outputs` and `streams` replace a model's answer: functions of its input that return, raise, yield."""
 
     def __init__(self) -> None:
@@ -31,14 +31,14 @@ class FakeRouter(Reader):
 
     def forget(self) -> None:
         """Be as new."""
-        self.settled = True
+        self.startup_complete = True
         self.has_ui = False
         self.default_model = "embeddings"
         self.cards = {task.name: _card(task) for task in TASKS.values()}
         self.cards["loading"] = Card(id="loading", state="loading", task="sentiment")
         self.cards["broken"] = Card(id="broken", state="unavailable", reason="models/broken/config.yml: no")
         self.control = False
-        self.fetcher = Fetcher([])
+        self.validator = RequestValidator(ImageFetcher([]))
         self.outputs: dict[str, Callable[[Any], Any]] = {}
         self.streams: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {}
         self.asked: list[tuple[str, list[Any], Any]] = []
@@ -55,15 +55,15 @@ class FakeRouter(Reader):
             raise ModelNotReady(card.reason or "it is on its way")
         return TASKS[card.task]
 
-    async def figures(self) -> list[Figures]:
-        return [Figures(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
+    async def stats(self) -> list[ModelStats]:
+        return [ModelStats(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
 
-    async def infer(self, model_id: str, inputs: list[Any], params: Any) -> Answers:
+    async def infer(self, model_id: str, inputs: list[Any], params: Any) -> InferenceResults:
         self.asked.append((model_id, inputs, params))
         usage = Usage(
-            costs=[7] * len(inputs), queued_s=0.25, encoded_s=0.125, computed_s=0.5, batches=[len(inputs)]
+            costs=[7] * len(inputs), queued_s=0.25, encoded_s=0.125, inference_s=0.5, batches=[len(inputs)]
         )
-        return Answers((self._outcome(model_id, input) for input in inputs), usage)
+        return InferenceResults((self._outcome(model_id, input) for input in inputs), usage)
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Words are tokens; a token's id is its word's length. A sign stands before and after the text."""
@@ -97,7 +97,7 @@ class FakeRouter(Reader):
         self.cards[model_id] = self.card(model_id).model_copy(update={"state": state})
 
     def _has_tokenizer(self, model_id: str) -> None:
-        if "image" in words(self.task(model_id).input).values():
+        if "image" in field_types(self.task(model_id).input).values():
             raise InvalidInput("a model of this task has no tokenizer")
 
     async def stream(self, model_id: str, input: Any, params: Any) -> AsyncGenerator[Any, None]:
@@ -119,7 +119,7 @@ class FakeRouter(Reader):
             return error
 
 
-def fetching(answer: Callable[[str], httpx.Response]) -> tuple[Fetcher, list[str]]:
+def fetching(answer: Callable[[str], httpx.Response]) -> tuple[ImageFetcher, list[str]]:
     """A fetcher for "allowed.example", where `answer` is asked by path; and the paths that were."""
     asked: list[str] = []
 
@@ -127,9 +127,8 @@ def fetching(answer: Callable[[str], httpx.Response]) -> tuple[Fetcher, list[str
         asked.append(request.url.path)
         return answer(request.url.path)
 
-    fetcher = Fetcher(["allowed.example"])
-    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(get))
-    return fetcher, asked
+    client = httpx.AsyncClient(transport=httpx.MockTransport(get))
+    return ImageFetcher(["allowed.example"], client), asked
 
 
 def _words(text: str) -> Iterator[TextToken]:

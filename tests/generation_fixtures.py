@@ -13,6 +13,7 @@ from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.openvino.generation import PagedRows
 from deployments.engines.torch.generation import Joined
 from deployments.engines.torch.unpadded_generation import Ragged
+from deployments.engines.unpadded_rows import UnpaddedRows
 from deployments.generation.output import Generated, GeneratedChunk
 from deployments.generation.scheduler import ContinuousBatching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
@@ -72,7 +73,7 @@ class Passes:
         self.gate.set()
         self.fail: Callable[[torch.Tensor], Exception | None] = lambda read: None
         network = module.generator.engine.network
-        if isinstance(network, Ragged):
+        if isinstance(network, UnpaddedRows):
             self.forward, network._forward = network._forward, self
         else:
             self.forward, module.model.forward = module.model.forward, self

@@ -16,7 +16,7 @@ from ray.serve._private.grpc_util import (
 from ray.serve._private.proxy_request_response import ResponseStatus, gRPCStreamingType
 from ray.serve.grpc_util import RayServegRPCContext, gRPCInputStream
 
-from deployments.gateway.grpc_service import add_services_to_server, speaks_grpc
+from deployments.gateway.grpc_service import add_services_to_server, with_rpc_methods
 
 REQUEST_ID = "the-request-id"
 Call = Callable[..., Awaitable[bytes]]
@@ -26,7 +26,7 @@ Call = Callable[..., Awaitable[bytes]]
 async def grpc_door(router: Any) -> AsyncIterator[str]:
     """The address of a server for `router`, whose class has the rpcs meanwhile."""
     plain = type(router)
-    router.__class__ = speaks_grpc(type("Door", (plain,), {}))
+    router.__class__ = with_rpc_methods(type("Door", (plain,), {}))
     server = gRPCGenericServer(
         lambda service_method, streaming_type: (
             _streaming if streaming_type is gRPCStreamingType.STREAM_STREAM else _unary

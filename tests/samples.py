@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 from pydantic import BaseModel
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 
 LONG = "The quick brown fox jumps over the lazy dog while it rains. " * 60
@@ -56,7 +56,7 @@ SAMPLES: dict[str, list[Any]] = {
 
 def inputs(task: Task) -> list[BaseModel]:
     """The task's examples, and odd ones: tiny, huge, foreign, of all sizes."""
-    fields = words(task.input)
+    fields = field_types(task.input)
     odd = [
         dict(zip(fields, values, strict=True))
         for values in zip(*(SAMPLES[word] for word in fields.values()), strict=True)

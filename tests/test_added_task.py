@@ -15,9 +15,9 @@ LANGUAGE = next(
 
 FACES = """
 import json
-from deployments.reference import task_table as readme
+from deployments.reference import task_table
 from deployments.gateway.ingress import Door
-from deployments.config.model_config import parse
+from deployments.config.yaml_file import parse
 from deployments.dialects import DIALECTS
 from deployments.gateway.openapi import document
 from deployments.gateway.grpc_service import rpcs
@@ -31,7 +31,7 @@ assert "/api/v1/task/language" in document["paths"]
 assert "LanguageParams" in json.dumps(document["components"])
 assert "LanguageTaskPredict" in {rpc.name for rpc in rpcs()}
 assert callable(Door.LanguageTaskPredict)
-assert "| language | Tell the language of a text. |" in readme.table()
+assert "| language | Identify the language of a text. |" in task_table.text()
 module = parse({"module_id": "2B6A1E0C-64C7-4B53-9C53-52B4D2A9B6C1"}, "config.yml").module()
 assert module.task is task and module.default_model
 """
@@ -52,4 +52,4 @@ def test_a_stream_that_would_block_its_replica_is_refused(tmp_path: Path) -> Non
     (house / "tasks" / "counting.py").write_text(counting.replace("AsyncGenerator", "Generator"))
     command = [sys.executable, "-c", "import deployments.tasks"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert "`Counting.stream` is to return an AsyncGenerator" in run.stderr
+    assert "`Counting.stream` must return an AsyncGenerator" in run.stderr

@@ -17,27 +17,27 @@ def loaded_by(module: str, *names: str) -> set[str]:
 @pytest.mark.parametrize(
     "module", ["deployments.tasks", "deployments.dialects", "deployments.routing.router", "deployments.app"]
 )
-def test_no_torch_in_front_of_the_models(module: str) -> None:
+def test_gateway_imports_no_torch(module: str) -> None:
     assert loaded_by(module, "torch", "transformers", "gradio") == set()
 
 
 @pytest.mark.parametrize(
     "module", ["deployments.errors", "deployments.schema", "deployments.task", "deployments.tasks"]
 )
-def test_tasks_are_light(module: str) -> None:
+def test_tasks_import_nothing_heavy(module: str) -> None:
     assert loaded_by(module, *HEAVY, "ray", "starlette") == set()
 
 
 @pytest.mark.slow
-def test_the_pages_bring_no_torch() -> None:
+def test_ui_imports_no_torch() -> None:
     assert loaded_by("ui.app", "torch", "transformers", "ray") == set()
 
 
 @pytest.mark.slow
-def test_a_replica_brings_no_gradio_and_no_pandas() -> None:
+def test_replica_imports_no_gradio_and_no_pandas() -> None:
     assert loaded_by("deployments.replica.model_replica, torch, transformers", "gradio", "pandas") == set()
 
 
 @pytest.mark.slow
-def test_what_needs_pandas_has_it_nevertheless() -> None:
-    assert loaded_by("deployments.cluster.ray_private, pandas", "pandas") == {"pandas"}
+def test_pandas_can_be_imported_after_ray_serve() -> None:
+    assert loaded_by("deployments.cluster.ray_private.replicas, pandas", "pandas") == {"pandas"}

@@ -14,7 +14,7 @@ from deployments.__main__ import end_haproxy
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no HAProxy elsewhere")
-def test_a_haproxy_of_the_session_is_ended_and_nothing_else(tmp_path: Path) -> None:
+def test_end_haproxy_stops_only_haproxy_of_the_session(tmp_path: Path) -> None:
     haproxy = tmp_path / "haproxy"
     shutil.copy(shutil.which("sleep") or "", haproxy)
     ours = subprocess.Popen(["sh", "-c", f"{haproxy} 60 & sleep 60 & wait"], start_new_session=True)

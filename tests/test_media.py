@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.media import EXAMPLE_PICTURE, open_picture, picture_bytes
+from deployments.media import EXAMPLE_IMAGE, decode_image, image_bytes
 
 GREY = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
 
@@ -33,7 +33,7 @@ PNG = encoded(Image.new("RGB", (4, 3), (200, 10, 10)))
     ids=["bytes", "base64", "data URL", "base64 in lines"],
 )
 def test_every_way_to_send_a_picture(value: object) -> None:
-    assert picture_bytes(value) == PNG
+    assert image_bytes(value) == PNG
 
 
 @pytest.mark.parametrize(
@@ -41,24 +41,24 @@ def test_every_way_to_send_a_picture(value: object) -> None:
 )
 def test_what_is_no_picture(value: object) -> None:
     with pytest.raises(InvalidInput):
-        picture_bytes(value)
+        image_bytes(value)
 
 
 def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.media.MAX_PIXELS", 11)
     with pytest.raises(TooLarge, match="4 x 3"):
-        picture_bytes(PNG)
+        image_bytes(PNG)
     monkeypatch.setattr("deployments.media.MAX_BYTES", 10)
     with pytest.raises(TooLarge, match="bytes"):
-        picture_bytes(PNG)
+        image_bytes(PNG)
     with pytest.raises(TooLarge):
-        picture_bytes(base64.b64encode(PNG).decode())
+        image_bytes(base64.b64encode(PNG).decode())
 
 
 def test_a_format_that_starts_programs_is_none_that_we_know() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
     with pytest.raises(InvalidInput, match="known format"):
-        picture_bytes(postscript)
+        image_bytes(postscript)
 
 
 @pytest.mark.parametrize(
@@ -72,21 +72,21 @@ def test_a_format_that_starts_programs_is_none_that_we_know() -> None:
     ids=["16 bit", "32 bit", "float", "8 bit"],
 )
 def test_grey_of_any_depth_keeps_its_shades(image: Image.Image, format: str) -> None:
-    shades = np.asarray(open_picture(encoded(image, format)))[:, :, 0].astype(float)
+    shades = np.asarray(decode_image(encoded(image, format)))[:, :, 0].astype(float)
     assert np.abs(shades - GREY / 257).max() <= 1.5
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "RGB"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
     format = "TIFF" if mode == "CMYK" else "PNG"
-    assert open_picture(encoded(Image.new(mode, (4, 3)), format)).mode == "RGB"
+    assert decode_image(encoded(Image.new(mode, (4, 3)), format)).mode == "RGB"
 
 
 def test_a_damaged_picture_is_invalid() -> None:
     whole = encoded(Image.effect_noise((80, 80), 50))
     with pytest.raises(InvalidInput, match="damaged"):
-        open_picture(whole[: len(whole) // 2])
+        decode_image(whole[: len(whole) // 2])
 
 
 def test_the_example_is_one() -> None:
-    assert open_picture(picture_bytes(EXAMPLE_PICTURE)).size == (64, 64)
+    assert decode_image(image_bytes(EXAMPLE_IMAGE)).size == (64, 64)

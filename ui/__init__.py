@@ -1,1 +1,1 @@
-"""The page: a tab per task that has a ready model, a form and a view read off the task's schema."""
+"""The Gradio UI: one tab per task with a ready model, with generated forms and outputs."""

@@ -1,4 +1,4 @@
-"""The page as an ASGI application, under /ui."""
+"""The UI as an ASGI application under /ui."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,27 +10,27 @@ from gradio import events
 
 import deployments.tasks  # noqa: F401 - registers the tasks
 from deployments.task import TASKS
-from ui import api, theme
-from ui import refresh as live
-from ui import tab_bar as strip
-from ui import tabs as hand_made
-from ui.client import Client
-from ui.live_models import Board
+from ui import tab_bar, theme
+from ui.api import build_endpoint
+from ui.client import GatewayClient
+from ui.live_models import LiveModels
 from ui.panel import html
-from ui.requests import Place
+from ui.refresh import PageRefresher
+from ui.requests import AddressResolver
+from ui.tabs import find_tab_builder
 
 PATH = "/ui"
-EVERY = 2.0  # seconds between two looks of an open page
-LOOK_S = 0.05  # between two looks for questions, or progress; gradio's own 1,100 a second are 4 % of a core
+REFRESH_S = 2.0  # interval of the refreshes of an open page
+QUEUE_POLL_S = 0.05
 
 
-def build(router_url: str, *, at_door: bool = False, grpc_port: int = 9000) -> FastAPI:
-    """The application; its lifespan must run. It asks the router at `router_url`.
+def build(gateway_url: str, *, behind_gateway: bool = False, grpc_port: int = 9000) -> FastAPI:
+    """Build the application, which sends its requests to `gateway_url`. Its lifespan must run.
 
-    `at_door`: the page is reached through the router's own door, so the code that it shows names the address
-    that the browser has; otherwise `router_url`.
+    With `behind_gateway` the gateway serves the page, so the code snippets contain the address in the
+    browser; otherwise they contain `gateway_url`.
     """
-    client = Client(router_url)
+    client = GatewayClient(gateway_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -43,12 +43,12 @@ def build(router_url: str, *, at_door: bool = False, grpc_port: int = 9000) -> F
     async def favicon() -> Response:
         return Response(theme.ICON, media_type="image/svg+xml")
 
-    place = Place(router_url, at_door=at_door, grpc_port=grpc_port)
+    addresses = AddressResolver(gateway_url, behind_gateway=behind_gateway, grpc_port=grpc_port)
     gr.mount_gradio_app(
         app,
-        page(client, place),
+        build_page(client, addresses),
         PATH,
-        theme=theme.theme(),
+        theme=theme.build_theme(),
         head=theme.HEAD,
         footer_links=["api"],
         run_history=False,
@@ -60,44 +60,57 @@ def build(router_url: str, *, at_door: bool = False, grpc_port: int = 9000) -> F
     return app
 
 
-def page(client: Client, place: Place) -> gr.Blocks:
-    """The page itself: a head, a tab per task and the status tab; what is not live is hidden."""
-    board = Board(client)
+def build_page(client: GatewayClient, addresses: AddressResolver) -> gr.Blocks:
+    """Build the page: a header, a tab per task and the status tab. A tab without a ready model is hidden."""
+    live_models = LiveModels(client)
     blocks: gr.Blocks
     with gr.Blocks(title="Roster", analytics_enabled=False) as blocks:
-        head = _head()
-        farewell = html("farewell")
-        tabs = strip.strip()
-        panels = [hand_made.builder(task)(task, client, place) for task in TASKS.values()]
-        with strip.panel(strip.STATUS):
-            table = html("table")
+        counts = _build_header()
+        notices = html("tab-notices")
+        tabs = tab_bar.build_tab_bar()
+        panels = [find_tab_builder(task)(task, client, addresses) for task in TASKS.values()]
+        with tab_bar.tab_panel(tab_bar.STATUS):
+            table = html("status-table")
         for task in TASKS.values():
-            events.api(api.endpoint(task, client, board), api_name=task.name, api_description=task.summary)
-        _refresh(blocks, live.Pages(board, panels), tabs, [head, farewell, tabs, table])
-    blocks.queue(default_concurrency_limit=None)
-    blocks._queue.sleep_when_free = blocks._queue.progress_update_sleep_when_free = LOOK_S
+            endpoint = build_endpoint(task, client, live_models)
+            events.api(endpoint, api_name=task.name, api_description=task.summary)
+        _bind_refresh(blocks, PageRefresher(live_models, panels), tabs, [counts, notices, tabs, table])
+    _configure_queue(blocks)
     return blocks
 
 
-def _head() -> gr.HTML:
-    with gr.Row(elem_classes=["head"]):
-        html("name", "<h1>Roster</h1>")
-        counts = html("counting")
-        gr.Button("Light / dark", size="sm", min_width=0, elem_classes=["lamp"]).click(
-            None, js=theme.SWITCH, api_visibility="private"
+def _configure_queue(blocks: gr.Blocks) -> None:
+    """Remove gradio's limit of one running event per listener, and poll the queue less often.
+
+    Gradio polls its queue every 1 ms, which takes 4 % of a core on an idle server. It has no public setting
+    for that (gradio 6.31: `status_update_rate` is another interval), so this sets private attributes.
+    """
+    blocks.queue(default_concurrency_limit=None)
+    blocks._queue.sleep_when_free = QUEUE_POLL_S
+    blocks._queue.progress_update_sleep_when_free = QUEUE_POLL_S
+
+
+def _build_header() -> gr.HTML:
+    with gr.Row(elem_classes=["page-header"]):
+        html("title", "<h1>Roster</h1>")
+        counts = html("model-counts")
+        gr.Button("Light / dark", size="sm", min_width=0).click(
+            None, js=theme.TOGGLE_DARK_JS, api_visibility="private"
         )
     return counts
 
 
-def _refresh(blocks: gr.Blocks, pages: live.Pages, tabs: gr.HTML, shown: list[gr.HTML]) -> None:
-    """Bring the page up to date: when it is opened, every other second, and when another tab is opened."""
-    seen, opened = gr.State({}), gr.Textbox(visible=False)
+def _bind_refresh(
+    blocks: gr.Blocks, refresher: PageRefresher, tabs: gr.HTML, components: list[gr.HTML]
+) -> None:
+    """Refresh a page when it loads, every `REFRESH_S`, and when the user opens another tab."""
+    page_state, open_tab = gr.State({}), gr.Textbox(visible=False)
     gr.on(
-        [blocks.load, gr.Timer(EVERY).tick, tabs.click],
-        pages.refresh,
-        [opened, seen, *(panel.model for panel in pages.panels)],
-        [seen, *shown, *(part for panel in pages.panels for part in panel.live())],
-        js=strip.OPENED,
+        [blocks.load, gr.Timer(REFRESH_S).tick, tabs.click],
+        refresher.refresh,
+        [open_tab, page_state, *(panel.model for panel in refresher.panels)],
+        [page_state, *components, *(part for panel in refresher.panels for part in panel.live_components())],
+        js=tab_bar.OPEN_TAB_JS,
         trigger_mode="always_last",
         show_progress="hidden",
         api_visibility="private",

@@ -1,6 +1,6 @@
-"""The router as the page sees it: the models there are, how they do, and their answers.
+"""HTTP client of the gateway: models, statistics, inference and streams.
 
-Whatever goes wrong is a `Refusal`: one sentence that can be shown as it is.
+Every failure raises `RequestFailed` with a sentence that the UI can display.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -11,126 +11,132 @@ import orjson
 from pydantic import TypeAdapter
 
 from deployments.card import Card
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 
 CARDS = TypeAdapter(list[Card])
-BARE = ("text", "image", "string", "integer", "number", "boolean")
-ASKING = httpx.Timeout(120, connect=5)
-LOOKING = httpx.Timeout(5)
-GONE = "The router does not answer at the moment. Try again in a few seconds."
+PLAIN_TYPES = ("text", "image", "string", "integer", "number", "boolean")
+INFERENCE_TIMEOUT = httpx.Timeout(120, connect=5)
+STATUS_TIMEOUT = httpx.Timeout(5)
+UNREACHABLE = "The gateway is not reachable. Try again in a few seconds."
+TIMED_OUT = "The model did not respond within 120 seconds. Try again, or send a smaller request."
 
 
-class Refusal(Exception):
-    """A request that got no answer; `str()` is a sentence for the person who asked."""
+class RequestFailed(Exception):
+    """A request without a response, or with an error response; `str()` is a sentence for the user."""
 
 
-class Client:
-    """Speaks to the router at `url`, in the Hugging Face form."""
+class GatewayClient:
+    """A client of the gateway at `url` that speaks the Hugging Face dialect."""
 
     def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
         limits = httpx.Limits(max_connections=200)
-        self.http = httpx.AsyncClient(base_url=url, timeout=ASKING, limits=limits, transport=transport)
+        self.http = httpx.AsyncClient(
+            base_url=url, timeout=INFERENCE_TIMEOUT, limits=limits, transport=transport
+        )
 
     async def close(self) -> None:
+        """Close the HTTP connections."""
         await self.http.aclose()
 
-    async def cards(self) -> list[Card]:
-        """Every model, in whatever state. Raises `Refusal`."""
+    async def fetch_cards(self) -> list[Card]:
+        """Return every model, in any state. Raises `RequestFailed`."""
         return CARDS.validate_json(await self._get("/models"))
 
-    async def figures(self) -> dict[str, dict[str, Any]]:
-        """How each model does, by its id; nothing where the router cannot tell."""
+    async def fetch_stats(self) -> dict[str, dict[str, Any]]:
+        """Return each model's statistics by model id, or nothing if the gateway has none."""
         try:
-            found = orjson.loads(await self._get("/status"))
-        except (Refusal, orjson.JSONDecodeError):
+            stats = orjson.loads(await self._get("/status"))
+        except (RequestFailed, orjson.JSONDecodeError):
             return {}
-        return {one["id"]: one for one in found}
+        return {model["id"]: model for model in stats}
 
-    async def ask(self, model: str, task: Task, item: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
-        """The answer to one item, as the Hub says it. Raises `Refusal`."""
+    async def infer(self, model: str, task: Task, item: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Return the model's output for one input, in the Hub's JSON. Raises `RequestFailed`."""
         try:
-            response = await self.http.post(path(model, task), json=body(task, item, params))
-        except httpx.HTTPError as lost:
-            raise _lost(lost) from lost
+            response = await self.http.post(task_path(model, task), json=request_body(task, item, params))
+        except httpx.HTTPError as error:
+            raise _connection_failure(error) from error
         if response.is_error:
-            raise _refusal(response)
-        answer = orjson.loads(response.content)
-        return answer[0] if task.lone_answer_in_list else answer
+            raise _response_failure(response)
+        output = orjson.loads(response.content)
+        return output[0] if task.single_output_in_list else output
 
-    async def stream(
+    async def stream_events(
         self, model: str, task: Task, item: Mapping[str, Any], params: Mapping[str, Any]
     ) -> AsyncIterator[dict[str, Any]]:
-        """The events of one answer as they come. Raises `Refusal`, also midway."""
-        asked = body(task, item, params) | {"stream": True}
+        """Yield the events of one streamed output. Raises `RequestFailed`, also after the first event."""
+        body = request_body(task, item, params) | {"stream": True}
         try:
-            async with self.http.stream("POST", path(model, task), json=asked) as response:
+            async with self.http.stream("POST", task_path(model, task), json=body) as response:
                 if response.is_error:
                     await response.aread()
-                    raise _refusal(response)
+                    raise _response_failure(response)
                 async for line in response.aiter_lines():
                     if line.startswith("data:"):
-                        yield _event(line)
-        except httpx.HTTPError as lost:
-            raise _lost(lost) from lost
+                        yield _parse_event(line)
+        except httpx.HTTPError as error:
+            raise _connection_failure(error) from error
 
-    async def _get(self, url: str) -> bytes:
+    async def _get(self, path: str) -> bytes:
         try:
-            response = await self.http.get(url, timeout=LOOKING)
-        except httpx.HTTPError as lost:
-            raise _lost(lost) from lost
+            response = await self.http.get(path, timeout=STATUS_TIMEOUT)
+        except httpx.HTTPError as error:
+            raise _connection_failure(error) from error
         if response.is_error:
-            raise _refusal(response)
+            raise _response_failure(response)
         return response.content
 
 
-def path(model: str, task: Task) -> str:
-    """Where the model performs the task."""
+def task_path(model: str, task: Task) -> str:
+    """Return the URL path where the model performs the task."""
     return f"/models/{model}/pipeline/{task.name}"
 
 
-def body(task: Task, item: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a request: a lone plain value stands for itself, anything else for its fields."""
+def request_body(task: Task, item: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the JSON body of a request.
+
+    The only required field, if it has a plain value, becomes `inputs`; otherwise `inputs` holds all fields.
+    """
     inputs: Any = dict(item)
-    if len(item) == 1 and len(_required(task)) == 1:
+    if len(item) == 1 and len(_required_fields(task)) == 1:
         (name,) = item
-        inputs = item[name] if words(task.input)[name] in BARE else inputs
+        inputs = item[name] if field_types(task.input)[name] in PLAIN_TYPES else inputs
     return {"inputs": inputs} | ({"parameters": dict(params)} if params else {})
 
 
-def _required(task: Task) -> list[str]:
+def _required_fields(task: Task) -> list[str]:
     return [name for name, field in task.input.model_fields.items() if field.is_required()]
 
 
-def _event(line: str) -> dict[str, Any]:
+def _parse_event(line: str) -> dict[str, Any]:
     event: dict[str, Any] = orjson.loads(line.removeprefix("data:"))
     if "error" in event:
-        raise Refusal(sentence(event["error"]))
+        raise RequestFailed(to_sentence(event["error"]))
     return event
 
 
-def _lost(error: httpx.HTTPError) -> Refusal:
-    if isinstance(error, httpx.ReadTimeout):
-        return Refusal("No answer came within two minutes. Try again, or ask for less.")
-    return Refusal(GONE)
+def _connection_failure(error: httpx.HTTPError) -> RequestFailed:
+    return RequestFailed(TIMED_OUT if isinstance(error, httpx.ReadTimeout) else UNREACHABLE)
 
 
-def _refusal(response: httpx.Response) -> Refusal:
-    """What the router said, and where it told so, when to try again."""
+def _response_failure(response: httpx.Response) -> RequestFailed:
+    """Build the failure from the response's error message and its `retry-after` header."""
     try:
-        told = str(orjson.loads(response.content)["error"])
+        message = str(orjson.loads(response.content)["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        told = f"The router refused this with HTTP status {response.status_code}"
-    wait = response.headers.get("retry-after", "")
-    return Refusal(sentence(told) + (f" Try again in {_seconds(int(wait))}." if wait.isdigit() else ""))
+        message = f"The gateway returned HTTP status {response.status_code}"
+    delay = response.headers.get("retry-after", "")
+    hint = f" Try again in {_format_seconds(int(delay))}." if delay.isdigit() else ""
+    return RequestFailed(to_sentence(message) + hint)
 
 
-def sentence(told: str) -> str:
-    """What was told, with a capital and a full stop."""
-    told = " ".join(told.split())
-    capital = told[:1].upper() + told[1:]
-    return capital if capital.endswith((".", "!", "?")) else f"{capital}."
+def to_sentence(message: str) -> str:
+    """Capitalize the message and end it with a full stop."""
+    message = " ".join(message.split())
+    capitalized = message[:1].upper() + message[1:]
+    return capitalized if capitalized.endswith((".", "!", "?")) else f"{capitalized}."
 
 
-def _seconds(count: int) -> str:
+def _format_seconds(count: int) -> str:
     return "a second" if count == 1 else f"{count} seconds"

@@ -1,4 +1,4 @@
-"""The tab of any task: its form on one side, its answer on the other. No task needs code of its own here."""
+"""The generic tab of a task: a form for the input and the parameters, and the output beside it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,157 +6,181 @@ from typing import Any
 
 import gradio as gr
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
-from ui import charts as drawing
-from ui import forms, panel
-from ui import outputs as views
-from ui import requests as asking
-from ui import tab_bar as strip
-from ui.client import Client
+from ui import charts, forms, outputs, panel, requests
+from ui.client import GatewayClient
 from ui.forms import Field
-from ui.requests import Place, notice
-from ui.snippets import Asked
+from ui.requests import AddressResolver, notice
+from ui.snippets import InferenceRequest
+from ui.tab_bar import tab_panel
 
-THINKING = 0.15  # seconds that typing is let run before it is asked about
-TYPED = ("text", "texts")
+DEBOUNCE_S = 0.15  # delay of a request while the user types
+TEXT_TYPES = ("text", "texts")
 
 
-def build(task: Task, client: Client, place: Place) -> panel.Panel:
-    """Make the tab, in the gradio block that is open."""
-    with strip.panel(task.name), gr.Row(equal_height=False):
+def build(task: Task, client: GatewayClient, addresses: AddressResolver) -> panel.TaskPanel:
+    """Build the tab in the current gradio block."""
+    with tab_panel(task.name), gr.Row(equal_height=False):
         with gr.Column(min_width=300):
-            model, standing = panel.choose(task)
-            inputs = forms.fields(task.input)
-            chips = _chips(task)
-            run, stop = _buttons(task)
-            params = panel.parameters(task)
+            model, model_states = panel.build_model_selection(task)
+            inputs = forms.build_fields(task.input)
+            example_buttons = _build_example_buttons(task)
+            run, stop = _build_buttons(task)
+            params = panel.build_parameters(task)
         with gr.Column(min_width=300):
-            said = panel.html("said")
-            shown = views.component(task)
-            code = panel.code()
-    asked = _Asking(task, client, place, inputs, params, len(code))
-    outputs = [said, shown, *code]
-    sources = [model, *(field.widget for field in (*inputs, *params))]
-    go = gr.State(0)
-    triggers = [run.click, *([] if is_quick(task) else [go.change]), *_typing(task, model, inputs, params)]
-    started = _ask(task, asked, triggers, sources, [run, *outputs] if stop else outputs)
+            status = panel.html("request-status")
+            output = outputs.output_component(task)
+            code = panel.build_code_blocks()
+    handlers = _FormHandlers(task, client, addresses, inputs, params, len(code))
+    run_count = gr.State(0)
+    triggers = [run.click, *([] if runs_on_change(task) else [run_count.change])]
+    triggers += _input_triggers(task, model, inputs, params)
+    values = [model, *(field.widget for field in (*inputs, *params))]
+    updated = [*([run] if stop else []), status, output, *code]
+    event = _bind_run(task, handlers, triggers, values, updated)
     if stop:
-        panel.free(started, run)
-        stop.click(lambda: "", None, said, cancels=[started], api_visibility="private")
-    _fill(task, chips, inputs, go, started)
-    return panel.Panel(task, model, standing)
+        panel.enable_after(event, run)
+        stop.click(lambda: "", None, status, cancels=[event], api_visibility="private")
+    _bind_examples(task, example_buttons, inputs, run_count, event)
+    return panel.TaskPanel(task, model, model_states)
 
 
-def is_quick(task: Task) -> bool:
-    """Whether an answer may come at every stroke: text that is judged, not text that is written."""
-    means = words(task.input).values()
-    return views.text_field(task.output) is None and all(word in TYPED for word in means)
+def runs_on_change(task: Task) -> bool:
+    """Return whether every change of the form sends a request.
+
+    These are the tasks that take text alone and generate none: their requests are short.
+    """
+    types = field_types(task.input).values()
+    return outputs.text_field(task.output) is None and all(type_ in TEXT_TYPES for type_ in types)
 
 
-class _Asking:
-    """A tab's question, asked of the model that the page has chosen."""
+class _FormHandlers:
+    """Event handlers of a tab's form. `num_code_blocks` is the number of code components."""
 
     def __init__(
-        self, task: Task, client: Client, place: Place, inputs: list[Field], params: list[Field], code: int
+        self,
+        task: Task,
+        client: GatewayClient,
+        addresses: AddressResolver,
+        inputs: list[Field],
+        params: list[Field],
+        num_code_blocks: int,
     ) -> None:
-        self.task, self.client, self.place = task, client, place
-        self.inputs, self.params, self.code = inputs, params, code
+        self.task, self.client, self.addresses = task, client, addresses
+        self.inputs, self.params, self.num_code_blocks = inputs, params, num_code_blocks
 
-    async def whole(self, request: gr.Request, model: str | None, *values: Any) -> list[Any]:
-        """What the outputs show: a notice, the answer, its JSON and the request as code."""
+    async def run(self, page_request: gr.Request, model: str | None, *values: Any) -> list[Any]:
+        """Return the updates of the request status, the output and the code blocks."""
         try:
-            asked = self._question(request, model, values)
-            told, shown = await asking.answer(self.client, asked)
+            request = self._build_request(page_request, model, values)
+            output, rendering = await requests.fetch_output(self.client, request)
         except Exception as error:
-            return [asking.refusal(error), *[""] * (1 + self.code)]
-        return ["", shown, *panel.written(asked, told)]
+            return [requests.error_notice(error), *[""] * (1 + self.num_code_blocks)]
+        return ["", rendering, *panel.code_values(request, output)]
 
-    async def typed(self, request: gr.Request, model: str | None, *values: Any) -> list[Any]:
-        """As `whole`, for a person who is still typing: an empty form is no mistake yet."""
-        await asyncio.sleep(THINKING)
-        return await self.whole(request, model, *values)
+    async def run_debounced(self, page_request: gr.Request, model: str | None, *values: Any) -> list[Any]:
+        """Return the updates of `run` after a delay, so that fast typing sends fewer requests."""
+        await asyncio.sleep(DEBOUNCE_S)
+        return await self.run(page_request, model, *values)
 
-    async def stream(self, request: gr.Request, model: str | None, *values: Any) -> AsyncIterator[list[Any]]:
-        """As `whole`, again and again while the text grows, after the button."""
-        skip = [panel.SKIP] * self.code
+    async def run_streaming(
+        self, page_request: gr.Request, model: str | None, *values: Any
+    ) -> AsyncIterator[list[Any]]:
+        """Yield the updates of the run button and of the components of `run` while the text grows."""
+        skip_code = [panel.SKIP] * self.num_code_blocks
         try:
-            asked = self._question(request, model, values)
-            yield [panel.BUSY, notice("Writing\N{HORIZONTAL ELLIPSIS}", "quiet"), "", *skip]
+            request = self._build_request(page_request, model, values)
+            yield [panel.DISABLED, notice("Generating\N{HORIZONTAL ELLIPSIS}", "info"), "", *skip_code]
             event, text = {}, ""
-            async for last, text in asking.text(self.client, asked):
+            async for last, text in requests.stream_text(self.client, request):
                 event = last
-                yield [panel.SKIP, panel.SKIP, text, *skip]
-            yield [panel.SKIP, "", text, *panel.written(asked, event)]
+                yield [panel.SKIP, panel.SKIP, text, *skip_code]
+            yield [panel.SKIP, "", text, *panel.code_values(request, event)]
         except Exception as error:
-            yield [panel.SKIP, asking.refusal(error), panel.SKIP, *skip]
+            yield [panel.SKIP, requests.error_notice(error), panel.SKIP, *skip_code]
 
-    def _question(self, request: gr.Request, model: str | None, values: tuple[Any, ...]) -> Asked:
-        cut = len(self.inputs)
-        inputs, params = (self.inputs, values[:cut]), (self.params, values[cut:])
-        return asking.question(self.task, self.place.door(request), model, inputs, params)
+    def _build_request(
+        self, page_request: gr.Request, model: str | None, values: tuple[Any, ...]
+    ) -> InferenceRequest:
+        count = len(self.inputs)
+        inputs, params = (self.inputs, values[:count]), (self.params, values[count:])
+        address = self.addresses.resolve(page_request)
+        return requests.build_request(self.task, address, model, inputs, params)
 
 
-def _buttons(task: Task) -> tuple[gr.Button, gr.Button | None]:
+def _build_buttons(task: Task) -> tuple[gr.Button, gr.Button | None]:
+    """Create the run button, and for a task that streams the stop button."""
     with gr.Row():
         run = gr.Button("Run", variant="primary")
         stop = gr.Button("Stop") if task.chunk else None
     return run, stop
 
 
-def _typing(task: Task, model: gr.Dropdown, inputs: list[Field], params: list[Field]) -> list[Any]:
-    """What asks besides the button: Enter, and where answers are quick, every change."""
-    written = [field.widget for field in inputs if isinstance(field.widget, gr.Textbox)]
-    triggers: list[Any] = [widget.submit for widget in written]
-    if is_quick(task):
-        triggers += [widget.change for widget in written]  # `input` does not see what is pasted
-        chosen: list[Any] = [model, *(field.widget for field in params)]
-        triggers += [widget.input for widget in chosen]
+def _input_triggers(task: Task, model: gr.Dropdown, inputs: list[Field], params: list[Field]) -> list[Any]:
+    """Return the widgets' events that send a request: Enter, and for `runs_on_change` every change."""
+    textboxes = [field.widget for field in inputs if isinstance(field.widget, gr.Textbox)]
+    triggers: list[Any] = [widget.submit for widget in textboxes]
+    if runs_on_change(task):
+        triggers += [widget.change for widget in textboxes]  # `input` does not fire for pasted text
+        others: list[Any] = [model, *(field.widget for field in params)]
+        triggers += [widget.input for widget in others]
     return triggers
 
 
-def _ask(task: Task, asked: _Asking, triggers: list[Any], sources: list[Any], outputs: list[Any]) -> Any:
-    """One event for every way to ask: what is asked while it runs waits for it, and only the last of that is
-    asked then, so that no older answer comes after a newer one."""
-    quick = is_quick(task)
-    ask = asked.stream if task.chunk else asked.typed if quick else asked.whole
+def _bind_run(
+    task: Task, handlers: _FormHandlers, triggers: list[Any], values: list[Any], updated: list[Any]
+) -> Any:
+    """Bind all triggers to one event and return it.
+
+    One event runs at a time, and only the last trigger meanwhile starts the next one. So an older output
+    never replaces a newer one.
+    """
+    on_change = runs_on_change(task)
+    handler = handlers.run_streaming if task.chunk else handlers.run_debounced if on_change else handlers.run
     return gr.on(
         triggers,
-        ask,
-        sources,
-        outputs,
+        handler,
+        values,
+        updated,
         trigger_mode="once" if task.chunk else "always_last",
-        show_progress="hidden" if quick or task.chunk else "minimal",
-        show_progress_on=None if quick or task.chunk else outputs[1],
+        show_progress="hidden" if on_change or task.chunk else "minimal",
+        show_progress_on=None if on_change or task.chunk else updated[1],
         api_visibility="private",
     )
 
 
-def _chips(task: Task) -> list[gr.Button]:
-    with gr.Row(elem_classes=["chips"]):
-        return [gr.Button(_caption(task, example), size="sm") for example in task.examples()]
+def _build_example_buttons(task: Task) -> list[gr.Button]:
+    with gr.Row(elem_classes=["examples"]):
+        return [gr.Button(_example_caption(task, example), size="sm") for example in task.examples()]
 
 
-def _caption(task: Task, example: dict[str, Any]) -> str:
-    """The beginning of an example's text; of a picture, that it is one."""
-    means = words(task.input)
-    if any(means[name] == "image" for name in example):
-        return "Example picture"
-    return next((drawing.short(value, 44) for value in example.values() if isinstance(value, str)), "Example")
+def _example_caption(task: Task, example: dict[str, Any]) -> str:
+    """Return the beginning of the example's text, or a fixed caption if it has none."""
+    types = field_types(task.input)
+    if any(types[name] == "image" for name in example):
+        return "Example image"
+    texts = (value for value in example.values() if isinstance(value, str))
+    return next((charts.truncate(text, 44) for text in texts), "Example")
 
 
-def _fill(task: Task, chips: list[gr.Button], inputs: list[Field], go: gr.State, started: Any) -> None:
-    """An example fills the form, and is asked at once: by `go`, or where every change asks, by that."""
-    for chip, example in zip(chips, task.examples(), strict=True):
+def _bind_examples(
+    task: Task, buttons: list[gr.Button], inputs: list[Field], run_count: gr.State, event: Any
+) -> None:
+    """Make each button fill the form with its example and run it.
+
+    The change of `run_count`, or of the form, triggers the run.
+    """
+    for button, example in zip(buttons, task.examples(), strict=True):
 
         def fill(count: int, example: dict[str, Any] = example) -> list[Any]:
-            return [count + 1, *(forms.write(field, example.get(field.name)) for field in inputs)]
+            return [count + 1, *(forms.to_widget_value(field, example.get(field.name)) for field in inputs)]
 
-        chip.click(
+        button.click(
             fill,
-            go,
-            [go, *(field.widget for field in inputs)],
-            cancels=[started] if task.chunk else None,
+            run_count,
+            [run_count, *(field.widget for field in inputs)],
+            cancels=[event] if task.chunk else None,
             show_progress="hidden",
             api_visibility="private",
         )

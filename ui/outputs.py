@@ -1,4 +1,4 @@
-"""An answer as people want to see it: what the output's fields are lists of decides how it is drawn."""
+"""Display of a model's output: the element type of the output's list decides which renderer draws it."""
 
 import base64
 import math
@@ -9,166 +9,172 @@ from typing import Any, get_args
 import gradio as gr
 import orjson
 
-from deployments.media import open_picture
-from deployments.schema import DetectedObject, Label, Schema, Segment, Vector, words
+from deployments.media import decode_image
+from deployments.schema import DetectedObject, Label, Schema, Segment, Vector, field_types
 from deployments.task import Task
-from ui import charts as drawing
+from ui import charts
 
-SHOWN_VECTORS = 24
-LONGEST = 2_000  # of a string in the JSON that is shown
+MAX_VECTORS = 24  # that are drawn
+MAX_JSON_STRING = 2_000  # characters of a string in the displayed JSON
 Item = Mapping[str, Any]
 
 
-def component(task: Task) -> gr.components.Component:
-    """Where the task's answers are shown."""
+def output_component(task: Task) -> gr.components.Component:
+    """Create the component that displays the task's output."""
     if text_field(task.output):
-        return gr.Textbox(label="Answer", lines=5, max_lines=20, interactive=False, buttons=[])
-    return gr.HTML(apply_default_css=False, elem_classes=["own", "answer"])
+        return gr.Textbox(label="Output", lines=5, max_lines=20, interactive=False, buttons=[])
+    return gr.HTML(apply_default_css=False, elem_classes=["roster-html", "output"])
 
 
 def text_field(output: type[Schema]) -> str | None:
-    """The field that is the answer, where an answer is a text."""
+    """Return the name of the output's text field, or None if the output is not a text."""
     required = [name for name, field in output.model_fields.items() if field.is_required()]
-    return required[0] if required and words(output)[required[0]] in ("string", "text") else None
+    return required[0] if required and field_types(output)[required[0]] in ("string", "text") else None
 
 
-def show(task: Task, item: Item, answer: Any, related: Sequence[Sequence[float]] = ()) -> str:
-    """The answer to `item`, as the task's `component` shows it; `related` are vectors of the item's texts."""
+def render(task: Task, item: Item, output: Any, related: Sequence[Sequence[float]] = ()) -> str:
+    """Render the output for `item` as the value of `output_component`.
+
+    `related` holds the vectors of the item's texts, for the matrix below a ranking.
+    """
     if field := text_field(task.output):
-        return str(answer[field])
-    kind = element(task.output, answer)
-    if kind is float and texts(task, item):
-        return _ranking(task, item, answer, related)
-    return str(VIEWS.get(kind, _other)(task, item, answer))
+        return str(output[field])
+    type_ = element_type(task.output, output)
+    if type_ is float and input_texts(task, item):
+        return _render_ranking(task, item, output, related)
+    return str(RENDERERS.get(type_, _render_json)(task, item, output))
 
 
-def element(output: type[Schema], answer: Any) -> Any:
-    """What the answer is a list of: what one of the output's fields says, and the answer bears out."""
-    if not isinstance(answer, list):
+def element_type(schema: type[Schema], output: Any) -> Any:
+    """Return the element type of the schema's first list field that the output matches, or None."""
+    if not isinstance(output, list):
         return None
-    kinds = [kind for field in output.model_fields.values() if (kind := _listed(field.annotation))]
-    fits = [kind for kind in kinds if not answer or _fits(kind, answer[0])]
-    return fits[0] if fits else None
+    types = [type_ for field in schema.model_fields.values() if (type_ := _list_element(field.annotation))]
+    return next((type_ for type_ in types if not output or _matches(type_, output[0])), None)
 
 
-def _listed(annotation: Any) -> Any:
-    """What `annotation` is a list of; also where it may be None."""
+def _list_element(annotation: Any) -> Any:
+    """Return X for `list[X]` and for `list[X] | None`, otherwise None."""
     for option in (annotation, *get_args(annotation)):
         if getattr(option, "__origin__", None) is list:
             return get_args(option)[0]
     return None
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    if kind is float:
+def _matches(type_: Any, value: Any) -> bool:
+    if type_ is float:
         return isinstance(value, int | float)
-    if kind is Vector:
+    if type_ is Vector:
         return isinstance(value, list)
-    return isinstance(value, dict) and kind in VIEWS and set(value) <= set(kind.model_fields)
+    return isinstance(value, dict) and type_ in RENDERERS and set(value) <= set(type_.model_fields)
 
 
-def texts(task: Task, item: Item) -> list[str]:
-    """The item's lists of texts, where each text has an answer of its own."""
+def input_texts(task: Task, item: Item) -> list[str]:
+    """Return the texts of the item's list fields, each of which has its own element in the output."""
     return [
-        text for name, word in words(task.input).items() if word == "texts" for text in item.get(name, [])
+        text
+        for name, type_ in field_types(task.input).items()
+        if type_ == "texts"
+        for text in item.get(name, [])
     ]
 
 
-def as_json(answer: Any) -> str:
-    """The answer's JSON, indented; strings that nobody reads are cut."""
-    return orjson.dumps(_cut(answer), option=orjson.OPT_INDENT_2).decode()
+def to_json(output: Any) -> str:
+    """Format the output as indented JSON, with long strings (base64) shortened."""
+    return orjson.dumps(_shorten_strings(output), option=orjson.OPT_INDENT_2).decode()
 
 
-def _cut(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > LONGEST:
+def _shorten_strings(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MAX_JSON_STRING:
         return f"{value[:60]}\N{HORIZONTAL ELLIPSIS} ({len(value):,} characters)"
     if isinstance(value, dict):
-        return {name: _cut(one) for name, one in value.items()}
-    return [_cut(one) for one in value] if isinstance(value, list) else value
+        return {name: _shorten_strings(member) for name, member in value.items()}
+    return [_shorten_strings(element) for element in value] if isinstance(value, list) else value
 
 
-def _labels(task: Task, item: Item, answer: list[dict[str, Any]]) -> str:
-    return drawing.bars([(one["label"], one["score"]) for one in answer], coloured=True)
+def _render_labels(task: Task, item: Item, labels: list[dict[str, Any]]) -> str:
+    return charts.bar_chart([(label["label"], label["score"]) for label in labels], coloured=True)
 
 
-def _picture(task: Task, item: Item) -> bytes:
-    name = next(name for name, word in words(task.input).items() if word == "image")
+def _input_image(task: Task, item: Item) -> bytes:
+    name = next(name for name, type_ in field_types(task.input).items() if type_ == "image")
     return base64.b64decode(item[name])
 
 
-def _objects(task: Task, item: Item, answer: list[dict[str, Any]]) -> str:
-    encoded = _picture(task, item)
-    wide, high = open_picture(encoded).size
+def _render_objects(task: Task, item: Item, objects: list[dict[str, Any]]) -> str:
+    encoded = _input_image(task, item)
+    size = decode_image(encoded).size
     overlays = "".join(
-        drawing.box(
-            one["label"],
-            one["score"],
-            (
-                one["box"]["xmin"] / wide,
-                one["box"]["ymin"] / high,
-                (one["box"]["xmax"] - one["box"]["xmin"]) / wide,
-                (one["box"]["ymax"] - one["box"]["ymin"]) / high,
-            ),
-        )
-        for one in answer
+        charts.bounding_box(object_["label"], object_["score"], _relative_box(object_["box"], *size))
+        for object_ in objects
     )
-    found = drawing.on_picture(encoded, overlays, _legend(answer))
-    return found + ("" if answer else _nothing("Nothing was found: a lower threshold shows less sure ones."))
+    image = charts.annotated_image(encoded, overlays, _legend(objects))
+    hint = "No objects detected. A lower threshold includes detections with lower scores."
+    return image + ("" if objects else _hint(hint))
 
 
-def _segments(task: Task, item: Item, answer: list[dict[str, Any]]) -> str:
-    overlays = "".join(drawing.mask(one["label"], one["mask"]) for one in answer)
-    found = drawing.on_picture(_picture(task, item), overlays, _legend(answer))
-    return found + ("" if answer else _nothing("No region was found."))
+def _relative_box(box: Mapping[str, float], width: int, height: int) -> tuple[float, float, float, float]:
+    """Convert a box in pixels to left, top, width and height as fractions of the image."""
+    left, top = box["xmin"] / width, box["ymin"] / height
+    return left, top, (box["xmax"] - box["xmin"]) / width, (box["ymax"] - box["ymin"]) / height
 
 
-def _legend(answer: list[dict[str, Any]]) -> list[tuple[str, float | None]]:
-    """Each label once, with its best score."""
-    best: dict[str, float | None] = {}
-    for one in answer:
-        best[one["label"]] = max(filter(None, (best.get(one["label"]), one["score"])), default=None)
-    return list(best.items())
+def _render_segments(task: Task, item: Item, segments: list[dict[str, Any]]) -> str:
+    overlays = "".join(charts.mask_overlay(segment["label"], segment["mask"]) for segment in segments)
+    image = charts.annotated_image(_input_image(task, item), overlays, _legend(segments))
+    return image + ("" if segments else _hint("No segments found."))
 
 
-def _vector(task: Task, item: Item, answer: list[float]) -> str:
-    least, most = min(answer, default=0), max(answer, default=0)
-    told = (
-        f"{len(answer):,} numbers, of length {drawing.number(math.hypot(*answer))}: "
-        f"from {drawing.number(least)} to {drawing.number(most)}"
+def _legend(elements: list[dict[str, Any]]) -> list[tuple[str, float | None]]:
+    """Return each label once, with its highest score."""
+    scores: dict[str, float | None] = {}
+    for element in elements:
+        label = element["label"]
+        scores[label] = max(filter(None, (scores.get(label), element["score"])), default=None)
+    return list(scores.items())
+
+
+def _render_vector(task: Task, item: Item, vector: list[float]) -> str:
+    norm, low, high = (
+        charts.format_number(value)
+        for value in (math.hypot(*vector), min(vector, default=0), max(vector, default=0))
     )
-    return f'<p class="quiet">{told}</p>{drawing.spectrum(answer)}'
+    caption = f"{len(vector):,} dimensions, L2 norm {norm}, values from {low} to {high}"
+    return _hint(caption) + charts.vector_plot(vector)
 
 
-def _vectors(task: Task, item: Item, answer: list[list[float]]) -> str:
-    names = texts(task, item) or [f"vector {place}" for place in range(1, len(answer) + 1)]
-    few = answer[:SHOWN_VECTORS]
-    told = f"{len(answer):,} vectors of {len(answer[0]) if answer else 0:,} numbers"
-    cut = f"; the first {len(few)} are shown" if len(few) < len(answer) else ""
-    lines = "".join(drawing.spectrum(vector, tall=28) for vector in few)
-    near = drawing.matrix(drawing.cosines(few), names[: len(few)])
-    return f'<p class="quiet">{told}{cut}</p>{lines}<h4>How near they are to each other</h4>{near}'
+def _render_vectors(task: Task, item: Item, vectors: list[list[float]]) -> str:
+    names = input_texts(task, item) or [f"vector {index}" for index in range(1, len(vectors) + 1)]
+    drawn = vectors[:MAX_VECTORS]
+    caption = f"{len(vectors):,} vectors of {len(vectors[0]) if vectors else 0:,} dimensions"
+    limit = f"; the first {len(drawn)} are shown" if len(drawn) < len(vectors) else ""
+    plots = "".join(charts.vector_plot(vector, height=28) for vector in drawn)
+    matrix = charts.similarity_matrix(charts.cosine_similarities(drawn), names[: len(drawn)])
+    return f"{_hint(caption + limit)}{plots}<h4>Cosine similarity of the vectors</h4>{matrix}"
 
 
-def _ranking(task: Task, item: Item, answer: list[float], related: Sequence[Sequence[float]]) -> str:
-    compared = texts(task, item)
-    ranked = sorted(zip(compared, answer, strict=True), key=lambda pair: -pair[1])
-    every = [text for name, word in words(task.input).items() if word == "text" for text in [item[name]]]
-    near = drawing.matrix(drawing.cosines(related), [*every, *compared]) if related else ""
-    return drawing.bars(ranked) + (f"<h4>Each with each</h4>{near}" if near else "")
+def _render_ranking(task: Task, item: Item, scores: list[float], related: Sequence[Sequence[float]]) -> str:
+    texts = input_texts(task, item)
+    ranking = charts.bar_chart(sorted(zip(texts, scores, strict=True), key=lambda pair: -pair[1]))
+    if not related:
+        return ranking
+    sources = [item[name] for name, type_ in field_types(task.input).items() if type_ == "text"]
+    matrix = charts.similarity_matrix(charts.cosine_similarities(related), [*sources, *texts])
+    return f"{ranking}<h4>Cosine similarity of all pairs</h4>{matrix}"
 
 
-def _other(task: Task, item: Item, answer: Any) -> str:
-    return f'<pre class="other">{escape(as_json(answer))}</pre>'
+def _render_json(task: Task, item: Item, output: Any) -> str:
+    return f'<pre class="json-output">{escape(to_json(output))}</pre>'
 
 
-def _nothing(sentence: str) -> str:
-    return f'<p class="quiet">{sentence}</p>'
+def _hint(text: str) -> str:
+    return f'<p class="muted">{text}</p>'
 
 
-VIEWS: dict[Any, Any] = {
-    Label: _labels,
-    DetectedObject: _objects,
-    Segment: _segments,
-    Vector: _vectors,
-    float: _vector,
+RENDERERS: dict[Any, Any] = {
+    Label: _render_labels,
+    DetectedObject: _render_objects,
+    Segment: _render_segments,
+    Vector: _render_vectors,
+    float: _render_vector,
 }

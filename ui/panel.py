@@ -1,4 +1,4 @@
-"""What every tab has: the choice of a model, its parameters, a notice, and the request as code."""
+"""Parts that every task's tab has: the model selection, the parameters and the code snippets."""
 
 from dataclasses import dataclass
 from html import escape
@@ -7,91 +7,94 @@ from typing import Any
 import gradio as gr
 
 from deployments.task import Task
-from ui import forms
-from ui import snippets as calls
+from ui import forms, snippets
 from ui.forms import Field
-from ui.outputs import as_json
-from ui.snippets import Asked
+from ui.outputs import to_json
+from ui.snippets import InferenceRequest
 
 SKIP = gr.skip()
-BUSY = gr.update(interactive=False)  # of the button that asks, while an answer is written
+DISABLED = gr.update(interactive=False)  # of the button that starts a stream, while the stream runs
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A task's tab, as far as what is live changes it."""
+class TaskPanel:
+    """The components of a task's tab that change with the state of its models."""
 
     task: Task
     model: gr.Dropdown
-    standing: gr.HTML
+    model_states: gr.HTML
 
     @property
     def title(self) -> str:
-        return title(self.task)
+        """The title of the tab."""
+        return task_title(self.task)
 
-    def live(self) -> list[gr.blocks.Block]:
-        """What `live.refresh` updates, in its order."""
-        return [self.model, self.standing]
-
-
-def html(name: str, value: str = "", **more: Any) -> gr.HTML:
-    """A place for HTML of our own, dressed by `page.css` alone; it takes no room while it is empty."""
-    return gr.HTML(value, apply_default_css=False, elem_classes=["own", name], **more)
+    def live_components(self) -> list[gr.blocks.Block]:
+        """Return the components that `PageRefresher.refresh` updates, in its order."""
+        return [self.model, self.model_states]
 
 
-def title(task: Task) -> str:
-    """The task's name as people read it: "Image classification"."""
-    return forms.title(task.name.replace("-", "_"))
+def html(name: str, value: str = "", **options: Any) -> gr.HTML:
+    """Create an HTML component that is styled by `page.css` alone and takes no space while it is empty."""
+    return gr.HTML(value, apply_default_css=False, elem_classes=["roster-html", name], **options)
 
 
-def choose(task: Task) -> tuple[gr.Dropdown, gr.HTML]:
-    """A dropdown for the task's models, and a line on how they stand."""
+def task_title(task: Task) -> str:
+    """Return the title of a task: "Image classification" for "image-classification"."""
+    return forms.field_label(task.name.replace("-", "_"))
+
+
+def build_model_selection(task: Task) -> tuple[gr.Dropdown, gr.HTML]:
+    """Create the task's summary, a dropdown for its models, and the list of their states."""
     html("summary", f"<p>{escape(task.summary)}</p>")
-    # Any value is let through, which is not to say typed: the router judges it, in words.
+    # Gradio would reject a model that was removed meanwhile; the gateway does so with a better message.
+    # Without the filter, the user still cannot type a value.
     model = gr.Dropdown([], label="Model", interactive=True, allow_custom_value=True)
     model.filterable = False
-    return model, html("standing")
+    return model, html("model-states")
 
 
-def parameters(task: Task) -> list[Field]:
-    """The task's parameters, folded away; nothing where it has none."""
+def build_parameters(task: Task) -> list[Field]:
+    """Create the task's parameters in a closed accordion; nothing if it has none."""
     if not task.params.model_fields:
         return []
     with gr.Accordion("Parameters", open=False, elem_classes=["parameters"]):
-        return forms.fields(task.params)
+        return forms.build_fields(task.params)
 
 
-def code() -> list[gr.Code]:
-    """The answer as JSON and the request in each language, folded away: `written` fills them."""
-    with gr.Accordion("Answer as JSON", open=False, elem_classes=["json"]):
-        made = [
-            gr.Code(language="json", label="JSON", max_lines=20, interactive=False, show_line_numbers=False)
-        ]
-    with gr.Accordion("The same call as code", open=False, elem_classes=["calls"]), gr.Tabs():
-        for name, language in calls.LANGUAGES.items():
+def build_code_blocks() -> list[gr.Code]:
+    """Create closed accordions for the output's JSON and the snippets; `code_values` gives their values."""
+    with gr.Accordion("Output as JSON", open=False, elem_classes=["json"]):
+        blocks = [_code_block("JSON", "json")]
+    with gr.Accordion("Request as code", open=False, elem_classes=["snippets"]), gr.Tabs():
+        for name, language in snippets.LANGUAGES.items():
             with gr.Tab(name):
-                made.append(
-                    gr.Code(
-                        language=language,
-                        label=name,
-                        max_lines=20,
-                        interactive=False,
-                        wrap_lines=True,
-                        show_line_numbers=False,
-                    )
-                )
-    return made
+                blocks.append(_code_block(name, language, wrap_lines=True))
+    return blocks
 
 
-def written(asked: Asked, told: Any) -> list[str]:
-    """The values of `code`'s components."""
-    return [as_json(told), *calls.write(asked)]
+def _code_block(label: str, language: Any, wrap_lines: bool = False) -> gr.Code:
+    return gr.Code(
+        language=language,
+        label=label,
+        max_lines=20,
+        interactive=False,
+        wrap_lines=wrap_lines,
+        show_line_numbers=False,
+    )
 
 
-def free(started: Any, button: gr.Button) -> None:
-    """Let the button be pressed again once what it started has ended, or was stopped: gradio ignores what is
-    pressed before, though the text may be whole by then."""
-    started.then(
+def code_values(request: InferenceRequest, output: Any) -> list[str]:
+    """Return the values of the components that `build_code_blocks` creates."""
+    return [to_json(output), *snippets.all_snippets(request)]
+
+
+def enable_after(event: Any, button: gr.Button) -> None:
+    """Enable the button when the event has ended or was cancelled.
+
+    Gradio ignores clicks until then, even if the text is complete.
+    """
+    event.then(
         lambda: gr.update(interactive=True),
         None,
         button,

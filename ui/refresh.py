@@ -1,6 +1,7 @@
-"""What open pages show of what is live: which tabs there are, which models, and how they stand.
+"""Updates of open pages: the tabs, the models and their states.
 
-Nothing is sent to a page where nothing has changed, and a form's fields are never sent: what was typed stays.
+A page receives an update only if something changed. The fields of a form are never updated, so that they
+keep the user's input.
 """
 
 from collections.abc import Sequence
@@ -10,54 +11,60 @@ from typing import Any
 import gradio as gr
 
 from ui import status
-from ui import tab_bar as strip
-from ui.live_models import Board, View
-from ui.panel import Panel
+from ui.live_models import LiveModels, ModelsSnapshot
+from ui.panel import TaskPanel
 from ui.requests import notice
-from ui.tab_bar import STATUS
+from ui.tab_bar import STATUS, tab_list
 
-Seen = dict[str, Any]
+PageState = dict[str, Any]
 
 
-class Pages:
-    """Refreshes open pages. A page's `seen` is what it last showed; it is the page's own."""
+class PageRefresher:
+    """Updates for open pages. Each page has its `PageState`: what it displays."""
 
-    def __init__(self, board: Board, panels: Sequence[Panel]) -> None:
-        self.board, self.panels = board, panels
+    def __init__(self, live_models: LiveModels, panels: Sequence[TaskPanel]) -> None:
+        self.live_models, self.panels = live_models, panels
 
-    async def refresh(self, opened: str, seen: Seen, *chosen: str | None) -> Any:
-        """What the page has seen now, its head, its farewell, its tabs, its table, and each panel's."""
-        view = await self.board.look()
-        table = status.table(view) if opened == STATUS else gr.skip()
-        now = {"cards": [card.model_dump() for card in view.cards], "trouble": view.trouble}
-        if now == {name: seen.get(name) for name in now}:
+    async def refresh(self, open_tab: str, displayed: PageState, *selected: str | None) -> Any:
+        """Return the new page state, the model counts, the tab notices, the tabs, the table and the panels.
+
+        `selected` is the selected model of each panel.
+        """
+        snapshot = await self.live_models.get_snapshot()
+        table = status.status_table(snapshot) if open_tab == STATUS else gr.skip()
+        state: PageState = {"cards": [card.model_dump() for card in snapshot.cards], "error": snapshot.error}
+        if state == {name: displayed.get(name) for name in state}:
             return [*[gr.skip()] * 4, table, *[gr.skip()] * (2 * len(self.panels))]
-        live = [panel for panel in self.panels if view.ready(panel.task.name)]
-        now["open"] = [panel.task.name for panel in live]
-        changed = now["open"] != seen.get("open")
-        tabs = strip.tabs([(panel.task.name, panel.title) for panel in live]) if changed else gr.skip()
-        farewell = self._farewell(view, seen, now) if changed else gr.skip()
-        updates = [self._panel(view, *pair) for pair in zip(self.panels, chosen, strict=True)]
-        return [now, status.summary(view), farewell, tabs, table, *chain.from_iterable(updates)]
+        state["tabs"] = [panel.task.name for panel in self.panels if snapshot.ready_models(panel.task.name)]
+        notices, tabs = self._update_tabs(snapshot, displayed.get("tabs"), state["tabs"])
+        pairs = zip(self.panels, selected, strict=True)
+        panels = chain.from_iterable(self._update_panel(snapshot, *pair) for pair in pairs)
+        return [state, status.state_counts(snapshot), notices, tabs, table, *panels]
 
-    def _panel(self, view: View, panel: Panel, chosen: str | None) -> list[Any]:
-        ready = view.ready(panel.task.name)
-        kept = chosen if chosen in ready else next(iter(ready), None)
-        moved = f"The model {chosen} is no longer ready; {kept} is chosen now." if chosen and kept else ""
-        rows = "".join(map(status.standing, view.of(panel.task.name)))
-        told = f'<ul class="models">{rows}</ul>{notice(moved, "quiet") if kept != chosen else ""}'
-        value: dict[str, Any] = {} if kept == chosen else {"value": kept}
-        choice = gr.Dropdown(choices=ready, **value) if ready else gr.skip()
-        return [choice, told]
+    def _update_tabs(self, snapshot: ModelsSnapshot, old: list[str] | None, new: list[str]) -> list[Any]:
+        """Return the notices and the tab list; the notices stay until the list changes again."""
+        if new == old:
+            return [gr.skip(), gr.skip()]
+        hidden = [panel for panel in self.panels if panel.task.name in set(old or []) - set(new)]
+        notices = "".join(notice(_hidden_tab_sentence(snapshot, panel), "info") for panel in hidden)
+        tabs = [(panel.task.name, panel.title) for panel in self.panels if panel.task.name in new]
+        return [notices, tab_list(tabs)]
 
-    def _farewell(self, view: View, seen: Seen, now: Seen) -> str:
-        """A sentence for each tab that leaves; it stays until the next change of tabs."""
-        gone = set(seen.get("open", [])) - set(now["open"])
-        left = [panel for panel in self.panels if panel.task.name in gone]
-        return "".join(notice(_goodbye(view, panel), "quiet") for panel in left)
+    def _update_panel(self, snapshot: ModelsSnapshot, panel: TaskPanel, selected: str | None) -> list[Any]:
+        """Return the updates of the panel's model selection and model states."""
+        ready = snapshot.ready_models(panel.task.name)
+        model = selected if selected in ready else next(iter(ready), None)
+        states = "".join(map(status.model_state, snapshot.task_cards(panel.task.name)))
+        replaced = selected and model and model != selected
+        sentence = f"The model {selected} is no longer ready; {model} is selected now." if replaced else ""
+        value: dict[str, Any] = {} if model == selected else {"value": model}
+        selection = gr.Dropdown(choices=ready, **value) if ready else gr.skip()
+        return [selection, f'<ul class="model-list">{states}</ul>{notice(sentence, "info")}']
 
 
-def _goodbye(view: View, panel: Panel) -> str:
-    rest = view.of(panel.task.name)
-    why = "; ".join(f"{card.id} is {card.state}{f' ({card.reason})' if card.reason else ''}" for card in rest)
-    return f"The tab {panel.title} has left: {why or 'its last model has gone'}."
+def _hidden_tab_sentence(snapshot: ModelsSnapshot, panel: TaskPanel) -> str:
+    states = [
+        f"{card.id} is {card.state}{f' ({card.reason})' if card.reason else ''}"
+        for card in snapshot.task_cards(panel.task.name)
+    ]
+    return f"The tab {panel.title} is hidden: {'; '.join(states) or 'its last model was removed'}."

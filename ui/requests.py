@@ -1,4 +1,4 @@
-"""One question from a page to a model, whole or as it streams; every failure is a sentence."""
+"""Requests from the forms to the gateway, and notices about their failures."""
 
 import asyncio
 import logging
@@ -11,114 +11,121 @@ from urllib.parse import urlsplit
 
 import gradio as gr
 
-from deployments.schema import Vector, words
+from deployments.schema import Vector, field_types
 from deployments.task import Task
-from ui import outputs as views
-from ui.client import Client, Refusal
-from ui.forms import Blank, Field, read
-from ui.snippets import Asked, Door
+from ui import outputs
+from ui.client import GatewayClient, RequestFailed
+from ui.forms import Field, MissingInput, parse_form
+from ui.snippets import GatewayAddress, InferenceRequest
 
 log = logging.getLogger(__name__)
 
-PACE = 0.05  # seconds between two updates of a streaming answer
+STREAM_UPDATE_S = 0.05  # minimum time between two updates of a streamed text
 GRPC_PORT = 9000
 
 
-class Place:
-    """Where callers find the router: `url`, or for a page behind its door, where the page itself is."""
+class AddressResolver:
+    """The gateway's address for the code snippets.
 
-    def __init__(self, url: str, *, at_door: bool = False, grpc_port: int = GRPC_PORT) -> None:
-        self.url, self.at_door, self.grpc_port = url.rstrip("/"), at_door, grpc_port
+    It is `url`, or with `behind_gateway` the address in the browser, because the gateway serves the page.
+    """
 
-    def door(self, request: gr.Request | None) -> Door:
-        http = _origin(request) if self.at_door and request else self.url
+    def __init__(self, url: str, *, behind_gateway: bool = False, grpc_port: int = GRPC_PORT) -> None:
+        self.url, self.behind_gateway, self.grpc_port = url.rstrip("/"), behind_gateway, grpc_port
+
+    def resolve(self, page_request: gr.Request | None) -> GatewayAddress:
+        """Return the gateway's address for the browser that sent `page_request`."""
+        http = _origin(page_request) if self.behind_gateway and page_request else self.url
         host = urlsplit(http).hostname or "localhost"
-        return Door(http, f"{f'[{host}]' if ':' in host else host}:{self.grpc_port}")
+        return GatewayAddress(http, f"{f'[{host}]' if ':' in host else host}:{self.grpc_port}")
 
 
-def _origin(request: gr.Request) -> str:
-    """The page's own address as the browser knows it, without the page's path."""
-    headers = request.headers
-    scheme = headers.get("x-forwarded-proto", request.url.scheme).split(",")[0].strip()
+def _origin(page_request: gr.Request) -> str:
+    """Return scheme and host of the page in the browser, also behind a reverse proxy."""
+    headers = page_request.headers
+    scheme = headers.get("x-forwarded-proto", page_request.url.scheme).split(",")[0].strip()
     host = headers.get("x-forwarded-host", headers.get("host", "localhost")).split(",")[0].strip()
     return f"{scheme}://{host}"
 
 
-def question(
+def build_request(
     task: Task,
-    door: Door,
+    address: GatewayAddress,
     model: str | None,
     inputs: tuple[Sequence[Field], Sequence[Any]],
     params: tuple[Sequence[Field], Sequence[Any]],
-) -> Asked:
-    """What a filled form asks. Raises `Blank`."""
+) -> InferenceRequest:
+    """Build the request of a form from its fields and their widgets' values. Raises `MissingInput`."""
     if not model:
-        raise Blank("No model is chosen.")
+        raise MissingInput("No model is selected.")
     files = {
         field.name: Path(value).name
         for field, value in zip(*inputs, strict=True)
-        if field.word == "image" and value
+        if field.schema_type == "image" and value
     }
-    return Asked(door, model, task, read(*inputs), read(*params), files)
+    return InferenceRequest(address, model, task, parse_form(*inputs), parse_form(*params), files)
 
 
-async def answer(client: Client, asked: Asked) -> tuple[Any, str]:
-    """The answer's JSON, and what the task's view shows. Raises `Refusal`."""
-    told = await client.ask(asked.model, asked.task, asked.item, asked.params)
-    related = await _related(client, asked)
+async def fetch_output(client: GatewayClient, request: InferenceRequest) -> tuple[Any, str]:
+    """Return the output's JSON and its rendering. Raises `RequestFailed`."""
+    output = await client.infer(request.model, request.task, request.item, request.params)
+    related = await _fetch_related_vectors(client, request)
     try:
-        shown = await asyncio.to_thread(views.show, asked.task, asked.item, told, related)
-    except Exception as unexpected:
-        raise Refusal("The answer came, but this page cannot draw it.") from unexpected
-    return told, shown
+        rendering = await asyncio.to_thread(outputs.render, request.task, request.item, output, related)
+    except Exception as error:
+        raise RequestFailed("The UI cannot display the output of the model.") from error
+    return output, rendering
 
 
-async def text(client: Client, asked: Asked) -> AsyncIterator[tuple[dict[str, Any], str]]:
-    """The last event and the text so far, a few times a second while it grows. Raises `Refusal`."""
-    so_far, shown_at, event = "", 0.0, {}
-    async for event in client.stream(asked.model, asked.task, asked.item, asked.params):
+async def stream_text(
+    client: GatewayClient, request: InferenceRequest
+) -> AsyncIterator[tuple[dict[str, Any], str]]:
+    """Yield the last event and the text so far, at most every `STREAM_UPDATE_S`. Raises `RequestFailed`."""
+    text, updated_at, event = "", 0.0, {}
+    async for event in client.stream_events(request.model, request.task, request.item, request.params):
         token = event.get("token") or {}
-        so_far += "" if token.get("special") else token.get("text", "")
-        so_far = event.get("generated_text") or so_far
-        if time.monotonic() - shown_at > PACE:
-            yield event, so_far
-            shown_at = time.monotonic()
-    yield event, so_far
+        text += "" if token.get("special") else token.get("text", "")
+        text = event.get("generated_text") or text
+        if time.monotonic() - updated_at > STREAM_UPDATE_S:
+            yield event, text
+            updated_at = time.monotonic()
+    yield event, text
 
 
-def notice(sentence: str, kind: str = "error") -> str:
-    """A sentence where it happened; nothing for none."""
-    role = "alert" if kind == "error" else "status"
-    return f'<p class="notice {kind}" role="{role}">{escape(sentence)}</p>' if sentence else ""
+def notice(sentence: str, level: str = "error") -> str:
+    """Return the HTML of a notice of level "error" or "info"; an empty sentence gives an empty string."""
+    role = "alert" if level == "error" else "status"
+    return f'<p class="notice {level}" role="{role}">{escape(sentence)}</p>' if sentence else ""
 
 
-def refusal(error: Exception) -> str:
-    """What went wrong as a notice; what nobody foresaw is logged and not quoted."""
-    if isinstance(error, Blank):
-        return notice(str(error), "quiet")
-    if not isinstance(error, Refusal):
-        log.error("a question failed", exc_info=error)
-        return notice("This page could not ask that; the reason is in its log.")
+def error_notice(error: Exception) -> str:
+    """Return a notice for the error; an unexpected error is logged, and its text is not shown."""
+    if isinstance(error, MissingInput):
+        return notice(str(error), "info")
+    if not isinstance(error, RequestFailed):
+        log.error("The UI failed to process a request", exc_info=error)
+        return notice("The UI failed to process the request. The cause is in the log of the UI.")
     return notice(str(error))
 
 
-async def _related(client: Client, asked: Asked) -> list[list[float]]:
-    """Vectors of all the item's texts, where leaving out the one they are compared with brings them."""
-    item = _comparable(asked.task, asked.item)
+async def _fetch_related_vectors(client: GatewayClient, request: InferenceRequest) -> list[list[float]]:
+    """Return the vectors of all texts of the item, if the task returns vectors without a text to compare."""
+    item = _comparison_item(request.task, request.item)
     if item is None:
         return []
     try:
-        vectors = await client.ask(asked.model, asked.task, item, asked.params)
-    except Refusal:
-        return []  # the answer itself came: it is shown without
-    return vectors if views.element(asked.task.output, vectors) is Vector else []
+        vectors = await client.infer(request.model, request.task, item, request.params)
+    except RequestFailed:
+        return []  # the output itself is complete: it is shown without the matrix
+    return vectors if outputs.element_type(request.task.output, vectors) is Vector else []
 
 
-def _comparable(task: Task, item: Mapping[str, Any]) -> dict[str, Any] | None:
-    means = words(task.input)
-    lone = [name for name, field in task.input.model_fields.items() if not field.is_required()]
-    lone = [name for name in lone if means[name] == "text" and name in item]
-    many = [name for name in item if means[name] == "texts"]
-    if len(lone) != 1 or len(many) != 1:
+def _comparison_item(task: Task, item: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Move the item's only optional text to the front of its only list of texts; None for other items."""
+    types = field_types(task.input)
+    optional = [name for name, field in task.input.model_fields.items() if not field.is_required()]
+    texts = [name for name in optional if types[name] == "text" and name in item]
+    lists = [name for name in item if types[name] == "texts"]
+    if len(texts) != 1 or len(lists) != 1:
         return None
-    return {many[0]: [item[lone[0]], *item[many[0]]]}
+    return {lists[0]: [item[texts[0]], *item[lists[0]]]}

@@ -1,4 +1,4 @@
-"""The same request as code that runs as it is shown, in the ways that people call a model."""
+"""Code snippets of a request that run as displayed: curl, InferenceClient, grpcurl and Python."""
 
 import inspect
 import json
@@ -9,11 +9,11 @@ from typing import Any
 
 from huggingface_hub import InferenceClient
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire.caikit.predict import REQUESTS
 from deployments.wire.caikit.types import arguments
-from ui.client import body, path
+from ui.client import request_body, task_path
 
 LANGUAGES: dict[str, Any] = {
     "curl": "shell",
@@ -21,22 +21,22 @@ LANGUAGES: dict[str, Any] = {
     "Caikit gRPC": "shell",
     "Python": "python",
 }
-INLINE = 1_200  # base64 longer than this is read from the file instead
+MAX_INLINE = 1_200  # characters of base64; a longer image is read from its file
 
 
 @dataclass(frozen=True)
-class Door:
-    """Where callers reach the router: `http` without a slash at the end, `grpc` as host:port."""
+class GatewayAddress:
+    """The gateway's address for callers: `http` is a URL without a trailing slash, `grpc` is host:port."""
 
     http: str
     grpc: str
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request. `files` names the file behind each picture, as the caller knows it."""
+class InferenceRequest:
+    """One request. `files` maps each image field to the name of the file on the user's machine."""
 
-    door: Door
+    address: GatewayAddress
     model: str
     task: Task
     item: Mapping[str, Any]
@@ -45,102 +45,125 @@ class Asked:
 
     @property
     def url(self) -> str:
-        return self.door.http + path(self.model, self.task)
+        """The URL of the request in the Hugging Face dialect."""
+        return self.address.http + task_path(self.model, self.task)
 
     @property
-    def file(self) -> tuple[str, str] | None:
-        """The picture that is too long to be written out: its base64, and its file's name."""
-        pictures = [name for name, word in words(self.task.input).items() if word == "image"]
-        longs = [name for name in pictures if len(self.item.get(name, "")) > INLINE]
-        return (self.item[longs[0]], self.files.get(longs[0], "picture.png")) if longs else None
+    def long_image(self) -> tuple[str, str] | None:
+        """The base64 and the file name of an image that is too long for a snippet, or None."""
+        for name, type_ in field_types(self.task.input).items():
+            if type_ == "image" and len(self.item.get(name, "")) > MAX_INLINE:
+                return self.item[name], self.files.get(name, "image.png")
+        return None
+
+    @property
+    def json_body(self) -> dict[str, Any]:
+        """The JSON body of the request in the Hugging Face dialect."""
+        return request_body(self.task, self.item, self.params)
 
 
-def write(asked: Asked) -> list[str]:
-    """The request in each of `LANGUAGES`."""
-    return [curl(asked), inference_client(asked), grpcurl(asked), python(asked)]
+def all_snippets(request: InferenceRequest) -> list[str]:
+    """Return the request in each of `LANGUAGES`."""
+    return [
+        curl_snippet(request),
+        inference_client_snippet(request),
+        grpcurl_snippet(request),
+        python_snippet(request),
+    ]
 
 
-def curl(asked: Asked) -> str:
-    told = _json(body(asked.task, asked.item, asked.params))
-    target = f"curl {shlex.quote(asked.url)}"
-    if not asked.file:
-        return f"{target} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(told)}"
-    encoded, name = asked.file
-    if not asked.params and len(asked.item) == 1:
-        return f"{target} \\\n  -H 'Content-Type: image/*' \\\n  --data-binary @{shlex.quote(name)}"
-    return f"{_piped(told, encoded, name)} \\\n  | {target} -H 'Content-Type: application/json' -d @-"
+def curl_snippet(request: InferenceRequest) -> str:
+    """Return a curl command; an image without parameters is sent as a file."""
+    body = _to_json(request.json_body)
+    command = f"curl {shlex.quote(request.url)}"
+    if not request.long_image:
+        return f"{command} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+    encoded, file = request.long_image
+    if not request.params and len(request.item) == 1:
+        return f"{command} \\\n  -H 'Content-Type: image/*' \\\n  --data-binary @{shlex.quote(file)}"
+    return f"{_printf(body, encoded, file)} \\\n  | {command} -H 'Content-Type: application/json' -d @-"
 
 
-def grpcurl(asked: Asked) -> str:
-    """Caikit's rpc, which takes the required fields alone."""
-    given = {name: _caikit(asked, field) for name, field in arguments(asked.task.input).items()}
-    left = [*(set(asked.item) - set(arguments(asked.task.input).values())), *asked.params]
-    note = f"# Caikit's call has no {', '.join(left)}\n" if left else ""
-    rpc = f"{REQUESTS}.RuntimeService/{asked.task.title}TaskPredict"
-    head = f"grpcurl -plaintext -H {shlex.quote(f'mm-model-id: {asked.model}')}"
-    tail = f"{asked.door.grpc} {rpc}"
-    if not asked.file:
-        return f"{note}{head} \\\n  -d {shlex.quote(_json(given))} \\\n  {tail}"
-    return f"{note}{_piped(_json(given), *asked.file)} \\\n  | {head} -d @ {tail}"
+def grpcurl_snippet(request: InferenceRequest) -> str:
+    """Return a grpcurl command for the task's Caikit rpc, which has the required fields only."""
+    fields = arguments(request.task.input)
+    message = _to_json({name: _caikit_value(request, field) for name, field in fields.items()})
+    missing = [*(set(request.item) - set(fields.values())), *request.params]
+    note = f"# The Caikit rpc has no {', '.join(missing)}\n" if missing else ""
+    rpc = f"{REQUESTS}.RuntimeService/{request.task.title}TaskPredict"
+    command = f"grpcurl -plaintext -H {shlex.quote(f'mm-model-id: {request.model}')}"
+    target = f"{request.address.grpc} {rpc}"
+    if not request.long_image:
+        return f"{note}{command} \\\n  -d {shlex.quote(message)} \\\n  {target}"
+    return f"{note}{_printf(message, *request.long_image)} \\\n  | {command} -d @ {target}"
 
 
-def inference_client(asked: Asked) -> str:
-    """`huggingface_hub`'s client; where it has no method for the task, text goes by its text generation."""
-    name = asked.task.pipeline_tag.replace("-", "_")
-    if not hasattr(InferenceClient, name):
-        if asked.task.chunk is None:
-            return f"# InferenceClient has no method for {asked.task.pipeline_tag}: use one of the others"
-        name = "text_generation"
-    known = inspect.signature(getattr(InferenceClient, name)).parameters
-    values = [_argument(asked, field) for field in asked.task.input.model_fields if field in asked.item]
-    values += [f"{param}={value!r}" for param, value in asked.params.items() if param in known]
-    rest = {param: value for param, value in asked.params.items() if param not in known}
-    if rest and "generate_parameters" in known:
-        values.append(f"generate_parameters={rest!r}")
-        rest = {}
-    note = f"# InferenceClient has no {', '.join(rest)} here\n" if rest else ""
-    base = f"{asked.door.http}/models/{asked.model}"
-    decode = "import base64\n\n" if any(value.startswith("base64.") for value in values) else ""
+def inference_client_snippet(request: InferenceRequest) -> str:
+    """Return code for `huggingface_hub.InferenceClient`.
+
+    A task that streams text and has no method there uses `text_generation`.
+    """
+    method = request.task.pipeline_tag.replace("-", "_")
+    if not hasattr(InferenceClient, method):
+        if request.task.chunk is None:
+            return f"# InferenceClient has no method for {request.task.pipeline_tag}: use another language"
+        method = "text_generation"
+    arguments_, note = _method_arguments(request, method)
+    base = f"{request.address.http}/models/{request.model}"
+    decode = "import base64\n\n" if any(value.startswith("base64.") for value in arguments_) else ""
     return (
         f"{decode}from huggingface_hub import InferenceClient\n\n{note}"
-        f'client = InferenceClient("{base}")\nprint(client.{name}({", ".join(values)}))'
+        f'client = InferenceClient("{base}")\nprint(client.{method}({", ".join(arguments_)}))'
     )
 
 
-def python(asked: Asked) -> str:
-    """The standard library alone."""
-    told = repr(body(asked.task, asked.item, asked.params))
+def _method_arguments(request: InferenceRequest, method: str) -> tuple[list[str], str]:
+    """Return the arguments of the client's method, and a comment on the parameters that it lacks."""
+    known = inspect.signature(getattr(InferenceClient, method)).parameters
+    fields = [field for field in request.task.input.model_fields if field in request.item]
+    code = [_input_code(request, field) for field in fields]
+    code += [f"{name}={value!r}" for name, value in request.params.items() if name in known]
+    unknown = {name: value for name, value in request.params.items() if name not in known}
+    if unknown and "generate_parameters" in known:
+        return [*code, f"generate_parameters={unknown!r}"], ""
+    return code, f"# InferenceClient.{method} has no {', '.join(unknown)}\n" if unknown else ""
+
+
+def python_snippet(request: InferenceRequest) -> str:
+    """Return code that needs the standard library only."""
+    body = repr(request.json_body)
     imports = "import json\nimport urllib.request\n"
-    if asked.file:
-        encoded, name = asked.file
-        read = f'base64.b64encode(open({name!r}, "rb").read()).decode()'
-        told, imports = told.replace(repr(encoded), read), f"import base64\n{imports}"
+    if request.long_image:
+        encoded, file = request.long_image
+        read = f'base64.b64encode(open({file!r}, "rb").read()).decode()'
+        body, imports = body.replace(repr(encoded), read), f"import base64\n{imports}"
     return (
-        f'{imports}\nbody = {told}\nrequest = urllib.request.Request(\n    "{asked.url}",\n'
+        f'{imports}\nbody = {body}\nrequest = urllib.request.Request(\n    "{request.url}",\n'
         '    json.dumps(body).encode(),\n    {"Content-Type": "application/json"},\n)\n'
         "print(json.load(urllib.request.urlopen(request)))"
     )
 
 
-def _argument(asked: Asked, field: str) -> str:
-    if words(asked.task.input)[field] != "image":
-        return repr(asked.item[field])
-    return repr(asked.file[1]) if asked.file else f"base64.b64decode({asked.item[field]!r})"
+def _input_code(request: InferenceRequest, field: str) -> str:
+    """Return the Python expression of an input field."""
+    if field_types(request.task.input)[field] != "image":
+        return repr(request.item[field])
+    return repr(request.long_image[1]) if request.long_image else f"base64.b64decode({request.item[field]!r})"
 
 
-def _caikit(asked: Asked, field: str) -> Any:
-    """A field's value as Caikit takes it: of a conversation, what was said last."""
-    value = asked.item.get(field)
-    talk = words(asked.task.input)[field] == "conversation"
-    return value[-1]["content"] if talk and isinstance(value, list) and value else value
+def _caikit_value(request: InferenceRequest, field: str) -> Any:
+    """Return a field's value for Caikit; its rpc takes only the last message of a conversation."""
+    value = request.item.get(field)
+    conversation = field_types(request.task.input)[field] == "conversation"
+    return value[-1]["content"] if conversation and isinstance(value, list) and value else value
 
 
-def _piped(told: str, encoded: str, name: str) -> str:
-    """A command that prints `told`, the file's base64 put in where it stands."""
-    before, after = told.split(encoded)
-    read = f"\"$(base64 < {shlex.quote(name)} | tr -d '\\n')\""
+def _printf(text: str, encoded: str, file: str) -> str:
+    """Return a shell command that prints `text` with `encoded` replaced by the file's base64."""
+    before, after = text.split(encoded)
+    read = f"\"$(base64 < {shlex.quote(file)} | tr -d '\\n')\""
     return f"printf %s {shlex.quote(before)}{read}{shlex.quote(after)}"
 
 
-def _json(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)

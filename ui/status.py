@@ -1,108 +1,107 @@
-"""The status tab: every model, what it does and how it does, as a table with small plots."""
+"""The status tab: a table of all models with their state, devices, memory and statistics."""
 
 from collections.abc import Callable
 from html import escape
 
 from deployments.card import Card
-from ui.charts import curve, number
-from ui.live_models import View
+from ui.charts import format_number, sparkline
+from ui.live_models import ModelsSnapshot
 
-UNKNOWN = '<span class="quiet">\N{EM DASH}</span>'
+UNKNOWN = '<span class="muted">\N{EM DASH}</span>'
 
 
-def table(view: View) -> str:
-    """Every model in a row; while nothing is served, a sentence."""
-    if not view.cards:
-        return '<p class="notice quiet" role="status">No model is there yet: put a folder into models/.</p>'
+def status_table(snapshot: ModelsSnapshot) -> str:
+    """Return the HTML table with a row per model, or a notice if there are no models."""
+    if not snapshot.cards:
+        return '<p class="notice info" role="status">No models yet. Add a model folder to models/.</p>'
     head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
-    rows = "".join(
-        _row(view, card) for card in sorted(view.cards, key=lambda card: (card.task or "", card.id))
-    )
+    cards = sorted(snapshot.cards, key=lambda card: (card.task or "", card.id))
+    rows = "".join(_model_rows(snapshot, card) for card in cards)
     return f'<div class="scroll"><table class="status"><thead><tr>{head}</tr></thead>{rows}</table></div>'
 
 
-def summary(view: View) -> str:
-    """How many models are in which state, in a line."""
+def state_counts(snapshot: ModelsSnapshot) -> str:
+    """Return the HTML with the number of models in each state, and the snapshot's error."""
     counts = {
-        state: sum(card.state == state for card in view.cards)
+        state: sum(card.state == state for card in snapshot.cards)
         for state in ("ready", "loading", "unavailable")
     }
-    told = "".join(
+    items = "".join(
         f'<span class="count"><i class="dot {state}"></i>{count} {state}</span>'
         for state, count in counts.items()
         if count or state == "ready"
     )
-    trouble = f'<p class="notice error" role="alert">{escape(view.trouble)}</p>' if view.trouble else ""
-    return f'<div class="counts">{told}</div>{trouble}'
+    error = f'<p class="notice error" role="alert">{escape(snapshot.error)}</p>' if snapshot.error else ""
+    return f'<div class="counts">{items}</div>{error}'
 
 
-def standing(card: Card) -> str:
-    """A model's state in a line, with its reason or its replicas."""
-    told = escape(card.reason) if card.state != "ready" else _running(card)
-    return (
-        f'<li><i class="dot {card.state}"></i><b>{escape(card.id)}</b> <span>{card.state}'
-        f"{': ' if told and card.state != 'ready' else ', ' if told else ''}{told}</span></li>"
-    )
+def model_state(card: Card) -> str:
+    """Return the HTML list item with a model's state and its replicas, or the reason of its state."""
+    details = f", {_replicas(card)}" if card.state == "ready" else card.reason and f": {escape(card.reason)}"
+    name = f'<i class="dot {card.state}"></i><b>{escape(card.id)}</b>'
+    return f"<li>{name} <span>{card.state}{details}</span></li>"
 
 
-def size(count: float | None) -> str:
-    """Bytes in the unit that suits them."""
+def format_bytes(count: float | None) -> str:
+    """Format a number of bytes with a decimal unit."""
     if count is None:
         return UNKNOWN
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
-            return f"{number(count)} {unit}"
+            return f"{format_number(count)} {unit}"
         count /= 1000
-    return f"{number(count)} TB"
+    return f"{format_number(count)} TB"
 
 
-def _running(card: Card) -> str:
+def _replicas(card: Card) -> str:
     device = f" on {escape(card.description.device)}" if card.description else ""
     return f"{card.replicas.running} of {card.replicas.wanted} replicas{device}"
 
 
-def _row(view: View, card: Card) -> str:
-    told = list(COLUMNS.items())[1:]
-    cells = "".join(f'<td data-name="{name}">{tell(view, card)}</td>' for name, tell in told)
+def _model_rows(snapshot: ModelsSnapshot, card: Card) -> str:
+    columns = list(COLUMNS.items())[1:]
+    cells = "".join(f'<td data-name="{name}">{render(snapshot, card)}</td>' for name, render in columns)
     reason = f'<tr class="reason"><td></td><td colspan="{len(COLUMNS) - 1}">{escape(card.reason)}</td></tr>'
-    name = f'<tr><th scope="row">{escape(card.id)}</th>{cells}</tr>'
-    return f"<tbody>{name}{reason if card.reason else ''}</tbody>"
+    row = f'<tr><th scope="row">{escape(card.id)}</th>{cells}</tr>'
+    return f"<tbody>{row}{reason if card.reason else ''}</tbody>"
 
 
-def _figure(name: str, unit: str = "", plotted: bool = False) -> Callable[[View, Card], str]:
-    def tell(view: View, card: Card) -> str:
-        value = view.figures.get(card.id, {}).get(name)
-        told = UNKNOWN if value is None else f"{number(value)}{unit}"
-        past = view.past.get(card.id, {}).get(name, [])
-        return f"{told}{curve(past) if plotted and value is not None else ''}"
+def _stat(name: str, unit: str = "", plotted: bool = False) -> Callable[[ModelsSnapshot, Card], str]:
+    def render(snapshot: ModelsSnapshot, card: Card) -> str:
+        value = snapshot.stats.get(card.id, {}).get(name)
+        if value is None:
+            return UNKNOWN
+        history = snapshot.history.get(card.id, {}).get(name, [])
+        return f"{format_number(value)}{unit}{sparkline(history) if plotted else ''}"
 
-    return tell
-
-
-def _gpu(view: View, card: Card) -> str:
-    cards = card.description.gpu_ids if card.description else []
-    place = f" of GPU {escape(', '.join(cards))}" if cards else ""
-    return f"{number(card.num_gpus)}{place}" if card.num_gpus else UNKNOWN
+    return render
 
 
-def _memory(view: View, card: Card) -> str:
-    told = view.figures.get(card.id, {}).get("memory_bytes")
+def _gpu_share(snapshot: ModelsSnapshot, card: Card) -> str:
+    gpu_ids = card.description.gpu_ids if card.description else []
+    suffix = f" of GPU {escape(', '.join(gpu_ids))}" if gpu_ids else ""
+    return f"{format_number(card.num_gpus)}{suffix}" if card.num_gpus else UNKNOWN
+
+
+def _memory(snapshot: ModelsSnapshot, card: Card) -> str:
+    """Return the memory of the replica's process, or the size of its weights if that is unknown."""
+    measured = snapshot.stats.get(card.id, {}).get("memory_bytes")
     if card.description is None:
-        return size(told)
-    held = told or card.description.memory_bytes
-    return size(held) if held else f"{size(card.description.bytes)} <small>weights</small>"
+        return format_bytes(measured)
+    used = measured or card.description.memory_bytes
+    return format_bytes(used) if used else f"{format_bytes(card.description.bytes)} <small>weights</small>"
 
 
-COLUMNS: dict[str, Callable[[View, Card], str]] = {
-    "model": lambda view, card: escape(card.id),
-    "task": lambda view, card: escape(card.task or "") or UNKNOWN,
-    "state": lambda view, card: f'<i class="dot {card.state}"></i>{card.state}',
-    "replicas": lambda view, card: f"{card.replicas.running} / {card.replicas.wanted}",
-    "device": lambda view, card: escape(card.description.device) if card.description else UNKNOWN,
-    "GPU share": _gpu,
+COLUMNS: dict[str, Callable[[ModelsSnapshot, Card], str]] = {
+    "model": lambda snapshot, card: escape(card.id),
+    "task": lambda snapshot, card: escape(card.task or "") or UNKNOWN,
+    "state": lambda snapshot, card: f'<i class="dot {card.state}"></i>{card.state}',
+    "replicas": lambda snapshot, card: f"{card.replicas.running} / {card.replicas.wanted}",
+    "device": lambda snapshot, card: escape(card.description.device) if card.description else UNKNOWN,
+    "GPU share": _gpu_share,
     "memory": _memory,
-    "requests/s": _figure("requests_per_second", plotted=True),
-    "p50": _figure("p50_ms", " ms"),
-    "p95": _figure("p95_ms", " ms", plotted=True),
-    "queue": _figure("in_flight", plotted=True),  # requests that wait or are being worked for
+    "requests/s": _stat("requests_per_second", plotted=True),
+    "p50": _stat("p50_ms", " ms"),
+    "p95": _stat("p95_ms", " ms", plotted=True),
+    "in flight": _stat("in_flight", plotted=True),  # queued requests and requests in inference
 }

@@ -1,10 +1,10 @@
 const tabs = () => [...element.querySelectorAll('[role=tab]')];
 const panels = () => [...document.querySelectorAll('[id^=panel-]')];
-const strip = element;
-let wanted = location.hash.slice(1);
+const tabBar = element;
+let selected = location.hash.slice(1);
 
 function show(name) {
-  strip.dataset.open = name;
+  tabBar.dataset.open = name;
   for (const tab of tabs()) {
     const open = tab.dataset.tab === name;
     tab.setAttribute('aria-selected', open);
@@ -17,32 +17,32 @@ function show(name) {
   }
 }
 
-function choose(name) {
-  wanted = name;
+function select(name) {
+  selected = name;
   history.replaceState(null, '', `#${name}`);
   show(name);
   trigger('click');
 }
 
-// The tab that was open, if it is still there; else the first.
-function settle() {
+// Show the selected tab if it is in the list, otherwise the first one.
+function restoreSelection() {
   const names = tabs().map((tab) => tab.dataset.tab);
-  show(names.includes(wanted) ? wanted : names[0]);
+  show(names.includes(selected) ? selected : names[0]);
 }
 
 element.addEventListener('click', (event) => {
   const tab = event.target.closest('[role=tab]');
-  if (tab) choose(tab.dataset.tab);
+  if (tab) select(tab.dataset.tab);
 });
 element.addEventListener('keydown', (event) => {
   const all = tabs();
-  const at = all.indexOf(document.activeElement);
-  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
-  if (at < 0 || to === undefined) return;
+  const index = all.indexOf(document.activeElement);
+  const target = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: all.length - 1 }[event.key];
+  if (index < 0 || target === undefined) return;
   event.preventDefault();
-  const next = all.at(to % all.length);
-  choose(next.dataset.tab);
-  next.focus();
+  const tab = all.at(target % all.length);
+  select(tab.dataset.tab);
+  tab.focus();
 });
-new MutationObserver(settle).observe(element, { childList: true, subtree: true });
-settle();
+new MutationObserver(restoreSelection).observe(element, { childList: true, subtree: true });
+restoreSelection();

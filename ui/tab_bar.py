@@ -1,7 +1,8 @@
-"""The strip of tabs: which there are comes from the server, which one is open is the page's own.
+"""The tab bar: the server sends the list of tabs, the browser keeps the selection.
 
-Gradio's own tabs lose their place when several come and go at once (gradio 6.31), and take a hidden tab's
-fields away with it. Here a panel stays on the page while its tab is gone: what was typed in it is kept.
+Gradio's tabs lose the selection when several tabs appear or disappear at once, and remove the fields of a
+hidden tab (gradio 6.31). Here a panel stays in the page while its tab is hidden, so that its fields keep
+their values.
 """
 
 from collections.abc import Sequence
@@ -14,24 +15,24 @@ from ui.panel import html
 
 STATUS = "status"
 SCRIPT = (Path(__file__).parent / "tab_bar.js").read_text()
-OPENED = "(opened, ...rest) => [document.querySelector('[data-open]')?.dataset.open ?? '', ...rest]"
+OPEN_TAB_JS = "(open, ...rest) => [document.querySelector('[data-open]')?.dataset.open ?? '', ...rest]"
 
 
-def strip() -> gr.HTML:
-    """The strip's place; its value is `tabs`. It clicks when another tab is opened."""
-    return html("strip", tabs([]), js_on_load=SCRIPT)
+def build_tab_bar() -> gr.HTML:
+    """Create the tab bar; its value is `tab_list`. It emits `click` when the user opens another tab."""
+    return html("tab-bar", tab_list([]), js_on_load=SCRIPT)
 
 
-def panel(name: str) -> gr.Column:
-    """Where the tab `name` has its content."""
+def tab_panel(name: str) -> gr.Column:
+    """Create the container for the content of the tab `name`."""
     return gr.Column(elem_id=f"panel-{name}")
 
 
-def tabs(named: Sequence[tuple[str, str]]) -> str:
-    """A tab for each name with its title, and the status tab."""
-    made = "".join(
+def tab_list(tabs: Sequence[tuple[str, str]]) -> str:
+    """Return the HTML of a tab per name and title, followed by the status tab."""
+    buttons = "".join(
         f'<button role="tab" type="button" id="tab-{escape(name)}" data-tab="{escape(name)}" '
         f'aria-controls="panel-{escape(name)}">{escape(title)}</button>'
-        for name, title in [*named, (STATUS, "Status")]
+        for name, title in [*tabs, (STATUS, "Status")]
     )
-    return f'<div role="tablist" aria-label="Tasks">{made}</div>'
+    return f'<div role="tablist" aria-label="Tasks">{buttons}</div>'

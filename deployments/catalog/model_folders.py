@@ -1,4 +1,4 @@
-"""The models folder as it stands: per folder a config, or why not. Polled, so any file system will do."""
+"""Polls the models folder: for each folder in it a configuration, or the reason why there is none."""
 
 import hashlib
 import logging
@@ -9,21 +9,26 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-from deployments.catalog.applications import fingerprint
-from deployments.config.model_config import CONFIG, ConfigError, ModelConfig, read
+from deployments.catalog.app_metadata import fingerprint
+from deployments.config.errors import ConfigError
+from deployments.config.model_config import ModelConfig
+from deployments.config.yaml_file import CONFIG, read
 
 log = logging.getLogger("ray.serve")
 
 MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-UNLOADED = "UNLOADED"  # a file of this name keeps a model from being served, and says so to whoever looks
+UNLOADED = ".unloaded"  # a file of this name in a model's folder keeps the model from being served
 NOT_LOADED = frozenset({CONFIG, "README.md", UNLOADED})  # an edit of these does not change what is loaded
 
 
 @dataclass(frozen=True)
-class Folder:
-    """One folder: its `config`, or the `problem` with it. `files` is a signature of the checkpoint beside it;
-    `fingerprint` one of all that the application is made from; `unloaded` asks that nothing be served.
-    `seen` changes with every edit, even one that changes nothing; `failed` is what came of it before."""
+class ModelFolder:
+    """One folder of a model: its `config`, or the `problem` with it.
+
+    `files` is a signature of the checkpoint in the folder, `fingerprint` one of all that the application is
+    built from. `mtime_signature` changes with every edit and touch. `unloaded`: it has the marker file.
+    `failed` counts the failed attempts of this deployment, with the last reason.
+    """
 
     id: str
     path: Path
@@ -32,26 +37,26 @@ class Folder:
     files: str = ""
     fingerprint: str = ""
     unloaded: bool = False
-    seen: str = ""
+    mtime_signature: str = ""
     failed: dict[str, Any] | None = None
 
 
-class Folders:
-    """Reads the models folder again and again; only what has changed is parsed again."""
+class ModelFolderWatcher:
+    """Reads the models folder repeatedly; parses only the folders that have changed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._known: dict[str, tuple[str, Folder]] = {}
+        self._known: dict[str, tuple[str, ModelFolder]] = {}
         self._last_seen: dict[str, str] = {}
         self._disk: tuple[int, int] | None = None
         self.is_there = False
 
-    def scan(self) -> dict[str, Folder]:
-        """Every model's folder by its id. One still being written is as it was before, or not there.
+    def scan(self) -> dict[str, ModelFolder]:
+        """Read every model's folder, by model id. A folder that is being written keeps its last state.
 
-        When the models folder itself is away, `is_there` is False and all is as it was before.
+        When the models folder itself is missing, `is_there` is False, and all folders keep their last state.
         """
-        self.is_there = self._look()
+        self.is_there = self._find_root()
         if not self.is_there:
             return self.known()
         seen = {path.name: _signature(path) for path in self._paths()}
@@ -59,12 +64,12 @@ class Folders:
         for id, signature in seen.items():
             settled = self._last_seen.get(id) == signature
             if settled and self._known.get(id, ("",))[0] != signature:
-                self._known[id] = signature, replace(_read(self.root / id), seen=signature)
+                self._known[id] = signature, replace(_read(self.root / id), mtime_signature=signature)
         self._last_seen = seen
         return self.known()
 
-    def _look(self) -> bool:
-        """Whether the models folder is there. Where a mount has gone, another, empty folder is left."""
+    def _find_root(self) -> bool:
+        """Return whether the models folder is there. An unmounted file system leaves an empty folder."""
         try:
             stat = self.root.stat()
             disk, empty = (stat.st_dev, stat.st_ino), not any(self.root.iterdir())
@@ -75,8 +80,8 @@ class Folders:
         self._disk = disk
         return True
 
-    def known(self) -> dict[str, Folder]:
-        """What the last scan has found."""
+    def known(self) -> dict[str, ModelFolder]:
+        """Return the folders of the last scan, by model id."""
         return {folder.id: folder for _, folder in self._known.values()}
 
     def _paths(self) -> list[Path]:
@@ -91,34 +96,36 @@ def _may_be_folder(path: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # a link to where we may not look: it is listed, with the reason
+        return True  # a link to a folder without permission: it is listed, with the reason
 
 
-def taken(folders: dict[str, Folder], others: set[str]) -> dict[str, Folder]:
-    """Why not, of each folder whose name one of the `others` has already."""
-    problem = "an application of this name is running already that is not from here; rename the folder"
-    return {id: Folder(id, folders[id].path, None, problem) for id in folders.keys() & others}
+def name_conflicts(folders: dict[str, ModelFolder], others: set[str]) -> dict[str, ModelFolder]:
+    """Return the folders whose names `others` have taken already, each with this as its problem."""
+    problem = "another application has this name already; rename the folder"
+    return {id: ModelFolder(id, folders[id].path, None, problem) for id in folders.keys() & others}
 
 
-def _read(path: Path) -> Folder:
+def _read(path: Path) -> ModelFolder:
     if not MODEL_ID.fullmatch(path.name):
-        # A name may hold bytes that no answer could spell.
+        # A name may hold bytes that are not UTF-8.
         name = os.fsencode(path.name).decode(errors="replace")
-        return Folder(name, path, None, f"{name!r} is no model id: letters, digits, `.`, `_`, `-` only")
-    if os.path.exists(path / UNLOADED):  # `Path.exists` raises where we may not look
+        return ModelFolder(
+            name, path, None, f"{name!r} is no model id; use letters, digits, `.`, `_` and `-` only"
+        )
+    if os.path.exists(path / UNLOADED):  # `Path.exists` raises without permission
         problem = f"it is unloaded; load it, or remove {path.name}/{UNLOADED}"
-        return Folder(path.name, path, None, problem, unloaded=True)
+        return ModelFolder(path.name, path, None, problem, unloaded=True)
     try:
         config = read(path)
         files = _signature(path, NOT_LOADED)
-        return Folder(path.name, path, config, "", files, fingerprint(config, path, files))
+        return ModelFolder(path.name, path, config, "", files, fingerprint(config, path, files))
     except ConfigError as error:
         problem = str(error)
     except Exception as error:
-        # One odd file must not stop the others from being followed.
+        # One faulty folder must not affect the others.
         log.exception("%s cannot be read", path)
         problem = f"{path.name}/{CONFIG}: cannot be read ({type(error).__name__})"
-    return Folder(path.name, path, None, problem)
+    return ModelFolder(path.name, path, None, problem)
 
 
 def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
@@ -126,7 +133,7 @@ def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
     for directory, names, files in os.walk(folder, followlinks=True):
         names[:] = sorted(name for name in names if not name.startswith((".", "__")))
         if os.path.islink(directory) and Path(directory) != folder:
-            # Where a link leads is what `ln -sfn` changes. What lies deeper could be large, or a circle.
+            # `ln -sfn` changes the target of a link. Folders below it could be large, or link back.
             digest.update(os.fsencode(os.path.realpath(directory)))
             names.clear()
         left_out = without if Path(directory) == folder else frozenset()
@@ -136,14 +143,14 @@ def _signature(folder: Path, without: frozenset[str] = frozenset()) -> str:
 
 
 def _is_scratch(name: str) -> bool:
-    """What editors and desktops leave behind."""
-    return name.startswith(".") or name.endswith("~")
+    """Return whether a file is a leftover of an editor or a desktop."""
+    return name != UNLOADED and (name.startswith(".") or name.endswith("~"))
 
 
 def _stat(file: Path) -> bytes:
     try:
         stat = file.stat()
-        told = f" {stat.st_size} {stat.st_mtime_ns}"
+        facts = f" {stat.st_size} {stat.st_mtime_ns}"
     except OSError as error:
-        told = f" {error.errno}"
-    return os.fsencode(file) + told.encode()
+        facts = f" {error.errno}"
+    return os.fsencode(file) + facts.encode()

@@ -1,0 +1,1 @@
+"""Ray underneath: its environment, its nodes, warm workers, and every use of its private API."""

@@ -1,8 +1,7 @@
-"""Workers that have imported what a model needs, before any model asks for one.
+"""Idle worker processes that have imported torch and transformers before a replica needs them.
 
-What takes longest on a replica's way to its first answer is not the weights but starting a Python process
-and importing torch and transformers. So one idle worker per node has done that already; Ray gives it to the
-next replica that starts, and the Catalog asks for another.
+Starting a Python process and importing torch and transformers takes longer than loading the weights of a
+small model. Ray gives the next replica a warm worker of its node, and the Catalog starts another one.
 """
 
 import asyncio
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from deployments.cluster.ray_private import HOOK, prestart_workers
+from deployments.cluster.ray_private.workers import HOOK, prestart_workers
 
 log = logging.getLogger("ray.serve")
 
@@ -26,17 +25,17 @@ MODULES = (
     "transformers.generation.utils",
 )
 ENVIRONMENT = {HOOK: "deployments.cluster.warm_workers.preload"}
-"""What a replica's process has in its environment to be one of these."""
+"""The variable with which Ray gives a replica one of these workers."""
 
 
 def preload() -> None:
-    """Import what most models need. Called by Ray in a worker that has just started."""
+    """Import what most models need. Ray calls this in a worker that has just started."""
     for module in MODULES:
         importlib.import_module(module)
 
 
-class Spares:
-    """Keeps `count` spare workers, with a replica's `runtime_env`, on each node that is there at first."""
+class WarmWorkerPool:
+    """Keeps `count` warm workers, with a replica's `runtime_env`, on each node of the cluster's start."""
 
     def __init__(self, count: int, runtime_env: dict[str, Any]) -> None:
         self._count, self._runtime_env = count, runtime_env
@@ -44,24 +43,24 @@ class Spares:
         self._taken: Counter[str] = Counter()  # by node
 
     async def refill(self, replicas: Mapping[str, str]) -> None:
-        """Make up for what the running `replicas` (ids and nodes) have taken, once no more of them come.
+        """Replace the workers that the running `replicas` (ids and nodes) have taken, once no new ones start.
 
-        The first time, fill every node.
+        The first call fills every node.
         """
         if not self._count:
             return
         if self._seen is None:
-            await self._ask(self._count, None)
+            await self._prestart(self._count, None)
         elif new := replicas.keys() - self._seen:
             self._taken.update(replicas[id] for id in new)
         else:
             taken, self._taken = self._taken, Counter()
             for node, many in taken.items():
-                await self._ask(min(many, self._count), node)
+                await self._prestart(min(many, self._count), node)
         self._seen = set(replicas)
 
-    async def _ask(self, count: int, node: str | None) -> None:
+    async def _prestart(self, count: int, node: str | None) -> None:
         try:
             await asyncio.to_thread(prestart_workers, count, self._runtime_env, KEEP_S, node)
         except Exception as error:
-            log.warning("no spare workers: %s; new models start more slowly", type(error).__name__)
+            log.warning("no warm workers: %s; new replicas start more slowly", type(error).__name__)

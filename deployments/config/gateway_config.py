@@ -1,27 +1,44 @@
 """The gateway's `args` in serve_config.yaml."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class GatewayArgs(BaseModel):
-    """The gateway's `args` in serve_config.yaml.
-
-    `models` is the folder to follow, relative to the checkout. `picture_hosts` are the hosts from which
-    pictures may be fetched by URL. `timeout_s` bounds every call, and a stream from chunk to chunk. `ui`:
-    whether the Gradio pages are served, under /ui. `default_model` answers the routes that name no model.
-    `repository_control`: whether callers may unload models and load them again. `spare_workers`: how many
-    processes per node have imported torch and transformers already (0.5 GB each), so that a new model or
-    replica starts sooner.
-    """
+    """The gateway's `args` in serve_config.yaml."""
 
     model_config = ConfigDict(extra="forbid")
 
-    models: Path = Path("models")
-    picture_hosts: list[str] = []
-    timeout_s: float = Field(60.0, gt=0)
-    ui: bool = True
-    default_model: str | None = None
-    repository_control: bool = False
-    spare_workers: int = Field(1, ge=0, le=16)
+    models: Path = Field(
+        Path("models"),
+        description="The folder to follow, absolute or relative to the checkout. Every node must see it.",
+    )
+    allowed_image_hosts: list[str] = Field(
+        [], description="The hosts from which Routers may fetch images that a request names by URL."
+    )
+    timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="The seconds after which a call fails; in a stream, the seconds from chunk to chunk.",
+    )
+    ui: bool = Field(True, description="Whether to serve the Gradio pages, under `/ui`.")
+    default_model: str | None = Field(
+        None, description="The model for requests that name none, such as `/embed` and `/rerank`."
+    )
+    allow_model_control: bool = Field(
+        False, description="Whether callers may unload models and load them again."
+    )
+    transport: Literal["channel", "handle"] = Field(
+        "channel",
+        description="How requests reach replicas: `channel`, over Roster's connections; or `handle`, through "
+        "Ray Serve's public handles, which is slower but uses no private API of Ray.",
+    )
+    warm_workers: int = Field(
+        1,
+        ge=0,
+        le=16,
+        description="Processes per node that have imported torch and transformers already (0.5 GB each), so "
+        "that a new replica starts sooner.",
+    )

@@ -6,10 +6,10 @@
 What a task's words are called here is said in `deployments.wire.caikit.types`.
 """
 
-from deployments.dialect import Dialect, Offer, Operation
+from deployments.dialect import Dialect, Operation, SupportedCall
 from deployments.task import Task
 from deployments.wire import protobuf
-from deployments.wire.caikit.errors import CaikitFailure, say
+from deployments.wire.caikit.errors import CaikitFailure, error_response
 from deployments.wire.caikit.info import health, info_models, info_version
 from deployments.wire.caikit.predict import NAME, Predict
 from deployments.wire.caikit.rpcs import predicts, rpcs
@@ -21,36 +21,39 @@ def operations() -> list[Operation]:
         *(predict.operation() for predict in predicts()),
         Operation("GET", "/health", health, "OK once the models are loaded."),
         Operation(
-            "GET", "/info/version", info_version, "Versions of what serves.", answer=RuntimeInfoResponse
+            "GET", "/info/version", info_version, "Versions of what serves.", response=RuntimeInfoResponse
         ),
         Operation(
             "GET",
             "/info/models",
             info_models,
             "Models and whether they are loaded.",
-            answer=ModelInfoResponse,
+            response=ModelInfoResponse,
         ),
     ]
 
 
-def offers(task: Task, model_id: str) -> list[Offer]:
+def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """The task's route, and its rpc."""
     predict = Predict(task)
     method, given = predict.method(None), predict.example()
     raw = protobuf.write(method.request, predict.request.model_validate(given))
     inputs = given if len(given) > 1 else next(iter(given.values()))
     return [
-        Offer("POST", f"/api/v1/task/{task.name}", {"inputs": inputs, "model_id": model_id}),
-        Offer("RPC", f"{method.service}/{method.name}", raw, {"mm-model-id": model_id}),
+        SupportedCall("POST", f"/api/v1/task/{task.name}", {"inputs": inputs, "model_id": model_id}),
+        SupportedCall("RPC", f"{method.service}/{method.name}", raw, {"mm-model-id": model_id}),
     ]
 
 
 dialect = Dialect(
     name=NAME,
-    say=say,
+    error_response=error_response,
     operations=operations,
     rpcs=rpcs,
-    offers=offers,
+    supported_calls=supported_calls,
     error=CaikitFailure,
-    refusals={415: "a Content-Type that is neither JSON nor a form", 422: "a body of the wrong shape"},
+    extra_error_responses={
+        415: "a Content-Type that is neither JSON nor a form",
+        422: "a body of the wrong shape",
+    },
 )

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from deployments.card import Card
-from deployments.dialect import Dialect, Offer, Operation
+from deployments.dialect import Dialect, Operation, SupportedCall
 from deployments.task import TASKS, Task
-from deployments.wire.huggingface.errors import HubFailure, say
+from deployments.wire.huggingface.errors import HubFailure, error_response
 from deployments.wire.huggingface.handlers import NAME, perform
 from deployments.wire.huggingface.models import Cards, check_health, list_models, show_info, show_model
 from deployments.wire.huggingface.types import any_of, operation_types
@@ -37,22 +37,24 @@ def _of_models() -> list[Operation]:
     """Return the operations that show models."""
     one = "/models/{model_id}"
     return [
-        Operation("GET", "/models", list_models, "List every model", answer=Cards),
-        Operation("GET", one, show_model, "Show one model", answer=Card),
-        Operation("GET", f"{one}/health", check_health, "Tell whether a model answers", answer=Health),
-        Operation("GET", f"{one}/info", show_info, "Show a model's facts and limits", answer=Info),
+        Operation("GET", "/models", list_models, "List every model", response=Cards),
+        Operation("GET", one, show_model, "Show one model", response=Card),
+        Operation("GET", f"{one}/health", check_health, "Tell whether a model answers", response=Health),
+        Operation("GET", f"{one}/info", show_info, "Show a model's facts and limits", response=Info),
     ]
 
 
-def offers(task: Task, model_id: str) -> list[Offer]:
+def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """Each path that performs the task, and where its answers can stream, streaming as well."""
     paths = (
         f"/models/{model_id}",
         f"/models/{model_id}/pipeline/{task.name}",
         f"/pipeline/{task.name}/{model_id}",
     )
-    whole = [Offer("POST", path, example(task)) for path in paths]
-    streamed = [Offer("POST", path, {**example(task), "stream": True}, streams=True) for path in paths]
+    whole = [SupportedCall("POST", path, example(task)) for path in paths]
+    streamed = [
+        SupportedCall("POST", path, {**example(task), "stream": True}, streams=True) for path in paths
+    ]
     return whole + (streamed if task.chunk else [])
 
 
@@ -63,9 +65,9 @@ def _typed(task: Task, types: dict[str, Any]) -> Operation:
 
 dialect = Dialect(
     name=NAME,
-    say=say,
+    error_response=error_response,
     operations=operations,
-    offers=offers,
+    supported_calls=supported_calls,
     error=HubFailure,
-    refusals={415: "a Content-Type that the task does not read"},
+    extra_error_responses={415: "a Content-Type that the task does not read"},
 )

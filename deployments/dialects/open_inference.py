@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from deployments.dialect import Dialect, Endpoint, Offer, Operation
+from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.task import Task
 from deployments.wire.open_inference import bodies, generate, handlers, rpcs, service, stream, tensor_inputs
 from deployments.wire.open_inference import types as wire
-from deployments.wire.open_inference.errors import Failure, say
+from deployments.wire.open_inference.errors import Failure, error_response
 from deployments.wire.open_inference.protos import SERVICE, STREAMING
 
 MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"
@@ -36,7 +36,7 @@ def operations() -> list[Operation]:
             handlers.list_repository,
             "List every model and its state",
             body=wire.IndexRequest,
-            answer=wire.RepositoryIndex,
+            response=wire.RepositoryIndex,
         ),
         *(
             Operation(
@@ -45,7 +45,7 @@ def operations() -> list[Operation]:
                 endpoint,
                 f"{verb.capitalize()} a model, and wait until it is done",
                 body=wire.LoadRequest,
-                answer=wire.Nothing,
+                response=wire.Nothing,
             )
             for verb, endpoint in {"load": handlers.load, "unload": handlers.unload}.items()
         ),
@@ -64,7 +64,7 @@ def _of_model(path: str) -> list[Operation]:
             handlers.infer,
             "Perform a model's task on tensors",
             body=wire.InferRequest,
-            answer=wire.InferResponse,
+            response=wire.InferResponse,
             raw_body="application/octet-stream",
         ),
         Operation(
@@ -72,7 +72,7 @@ def _of_model(path: str) -> list[Operation]:
             f"{path}/generate",
             generate.generate,
             "Go on from a text",
-            answer=wire.GenerateResponse,
+            response=wire.GenerateResponse,
             **generated,
         ),
         Operation(
@@ -87,31 +87,31 @@ def _of_model(path: str) -> list[Operation]:
 
 
 def _get(path: str, endpoint: Endpoint, summary: str, answer: type[BaseModel]) -> Operation:
-    return Operation("GET", path, endpoint, summary, answer=answer)
+    return Operation("GET", path, endpoint, summary, response=answer)
 
 
-def offers(task: Task, model_id: str) -> list[Offer]:
+def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """Inference over HTTP and gRPC, and generation where the task generates."""
     tensors, path = tensor_inputs.example(task), MODEL.format(model_id=model_id)
     message = rpcs.example(model_id, tensors)
     offered = [
-        Offer("POST", f"{path}/infer", bodies.example(tensors)),
-        Offer("RPC", f"{SERVICE}/ModelInfer", message),
-        Offer("RPC", f"{SERVICE}/{STREAMING}", message, streams=generate.streams(task)),
+        SupportedCall("POST", f"{path}/infer", bodies.example(tensors)),
+        SupportedCall("RPC", f"{SERVICE}/ModelInfer", message),
+        SupportedCall("RPC", f"{SERVICE}/{STREAMING}", message, streams=generate.streams(task)),
     ]
     if generate.generates(task):
-        offered.append(Offer("POST", f"{path}/generate", generate.example(task)))
+        offered.append(SupportedCall("POST", f"{path}/generate", generate.example(task)))
     if generate.streams(task):
-        offered.append(Offer("POST", f"{path}/generate_stream", generate.example(task), streams=True))
+        offered.append(SupportedCall("POST", f"{path}/generate_stream", generate.example(task), streams=True))
     return offered
 
 
 dialect = Dialect(
     name=service.NAME,
-    say=say,
+    error_response=error_response,
     operations=operations,
     rpcs=lambda: [*rpcs.rpcs(), stream.rpc()],
-    offers=offers,
+    supported_calls=supported_calls,
     error=Failure,
-    refusals={415: "a Content-Encoding that is neither gzip nor deflate"},
+    extra_error_responses={415: "a Content-Encoding that is neither gzip nor deflate"},
 )

@@ -10,8 +10,8 @@ What a model can be asked is read off its task. No route asks for a key; one tha
 
 from typing import Any
 
-from deployments.dialect import Dialect, Offer, Operation
-from deployments.schema import words
+from deployments.dialect import Dialect, Operation, SupportedCall
+from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire.openai.chat import (
     ChatCompletion,
@@ -21,7 +21,7 @@ from deployments.wire.openai.chat import (
 )
 from deployments.wire.openai.completions import COMPLETION, Completion, CompletionRequest, complete
 from deployments.wire.openai.embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
-from deployments.wire.openai.errors import OpenAIFailure, say
+from deployments.wire.openai.errors import OpenAIFailure, error_response
 from deployments.wire.openai.messages import CHAT
 from deployments.wire.openai.models import OpenAIModel, OpenAIModels, list_models, show_model, show_no_model
 from deployments.wire.openai.moderations import MODERATION, ModerationRequest, Moderations, moderate
@@ -38,7 +38,7 @@ def operations() -> list[Operation]:
     """The routes, under each root."""
     return [
         *(operation for root in ROOTS for operation in _routes(root)),
-        Operation("POST", "/v2/rerank", rerank, "Put texts in order", body=RankRequest, answer=Ranking),
+        Operation("POST", "/v2/rerank", rerank, "Put texts in order", body=RankRequest, response=Ranking),
     ]
 
 
@@ -66,7 +66,7 @@ def _routes(root: str) -> list[Operation]:
     ]
 
 
-def offers(task: Task, model_id: str) -> list[Offer]:
+def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """What a model of the task can be asked, by the task's first example."""
     example = task.examples()[0]
     asked: list[tuple[str, str | None, str]] = [
@@ -77,34 +77,34 @@ def offers(task: Task, model_id: str) -> list[Offer]:
         ("moderations", MODERATION.field(task), "input"),
     ]
     found = [
-        Offer("POST", f"/v1/{path}", {"model": model_id, param: example[field]})
+        SupportedCall("POST", f"/v1/{path}", {"model": model_id, param: example[field]})
         for path, field, param in asked
         if field is not None
     ]
     streamed = [
-        Offer("POST", offer.path, {**offer.body, "stream": True}, streams=True)
+        SupportedCall("POST", offer.path, {**offer.body, "stream": True}, streams=True)
         for offer in found
         if task.chunk is not None
     ]
     return [*found, *streamed, *_comparisons(task, model_id, example)]
 
 
-def _comparisons(task: Task, model_id: str, example: dict[str, Any]) -> list[Offer]:
+def _comparisons(task: Task, model_id: str, example: dict[str, Any]) -> list[SupportedCall]:
     if not compares(task):
         return []
-    by_word = {word: example[name] for name, word in words(task.input).items()}
+    by_word = {word: example[name] for name, word in field_types(task.input).items()}
     query, texts = by_word["text"], by_word["texts"]
     return [
-        Offer("POST", "/v1/rerank", {"model": model_id, "query": query, "documents": texts}),
-        Offer("POST", "/v1/score", {"model": model_id, "text_1": query, "text_2": texts}),
+        SupportedCall("POST", "/v1/rerank", {"model": model_id, "query": query, "documents": texts}),
+        SupportedCall("POST", "/v1/score", {"model": model_id, "text_1": query, "text_2": texts}),
     ]
 
 
 dialect = Dialect(
     name=DIALECT,
-    say=say,
+    error_response=error_response,
     operations=operations,
-    offers=offers,
+    supported_calls=supported_calls,
     error=OpenAIFailure,
-    refusals={415: "a Content-Type that is no JSON"},
+    extra_error_responses={415: "a Content-Type that is no JSON"},
 )

@@ -2,7 +2,7 @@
 
 from deployments.dialect import Dialect, Operation
 from deployments.wire.roster.docs_page import show_docs, show_icon, show_openapi, show_static
-from deployments.wire.roster.errors import RosterFailure, say
+from deployments.wire.roster.errors import RosterFailure, error_response
 from deployments.wire.roster.status import (
     Counters,
     Index,
@@ -19,14 +19,14 @@ from deployments.wire.roster.status import (
 
 def operations() -> list[Operation]:
     return [
-        Operation("GET", "/", show_index, "Show where to go", answer=Index),
-        Operation("GET", "/health/live", show_live, "Tell that the door is open", answer=Liveness),
+        Operation("GET", "/", show_index, "Show where to go", response=Index),
+        Operation("GET", "/health/live", show_live, "Tell that the door is open", response=Liveness),
         Operation(
-            "GET", "/health/ready", show_ready, "Tell whether the models have loaded", answer=Readiness
+            "GET", "/health/ready", show_ready, "Tell whether the models have loaded", response=Readiness
         ),
-        Operation("GET", "/status", show_status, "Tell how each model does", answer=Status),
+        Operation("GET", "/status", show_status, "Tell how each model does", response=Status),
         Operation(
-            "GET", "/models/{model_id}/counters", show_counters, "Count a replica's work", answer=Counters
+            "GET", "/models/{model_id}/counters", show_counters, "Count a replica's work", response=Counters
         ),
         Operation("GET", "/openapi.json", show_openapi, "Describe every operation"),
         Operation("GET", "/docs", show_docs, "Show this documentation"),
@@ -35,4 +35,4 @@ def operations() -> list[Operation]:
     ]
 
 
-dialect = Dialect(name="roster", say=say, operations=operations, error=RosterFailure)
+dialect = Dialect(name="roster", error_response=error_response, operations=operations, error=RosterFailure)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import RootModel
 
-from deployments.dialect import Dialect, Endpoint, Offer, Operation
+from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.schema import Label
 from deployments.task import Task
 from deployments.wire.model_info import Health, Info, Kind
@@ -21,7 +21,7 @@ from deployments.wire.openai import ranking as openai_ranking
 from deployments.wire.tei import handlers
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.call import DIALECT
-from deployments.wire.tei.errors import TeiFailure, say
+from deployments.wire.tei.errors import TeiFailure, error_response
 from deployments.wire.tei.examples import examples
 
 RankRequest = wire.TeiRerankRequest | openai_ranking.RankRequest
@@ -101,24 +101,26 @@ def operations() -> list[Operation]:
         ),
         *(Operation("POST", path, perform, *main) for path in ("/", "/invocations")),
         Operation(
-            "GET", "/info", handlers.show_info, "Show the default model's facts and limits", answer=Info
+            "GET", "/info", handlers.show_info, "Show the default model's facts and limits", response=Info
         ),
-        Operation("GET", "/ping", handlers.ping, "Tell whether the default model answers", answer=Health),
+        Operation("GET", "/ping", handlers.ping, "Tell whether the default model answers", response=Health),
     ]
 
 
-def offers(task: Task, model_id: str) -> list[Offer]:
+def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """What a model of the task's kind is asked, and what a tokenizer is."""
-    return [Offer("POST", f"/models/{model_id}/{name}", body) for name, body in examples(task).items()]
+    return [
+        SupportedCall("POST", f"/models/{model_id}/{name}", body) for name, body in examples(task).items()
+    ]
 
 
 dialect = Dialect(
     name=DIALECT,
-    say=say,
+    error_response=error_response,
     operations=operations,
-    offers=offers,
+    supported_calls=supported_calls,
     error=TeiFailure,
-    refusals={
+    extra_error_responses={
         400: "a text or a list that is empty",
         415: "a Content-Encoding",
         422: "a request that cannot be read",

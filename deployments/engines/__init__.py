@@ -1,0 +1,1 @@
+"""What loads a checkpoint and runs its network: torch, OpenVINO and vLLM."""

@@ -2,37 +2,17 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deployments.engines.device import keep_to_share
-from deployments.engines.torch.prepacked_linear import prepack
+from deployments.engines.load_failures import Load, explain
 from deployments.errors import InferenceError, ModelNotReady
 
 NO_LIMIT = 1_000_000  # tokenizers say 1e30 when they were saved without a limit
-PICKLED = "has no safetensors weights; `allow_pickle: true` in config.yml lets pickled ones in"
-
-# What transformers says when a load fails, and what we say: the first that occurs in its message counts.
-REASONS = {
-    "couldn't connect": "is not in this machine's cache, and the Hub cannot be reached",
-    "valid model identifier": "is neither a folder nor a public model on the Hub",
-    "Repo id must be": "is neither a folder nor the name of a model on the Hub",
-    "gated repo": "is gated: accept its terms on the Hub and set HF_TOKEN",
-    "valid git identifier": "has no such revision",
-    "named model.safetensors": PICKLED,
-    "cannot be loaded with `safetensors`": PICKLED,
-    "Unrecognized configuration class": "is of an architecture that does not perform this task",
-    "does not recognize this architecture": "is of an architecture that this transformers does not know",
-    "Unrecognized model": "is no checkpoint: it has no config.json that names a `model_type`",
-    "custom code": "brings its own Python code; `trust_remote_code: true` in config.yml runs it",
-    "a valid JSON file": "has a config.json that is not valid JSON",
-    "backend tokenizer": "has no tokenizer that can be read",
-    "image processor": "has no preprocessor_config.json that can be read",
-    "deserializing header": "has a damaged weights file",
-}
 
 
 @dataclass(frozen=True)
@@ -41,9 +21,9 @@ class Checkpoint:
 
     `device` is a torch device ("cpu", "cuda:0"), `dtype` the name of a torch dtype, or "auto" for the
     checkpoint's own (float32 on a processor that does not compute in it). `pickle` allows one without
-    safetensors;
-    `trust_remote_code` runs the checkpoint's own Python. `engine` is what runs it, with `engine_options` by
-    the engine's own names. Whatever does not load raises `ModelNotReady` with the reason.
+    safetensors; `trust_remote_code` runs the checkpoint's own Python. `engine` is what runs it, with
+    `engine_options` by the engine's own names. `prepare` changes a network that has loaded. Whatever does not
+    load raises `ModelNotReady` with the reason.
     """
 
     name: str
@@ -54,10 +34,11 @@ class Checkpoint:
     pickle: bool = False
     engine: str = "torch"
     engine_options: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Any], None] | None = None
 
     def read(self, auto_class: Any, **options: Any) -> Any:
         """Load an image processor or config: `checkpoint.read(AutoConfig)`."""
-        with self._told():
+        with self._explained(auto_class, safetensors="use_safetensors" in options):
             return auto_class.from_pretrained(
                 self.name, revision=self.revision, trust_remote_code=self.trust_remote_code, **options
             )
@@ -85,36 +66,56 @@ class Checkpoint:
             model = model.float()
         keep_to_share(self.device)
         model = model.eval().to(self.device)
-        if self.engine == "torch":  # another engine reads the weights as they come
-            prepack(model)
+        if self.prepare:
+            self.prepare(model)
         return model
 
     def outline(self, auto_class: Any) -> Any:
-        """The network without its weights, on torch's meta device: for an engine that loads them itself."""
+        """Make the network without weights, on torch's meta device: for an engine that loads them itself."""
         import torch
         from transformers import AutoConfig, GenerationConfig
 
         config = self.read(AutoConfig)
-        with self._told(), torch.device("meta"):
+        with self._explained(auto_class), torch.device("meta"):
             model = auto_class.from_config(config, trust_remote_code=self.trust_remote_code)
-        if told := self.json("generation_config.json"):
-            model.generation_config = GenerationConfig.from_dict(told)
+        if generation := self.json("generation_config.json"):
+            model.generation_config = GenerationConfig.from_dict(generation)
         return model
 
     def json(self, path: str) -> Any:
-        """One of the checkpoint's JSON files, or None if it has no such file."""
+        """Read one of the checkpoint's JSON files; None if it has no such file."""
         from huggingface_hub import is_offline_mode
-        from transformers.utils import cached_file
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-        with self._told():
-            found = cached_file(
-                self.name,
-                path,
-                revision=self.revision,
-                _raise_exceptions_for_missing_entries=False,
-                _raise_exceptions_for_connection_errors=not is_offline_mode(),
-            )
-        return found and json.loads(Path(found).read_text())
+        with self._explained():
+            try:
+                return json.loads(self._fetch(path).read_text(encoding="utf-8"))
+            except LocalEntryNotFoundError:
+                if not is_offline_mode():
+                    raise
+            except EntryNotFoundError:
+                pass
+        return None
+
+    def _fetch(self, path: str) -> Path:
+        """Return where one of the checkpoint's files is on this machine.
+
+        Raises `EntryNotFoundError` if there is no such file, `LocalEntryNotFoundError` if that is unknown.
+        """
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        if os.path.isdir(self.name):
+            if (file := Path(self.name, path)).is_file():
+                return file
+            raise EntryNotFoundError(path)
+        try:
+            return Path(hf_hub_download(self.name, path, revision=self.revision))
+        except LocalEntryNotFoundError:
+            # The cache also knows of files that a revision does not have.
+            if try_to_load_from_cache(self.name, path, revision=self.revision):
+                raise EntryNotFoundError(path) from None
+            raise
 
     def _refuse_random_weights(self, model: Any, missing: set[str]) -> None:
         """transformers makes up what is missing; that may only be a pooler, which no task reads."""
@@ -127,18 +128,16 @@ class Checkpoint:
             )
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self, auto_class: Any = None, *, safetensors: bool = False) -> Iterator[None]:
+        """Raise `ModelNotReady` with the reason for whatever a load raises."""
         try:
             yield
         except InferenceError:
             raise
-        except ImportError as absent:
-            raise ModelNotReady(f"{self.name!r} needs a library: {_first_line(absent)}") from absent
         except Exception as error:
-            text = str(error)
-            known = (reason for sign, reason in REASONS.items() if sign in text)
-            reason = next(known, f"does not load: {_first_line(error)}")
-            raise ModelNotReady(f"{self.name!r} {reason}") from error
+            name = getattr(auto_class, "__name__", "")
+            load = Load(name, safetensors, self.trust_remote_code, self._fetch)
+            raise ModelNotReady(f"{self.name!r} {explain(error, load)}") from error
 
 
 def max_length(tokenizer: Any, config: Any) -> int:
@@ -150,6 +149,16 @@ def max_length(tokenizer: Any, config: Any) -> int:
     return min((limit for limit in limits if limit and 0 < limit < NO_LIMIT), default=4096)
 
 
+def end_token_ids(model: Any, tokenizer: Any) -> set[int]:
+    """Return the ids of the tokens that end an answer."""
+    return token_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
+
+
+def token_ids(*given: int | list[int] | None) -> set[int]:
+    """Return token ids as one set: a config has one of them, several or none."""
+    return {one for ids in given if ids is not None for one in (ids if isinstance(ids, list) else [ids])}
+
+
 def _computes_in(dtype: str) -> bool:
     """Whether this processor does: others take twenty times as long for half precision as for float32."""
     import torch
@@ -158,7 +167,3 @@ def _computes_in(dtype: str) -> bool:
         asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)  # none without oneDNN
         return bool(asked and asked())
     return dtype != "torch.float16"
-
-
-def _first_line(error: Exception) -> str:
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)

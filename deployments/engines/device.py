@@ -39,7 +39,7 @@ def keep_to_share(device: str) -> None:
         torch.cuda.set_per_process_memory_fraction(MEMORY * gpus)
 
 
-def give_back_memory(device: str) -> None:
+def release_cached_memory(device: str) -> None:
     """Return to the GPU what torch has kept of its memory and does not use now."""
     import torch
 

@@ -1,10 +1,16 @@
-"""What runs a network that reads texts whole, by the name that a config gives it."""
+"""The engines of networks that read whole texts, by the names that a config gives them: one line each.
+
+A function gets a loaded network, makes it ready to run, and returns what a padded token costs beside a real
+one. `generators` is the same table for language models.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-from deployments.engines.openvino import encoder as openvino_engine
-from deployments.engines.torch.packed_encoder import pack
+from deployments.engines.openvino import encoder as openvino
+from deployments.engines.torch import packed_encoder as torch
 
-ENGINES: dict[str, Callable[[Any], float]] = {"torch": pack, "openvino": openvino_engine.compile}
-"""Each makes a loaded network ready to run, and tells what a padded token costs beside a real one."""
+ENGINES: dict[str, Callable[[Any], float]] = {
+    "torch": torch.pack,
+    "openvino": openvino.compile,
+}

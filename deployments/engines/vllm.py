@@ -7,16 +7,27 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
+from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.engines.device import MEMORY, assigned_gpus
 from deployments.errors import InvalidInput, ModelNotReady
 from deployments.generation.engine import Engine
-from deployments.generation.sampler import Choice
+from deployments.generation.generation_rules import rules
 from deployments.generation.sequence import News, Row
+from deployments.generation.settings import Choice
 
 if TYPE_CHECKING:
     import torch
 
-    from deployments.engines.checkpoint import Checkpoint
+
+def load(checkpoint: Checkpoint, tokenizer: Any, _: Any) -> "tuple[Any, Vllm, int]":
+    """Load a language model into vLLM, as `generators` describes it. Raises `ModelNotReady`."""
+    from transformers import AutoModelForCausalLM
+
+    model = checkpoint.outline(AutoModelForCausalLM)
+    if rules(model.generation_config, 0, (), "cpu"):
+        raise ModelNotReady(f"{checkpoint.name!r} has rules for its answers that vLLM does not know")
+    engine = Vllm(checkpoint)
+    return model.to(engine.dtype), engine, min(max_length(tokenizer, model.config), engine.room)
 
 
 class Vllm(Engine):
@@ -26,7 +37,7 @@ class Vllm(Engine):
     tensor parallelism are by default as the replica's share of GPUs is.
     """
 
-    def __init__(self, checkpoint: "Checkpoint") -> None:
+    def __init__(self, checkpoint: Checkpoint) -> None:
         try:
             from vllm import AsyncEngineArgs
         except ImportError as absent:
@@ -117,7 +128,7 @@ async def _engine(arguments: Any) -> Any:
     return AsyncLLM.from_engine_args(arguments)
 
 
-def _arguments(checkpoint: "Checkpoint") -> dict[str, Any]:
+def _arguments(checkpoint: Checkpoint) -> dict[str, Any]:
     given = {
         "model": checkpoint.name,
         "revision": checkpoint.revision,

@@ -20,7 +20,7 @@ from deployments.dialect import GRPC_STATUS, Rpc, StreamRpc
 from deployments.dialects import DIALECTS
 from deployments.errors import ModelNotFound, TooLarge
 from deployments.wire import protobuf
-from deployments.wire.http import MAX_BODY, tell
+from deployments.wire.http import MAX_BODY, to_public_error
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -44,7 +44,7 @@ async def check(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> by
     """grpc.health.v1: whether the gateway serves, its models loaded; services are not told apart."""
     if protobuf.read(HealthCheckRequest, raw)["service"]:
         raise ModelNotFound("")
-    status = HealthCheckResponse.SERVING if router.settled else HealthCheckResponse.NOT_SERVING
+    status = HealthCheckResponse.SERVING if router.startup_complete else HealthCheckResponse.NOT_SERVING
     serialized: bytes = HealthCheckResponse(status=status).SerializeToString()
     return serialized
 
@@ -74,7 +74,7 @@ def _handler(rpc: Rpc | StreamRpc) -> Any:
     return grpc.stream_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
 
 
-def speaks_grpc(router: R) -> R:
+def with_rpc_methods(router: R) -> R:
     """Give the Router's class one method per rpc. Raises `TypeError` where a name is taken already.
 
     A decorator, for the place where the class is defined: replicas import the class by its name, and would
@@ -129,7 +129,7 @@ def _refuse(error: Exception, grpc_context: Any) -> Answer:
     where there are no details.
     """
     trailers = dict(grpc_context.trailing_metadata() or ())
-    told = tell(error, trailers.get("request_id") or uuid.uuid4().hex)
+    told = to_public_error(error, trailers.get("request_id") or uuid.uuid4().hex)
     grpc_context.set_code(grpc.StatusCode[GRPC_STATUS[told.kind]])
     grpc_context.set_details(str(told).encode(errors="replace")[:MAX_DETAILS].decode(errors="ignore"))
     return Answer(b"")

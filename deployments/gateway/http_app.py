@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 import deployments.tasks  # noqa: F401 - registers the tasks whose operations the dialects list
 from deployments.dialect import Dialect, Operation
 from deployments.gateway.openapi import document
-from deployments.wire.http import id_of, json_response, tell
+from deployments.wire.http import json_response, request_id_of, to_public_error
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -98,21 +98,23 @@ def _routes(router: "Router", dialects: Sequence[Dialect]) -> Iterator[Route]:
                 raise ValueError(told)
             taken[place] = dialect.name
             by_method = answers.setdefault(operation.path, {})
-            by_method[operation.method] = partial(answer, dialect, operation, router)
+            by_method[operation.method] = partial(handle_request, dialect, operation, router)
     for path in sorted(answers, key=lambda path: [part.startswith("{") for part in path.split("/")]):
         yield Route(PARAMETER.sub(r"{\1:segment}", path), _by_method(answers[path]), methods=[*answers[path]])
 
 
-async def answer(dialect: Dialect, operation: Operation, router: "Router", request: Request) -> Response:
+async def handle_request(
+    dialect: Dialect, operation: Operation, router: "Router", request: Request
+) -> Response:
     """Serve one HTTP request; whatever is raised is said in the dialect's words."""
     try:
         response = await operation.endpoint(router, request)
     except ClientDisconnect:
         return Response(status_code=499)
     except Exception as error:
-        request_id = id_of(request)
-        told = tell(error, request_id)
-        response = dialect.say(told, request_id)
+        request_id = request_id_of(request)
+        told = to_public_error(error, request_id)
+        response = dialect.error_response(told, request_id)
         if told.retry_after is not None:
             response.headers["retry-after"] = str(max(1, round(told.retry_after)))
     return response

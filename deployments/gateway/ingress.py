@@ -9,14 +9,14 @@ from starlette.routing import Mount
 from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from deployments.gateway.asgi_bridge import Bridge
-from deployments.gateway.grpc_service import speaks_grpc
-from deployments.routing.router import Router
+from deployments.gateway.grpc_service import with_rpc_methods
+from deployments.routing.router import TRANSPORTS, Router
 
 # Between two collections of garbage, instead of 700: small requests soon make as many.
 MANY_OBJECTS = 10_000
 
 
-@speaks_grpc
+@with_rpc_methods
 class Door(Router):
     """A Router that speaks every dialect, over HTTP and gRPC, and passes on what is asked of the UI."""
 
@@ -24,11 +24,12 @@ class Door(Router):
         self,
         catalog: DeploymentHandle,
         ui: DeploymentHandle | None,
-        picture_hosts: list[str],
+        allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None,
+        transport: str,
     ) -> None:
-        super().__init__(catalog, picture_hosts, timeout_s, default_model)
+        super().__init__(catalog, allowed_image_hosts, timeout_s, default_model, TRANSPORTS[transport])
         self._ui = ui
         self.has_ui = ui is not None
 

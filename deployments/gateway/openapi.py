@@ -1,12 +1,8 @@
-"""The OpenAPI document of every dialect.
-
-`python -m deployments.gateway.openapi` writes it to docs/openapi.json.
-"""
+"""The OpenAPI document of every dialect."""
 
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic.json_schema import models_json_schema
@@ -14,8 +10,6 @@ from pydantic.json_schema import models_json_schema
 from deployments import errors
 from deployments.dialect import HTTP_STATUS, Dialect, JsonSchema, Operation
 from deployments.errors import InferenceError
-
-FILE = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 PARAMETER = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 READING = {"not_found", "unavailable", "internal"}
@@ -47,7 +41,7 @@ def document(dialects: Sequence[Dialect]) -> dict[str, Any]:
 def _types(dialect: Dialect, operations: list[Operation]) -> Iterator[tuple[Any, Mode]]:
     """The pydantic models that a dialect speaks of, each with the direction in which it goes."""
     bodies = [operation.body for operation in operations]
-    answers = [type_ for operation in operations for type_ in (operation.answer, operation.event)]
+    answers = [type_ for operation in operations for type_ in (operation.response, operation.event)]
     yield from ((type_, "validation") for type_ in bodies if isinstance(type_, type))
     yield from ((type_, "serialization") for type_ in [*answers, dialect.error] if isinstance(type_, type))
 
@@ -99,8 +93,8 @@ def _body(operation: Operation, references: References) -> dict[str, Any]:
 
 def _answer(operation: Operation, references: References) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    if operation.answer:
-        content["application/json"] = {"schema": _schema(operation.answer, "serialization", references)}
+    if operation.response:
+        content["application/json"] = {"schema": _schema(operation.response, "serialization", references)}
     if operation.event:
         content["text/event-stream"] = {"schema": _schema(operation.event, "serialization", references)}
     return {"content": content} if content else {}
@@ -123,20 +117,12 @@ def _statuses(dialect: Dialect, kinds: Collection[str]) -> dict[int, str]:
     statuses: dict[int, set[str]] = {}
     for error in vars(errors).values():
         if isinstance(error, type) and issubclass(error, InferenceError) and error.kind in kinds:
-            status = dialect.say(error("what went wrong"), "").status_code
+            status = dialect.error_response(error("what went wrong"), "").status_code
             statuses.setdefault(status, set()).add(error.kind.replace("_", " "))
     told = {status: ", ".join(sorted(meanings)) for status, meanings in statuses.items()}
-    return dict(sorted({**told, **(dialect.refusals if "invalid" in kinds else {})}.items()))
+    return dict(sorted({**told, **(dialect.extra_error_responses if "invalid" in kinds else {})}.items()))
 
 
 def text(dialects: Sequence[Dialect]) -> str:
     """The document as it is written to the file."""
     return json.dumps(document(dialects), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    import deployments.tasks  # noqa: F401 - registers the tasks
-    from deployments.dialects import DIALECTS
-
-    FILE.parent.mkdir(exist_ok=True)
-    FILE.write_text(text(DIALECTS))

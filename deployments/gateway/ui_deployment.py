@@ -7,7 +7,7 @@ from contextlib import aclosing
 from starlette.applications import Starlette
 from starlette.types import Message, Scope
 
-from deployments.cluster.ray_private import serve_ports
+from deployments.cluster.ray_private.controller import serve_ports
 
 START_UI_S = 120.0
 
@@ -77,4 +77,4 @@ class UI:
 def _ui_app(router_url: str, grpc_port: int) -> Starlette:
     from ui.app import build as build_ui  # Gradio stays out of the Routers' processes
 
-    return build_ui(router_url, at_door=True, grpc_port=grpc_port)
+    return build_ui(router_url, behind_gateway=True, grpc_port=grpc_port)

@@ -1,18 +1,14 @@
 """An answer while it is generated: token ids in, whole characters out, and an end when it is due."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import Field
 
+from deployments.generation.detokenizer import Detokenizer
 from deployments.schema import Schema
 
-LONGEST_PIECE = 8  # tokens for one character, at most; more that make none are broken
-SPELLED = 2**14  # how many spellings are remembered: the same tokens come again and again
-CONTEXT = 6  # tokens before a piece that decide how it is written: with a space in front or without
 FinishReason = Literal["length", "eos_token", "stop_sequence"]
-UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Token(Schema):
@@ -60,38 +56,6 @@ class GeneratedChunk(Schema):
     )
     generated_text: str | None = Field(default=None, description="The whole text, with the last token.")
     details: StreamDetails | None = Field(default=None, description="How it came about, with the last token.")
-
-
-class Detokenizer:
-    """Text from token ids, piece by piece: a piece waits until its last character is whole."""
-
-    def __init__(self, tokenizer: Any, before: Sequence[int]) -> None:
-        self.tokenizer = tokenizer
-        self.known = list(before[-CONTEXT:])
-        self.waiting: list[int] = []
-
-    def peek(self, token: int) -> str:
-        """The text that `token` would add, as it stands."""
-        return self._new_text(token)
-
-    def push(self, token: int) -> str:
-        """The text that `token` completes; empty while a character lacks bytes."""
-        self.waiting.append(token)
-        text = self._new_text()
-        if text.endswith(UNFINISHED) and len(self.waiting) < LONGEST_PIECE:
-            return ""
-        self.known, self.waiting = self.waiting, []
-        return text
-
-    def flush(self) -> str:
-        """The text of the tokens that still wait, as it stands."""
-        text = self._new_text() if self.waiting else ""
-        self.waiting = []
-        return text
-
-    def _new_text(self, *more: int) -> str:
-        known = _spelled(self.tokenizer, *self.known)
-        return _spelled(self.tokenizer, *self.known, *self.waiting, *more)[len(known) :]
 
 
 class Answer:
@@ -175,12 +139,6 @@ class Answer:
         text = _ordinary(self.held)
         starts = (stop[:size] for stop in self.stops for size in range(1, min(len(stop), len(text) + 1)))
         return any(text.endswith(start) for start in starts)
-
-
-@lru_cache(SPELLED)
-def _spelled(tokenizer: Any, *ids: int) -> str:
-    text: str = tokenizer.decode([*ids], skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return text
 
 
 def whole(answer: Answer, details: bool, before: str = "") -> Generated:

@@ -1,48 +1,18 @@
 """Each row's next token by the row's own wishes, in few calls for all rows of a batch."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from deployments.generation.sampling import Draw, noise_key
+from deployments.generation.sequence import Row
+from deployments.generation.settings import Choice
 
 if TYPE_CHECKING:
     import torch
 
-    from deployments.generation.sequence import Row
-
 NO_PENALTIES = (1.0, 0.0, 0.0)
 LEAST_LOGPROB = -9999.0  # JSON knows no infinity; OpenAI's own number for a token that cannot come
-
-
-class Choice(NamedTuple):
-    """A token, its logprob before temperature and cuts, and the likeliest (id, logprob) pairs, best first."""
-
-    token: int
-    logprob: float
-    likeliest: Sequence[tuple[int, float]] = ()
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How one answer's tokens are chosen.
-
-    `settings` are as `resolve` gives them, with `seed`; empty for the best token each time. `rules` are the
-    checkpoint's own, as logits processors. The penalties are as the request's fields of these names tell.
-    """
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    repetition_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    top_n_tokens: int = 0
-    rules: Any = None
-
-    @property
-    def penalties(self) -> tuple[float, float, float]:
-        return self.repetition_penalty, self.frequency_penalty, self.presence_penalty
 
 
 class Chooser:
@@ -51,7 +21,7 @@ class Chooser:
     Costs a few tensor operations for each different set of settings, and a few for all penalties together.
     """
 
-    def __init__(self, rows: Sequence["Row"], vocabulary: int, device: Any) -> None:
+    def __init__(self, rows: Sequence[Row], vocabulary: int, device: Any) -> None:
         self.rows = rows
         self.draws = [
             (Draw(dict(settings)), _places(places, rows, device), [rows[place] for place in places])
@@ -107,7 +77,7 @@ class Chooser:
 class _Penalties:
     """What rows have read and written, [rows, vocabulary], and what that takes from their logits."""
 
-    def __init__(self, rows: Sequence["Row"], vocabulary: int, device: Any) -> None:
+    def __init__(self, rows: Sequence[Row], vocabulary: int, device: Any) -> None:
         import torch
 
         penalties = torch.tensor([row.wishes.penalties for row in rows], device=device)
@@ -133,28 +103,6 @@ class _Penalties:
         self.seen[self.every, chosen] = True
 
 
-def rules(config: Any, prompt: int, ends: Iterable[int], device: Any) -> Any:
-    """What a checkpoint's generation config forbids or favours in any answer, as logits processors.
-
-    `prompt` is how many tokens come before the answer, `ends` are the ids that end it.
-    """
-    import transformers as library
-
-    made = {
-        "sequence_bias": library.SequenceBiasLogitsProcessor,
-        "no_repeat_ngram_size": library.NoRepeatNGramLogitsProcessor,
-        "bad_words_ids": lambda words: library.NoBadWordsLogitsProcessor(words, sorted(ends) or None),
-        "remove_invalid_values": lambda _: library.InfNanRemoveLogitsProcessor(),
-        "suppress_tokens": lambda ids: library.SuppressTokensLogitsProcessor(ids, device),
-        "begin_suppress_tokens": lambda ids: library.SuppressTokensAtBeginLogitsProcessor(
-            ids, prompt, device
-        ),
-    }
-    return library.LogitsProcessorList(
-        make(value) for name, make in made.items() if (value := getattr(config, name, None))
-    )
-
-
 def _alike(kinds: Iterable[Any]) -> dict[Any, list[int]]:
     found = defaultdict(list)
     for place, kind in enumerate(kinds):
@@ -162,7 +110,7 @@ def _alike(kinds: Iterable[Any]) -> dict[Any, list[int]]:
     return found
 
 
-def _places(places: list[int], rows: Sequence["Row"], device: Any) -> Any:
+def _places(places: list[int], rows: Sequence[Row], device: Any) -> Any:
     """An index of these rows; a slice, which copies nothing, where it is all of them."""
     import torch
 

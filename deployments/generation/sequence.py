@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from deployments.generation.output import Answer, GeneratedChunk, chunks
-from deployments.generation.sampler import Choice, Wishes
+from deployments.generation.settings import Choice, Wishes
 
 News = list[GeneratedChunk] | Exception | None
 """What a row's caller hears: chunks as they come (of a stream), None at the end, or why it failed."""

@@ -1,4 +1,4 @@
-"""Answers that wait for a place in the batch, oldest first, and how many may have one."""
+"""InferenceResults that wait for a place in the batch, oldest first, and how many may have one."""
 
 import threading
 from collections import OrderedDict

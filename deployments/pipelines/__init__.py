@@ -1,0 +1,1 @@
+"""What tasks of one kind share between input and network: text, images, labels and generation."""

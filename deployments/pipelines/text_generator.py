@@ -1,22 +1,16 @@
 """Text from a language model: what may be asked of it, and one way to generate, whole or streamed."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from functools import partial
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
-from pydantic import Field
-
-from deployments.engines.checkpoint import Checkpoint, max_length
-from deployments.engines.openvino.generation import paged
-from deployments.engines.torch.generation import network
-from deployments.errors import InvalidInput, ModelNotReady
-from deployments.generation.engine import Engine
+from deployments.engines.checkpoint import Checkpoint, end_token_ids
+from deployments.engines.generators import ENGINES
+from deployments.errors import InvalidInput
+from deployments.generation.generation_rules import rules
 from deployments.generation.output import Answer, GeneratedChunk
-from deployments.generation.sampler import Wishes, rules
-from deployments.generation.sampling import SamplingParams, fresh_seed, resolve
-from deployments.generation.scheduler import ContinuousBatching
+from deployments.generation.params import GenerationParams
 from deployments.generation.sequence import Row
-from deployments.generation.waiting_queue import Waiting
+from deployments.generation.settings import Wishes, fresh_seed, resolve
 from deployments.limits import Batching
 from deployments.pipelines.tokenization import UNKNOWN_TOKEN, known_tokens
 
@@ -25,27 +19,6 @@ LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may 
 ROOM_TO_ANSWER = 1 / 4  # of the context at most, where a prompt is too long; one that fits is read whole
 LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "num_beams")
-
-
-class GenerationParams(SamplingParams):
-    frequency_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Above 0, tokens become less likely each time the answer has them."
-    )
-    presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Above 0, tokens become less likely once the answer has them."
-    )
-    stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        [], max_length=16, description="Strings that end the answer; they are not part of it."
-    )
-    truncate: int | None = Field(
-        None,
-        ge=1,
-        description="Keep only so many of the prompt's last tokens; all that fit if not given.",
-    )
-    details: bool = Field(False, description="Tell why the answer ended, its seed and its tokens as well.")
-    top_n_tokens: int | None = Field(
-        None, ge=0, le=20, description="Tell so many of the likeliest tokens at each place, with the details."
-    )
 
 
 class TextGenerator:
@@ -60,7 +33,7 @@ class TextGenerator:
         load = ENGINES[checkpoint.engine]
         self.model, self.engine, self.max_length = load(checkpoint, tokenizer, lambda: self.limits)
         self.own = take_settings(self.model, task)
-        self.ends = _ends(self.model, tokenizer)
+        self.ends = end_token_ids(self.model, tokenizer)
         self.vocabulary = known_tokens(self.model)
 
     async def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
@@ -130,36 +103,6 @@ class TextGenerator:
         return prompt if len(prompt) <= size else first + prompt[len(prompt) - size + len(first) :]
 
 
-def _load(
-    checkpoint: Checkpoint, tokenizer: Any, limits: Callable[[], Batching], rows: Callable[[Any, int], Any]
-) -> tuple[Any, Engine, int]:
-    from transformers import AutoModelForCausalLM
-
-    model = checkpoint.network(AutoModelForCausalLM)
-    pad = next(iter(_ids(tokenizer.pad_token_id) or _ends(model, tokenizer)), 0)
-    engine = ContinuousBatching(rows(model, pad), Waiting(limits))
-    return model, engine, max_length(tokenizer, model.config)
-
-
-def _load_vllm(checkpoint: Checkpoint, tokenizer: Any, _: Any) -> tuple[Any, Engine, int]:
-    from transformers import AutoModelForCausalLM
-
-    from deployments.engines.vllm import Vllm
-
-    model = checkpoint.outline(AutoModelForCausalLM)
-    if rules(model.generation_config, 0, (), "cpu"):
-        raise ModelNotReady(f"{checkpoint.name!r} has rules for its answers that vLLM does not know")
-    engine = Vllm(checkpoint)
-    return model.to(engine.dtype), engine, min(max_length(tokenizer, model.config), engine.room)
-
-
-ENGINES: dict[str, Callable[..., tuple[Any, Engine, int]]] = {
-    "torch": partial(_load, rows=network),
-    "openvino": partial(_load, rows=paged),
-    "vllm": _load_vllm,
-}
-
-
 def take_settings(model: Any, task: str) -> dict[str, Any]:
     """Take the checkpoint's own lengths and sampling settings out of its generation config, and return them.
 
@@ -174,11 +117,3 @@ def take_settings(model: Any, task: str) -> dict[str, Any]:
     for name in own:
         setattr(config, name, None)
     return {name: value for name, value in (special | own).items() if value is not None}
-
-
-def _ends(model: Any, tokenizer: Any) -> set[int]:
-    return _ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
-
-
-def _ids(*given: int | list[int] | None) -> set[int]:
-    return {one for ids in given if ids is not None for one in (ids if isinstance(ids, list) else [ids])}

@@ -1,0 +1,1 @@
+"""Generators of the documents that are checked in: OpenAPI, .proto files and tables."""

@@ -1,29 +1,26 @@
-"""What a model of each task can be asked in each dialect.
-
-`python -m deployments.reference.dialect_table` writes it to docs/dialects.md.
-"""
+"""The table of each task's calls in each dialect."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from deployments.dialect import Dialect
 from deployments.task import TASKS, Task
 
-FILE = Path(__file__).parents[2] / "docs" / "dialects.md"
+HEAD = """# Calls of each task, by dialect
 
-HEAD = """# What can be asked, in which dialect
-
-Written by `make docs` from what the dialects offer for each task; each call is tried in the tests. Where a
-path has no `{model_id}`, the request names the model: its body, or the metadata of an rpc. ⇶ marks calls of
-which the answers can stream. `openapi.json` and `protos/` type what goes in and out.
+`python -m deployments.reference` writes this table from the calls that each dialect offers for each task; the
+tests send each call. Where a path has no `{model_id}`, the request names the model: in its body, or in the
+metadata of an rpc. ⇶ marks calls that can stream their responses. `openapi.json` and `protos/` hold the types
+of requests and responses.
 
 """
 
 
 def text(dialects: Sequence[Dialect]) -> str:
-    """The document: a row per task, a column per dialect in which some task can be asked."""
+    """Write the document: a row per task, a column per dialect that offers a call for some task."""
     tasks = sorted(TASKS.values(), key=lambda task: task.name)
-    spoken = [dialect for dialect in dialects if any(dialect.offers(task, "{model_id}") for task in tasks)]
+    spoken = [
+        dialect for dialect in dialects if any(dialect.supported_calls(task, "{model_id}") for task in tasks)
+    ]
     rows = [
         ["task", *(dialect.name for dialect in spoken)],
         ["---"] * (len(spoken) + 1),
@@ -33,16 +30,9 @@ def text(dialects: Sequence[Dialect]) -> str:
 
 
 def _cell(dialect: Dialect, task: Task) -> str:
-    """Each call once, however many of its forms are offered."""
+    """Name each call once, however many of its forms the dialect offers."""
     streams: dict[str, bool] = {}
-    for offer in dialect.offers(task, "{model_id}"):
+    for offer in dialect.supported_calls(task, "{model_id}"):
         call = f"{offer.method} {offer.path}"
         streams[call] = streams.get(call, False) or offer.streams
     return "<br>".join(f"`{call}`{' ⇶' if streaming else ''}" for call, streaming in streams.items())
-
-
-if __name__ == "__main__":
-    import deployments.tasks  # noqa: F401 - registers the tasks
-    from deployments.dialects import DIALECTS
-
-    FILE.write_text(text(DIALECTS), encoding="utf-8")

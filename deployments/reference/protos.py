@@ -1,26 +1,36 @@
-"""The .proto text of what was made at run time; `python -m deployments.reference.protos` writes docs/protos.
+"""The .proto files of docs/protos: print what the gateway describes at run time, compile what it reads.
 
-One file per package. They are for readers and for clients that compile their stubs; a server with reflection
-needs none of them, and no file here is read when serving.
+Printed files, one per package, are for readers and for clients that compile stubs; clients that use
+reflection do not need them. `inference.proto` is a source: the Open Inference Protocol defines it.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 
-FOLDER = Path(__file__).parents[2] / "docs" / "protos"
-HEADER = "// Made by `python -m deployments.reference.protos`; a test compares it with what is served."
+HEADER = "// Written by `python -m deployments.reference`; a test compares it with what the gateway serves."
 INDENT = "  "
 Lines = Iterator[str]
 
 
+def compiled(source: Path) -> bytes:
+    """Compile a .proto file without imports to a `FileDescriptorSet`. Raises `ValueError` if protoc fails."""
+    from grpc_tools import protoc  # only documents and tests need it
+
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / source.with_suffix(".binpb").name
+        if protoc.main(["protoc", f"-I{source.parent}", f"--descriptor_set_out={target}", source.name]):
+            raise ValueError(f"protoc cannot compile {source}")
+        return target.read_bytes()
+
+
 def documents(services: Iterable[str], pool: DescriptorPool | None = None) -> dict[str, str]:
-    """The texts that describe these services and all that they mention, by file name."""
+    """Print these services and the messages that they use; return the texts by file name."""
     packages: dict[str, list[Any]] = defaultdict(list)
     for file in _reachable(services, pool or Default()):
         packages[file.package].append(file)
@@ -28,7 +38,7 @@ def documents(services: Iterable[str], pool: DescriptorPool | None = None) -> di
 
 
 def _reachable(services: Iterable[str], pool: DescriptorPool) -> Iterator[Any]:
-    """The files of the services and of their messages, protobuf's own left out, each once."""
+    """Yield the files of the services and of their messages, each once, without protobuf's."""
     found: dict[str, Any] = {}
     waiting = [pool.FindFileContainingSymbol(service) for service in services]
     while waiting:
@@ -66,33 +76,17 @@ def _proto(file: Any) -> Any:
 def _service(service: Any) -> Lines:
     yield f"service {service.name} {{"
     for method in service.method:
-        asked = "stream " * method.client_streaming + method.input_type.removeprefix(".")
-        answered = "stream " * method.server_streaming + method.output_type.removeprefix(".")
-        yield f"{INDENT}rpc {method.name}({asked}) returns ({answered});"
+        request, response = method.input_type.removeprefix("."), method.output_type.removeprefix(".")
+        yield f"{INDENT}rpc {method.name}({request}) returns ({response});"
     yield "}"
 
 
 def _message(message: Any) -> Lines:
     entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
     yield f"message {message.name} {{"
-    for nested in message.nested_type:
-        if nested.name not in entries:
-            yield from (f"{INDENT}{line}" for line in _message(nested))
-    for choice, fields in groupby(message.field, lambda field: _choice(message, field)):
-        lines = [_field(field, entries.get(field.type_name.rpartition(".")[2])) for field in fields]
-        yield from (f"{INDENT}{line}" for line in (_oneof(choice, lines) if choice else lines))
+    for field in message.field:
+        yield INDENT + _field(field, entries.get(field.type_name.rpartition(".")[2]))
     yield "}"
-
-
-def _choice(message: Any, field: Any) -> str | None:
-    """The oneof that a field is in; what is `optional` has one of its own, that no .proto shows."""
-    if not field.HasField("oneof_index") or field.proto3_optional:
-        return None
-    return str(message.oneof_decl[field.oneof_index].name)
-
-
-def _oneof(name: str, fields: Iterable[str]) -> Lines:
-    yield from (f"oneof {name} {{", *(f"{INDENT}{field}" for field in fields), "}")
 
 
 def _field(field: Any, entry: Any | None) -> str:
@@ -109,17 +103,3 @@ def _label(field: Any) -> str:
 def _type(field: Any) -> str:
     name: str = FieldDescriptorProto.Type.Name(field.type)
     return field.type_name.removeprefix(".") or name.removeprefix("TYPE_").lower()
-
-
-def write(folder: Path) -> None:
-    """Write what every dialect speaks into `folder`."""
-    import deployments.tasks  # noqa: F401  (registers what the dialects speak of)
-    from deployments.dialects import DIALECTS
-
-    services = {rpc.service for dialect in DIALECTS for rpc in dialect.rpcs()}
-    for name, text in documents(services).items():
-        (folder / name).write_text(text)
-
-
-if __name__ == "__main__":
-    write(FOLDER)

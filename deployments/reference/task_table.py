@@ -1,29 +1,22 @@
-"""The README's table of tasks, read off the tasks themselves.
+"""The table of tasks: their modules and default models."""
 
-`python -m deployments.reference.task_table` writes it.
-"""
-
-from pathlib import Path
-
-import deployments.tasks  # noqa: F401  (registers them)
+import deployments.tasks  # noqa: F401  (registers the tasks)
 from deployments.task import MODULES, Module
 
-README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- tasks: written by `make docs` -->\n", "<!-- /tasks -->"
-HEAD = """| task | what it does | the Hub's name | `module_id` | default model |
+HEAD = """# Tasks
+
+`python -m deployments.reference` writes this table from `deployments/tasks/`. The `module_id` of a
+`config.yml` selects the module. Without `hf_model` and without a checkpoint in its folder, the module
+serves its default model.
+
+| task | what it does | the Hub's name | `module_id` | default model |
 |---|---|---|---|---|
 """
 
 
-def table() -> str:
-    """A row per module, by task."""
+def text() -> str:
+    """Write the document: a row per module, sorted by task."""
     return HEAD + "".join(map(_row, sorted(MODULES.values(), key=lambda module: module.task.name)))
-
-
-def with_table(text: str) -> str:
-    """A README with the table as it should be."""
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}{table()}{END}{rest.partition(END)[2]}"
 
 
 def _row(module: type[Module]) -> str:
@@ -31,7 +24,3 @@ def _row(module: type[Module]) -> str:
     summary = task.summary + (" Streams." if task.chunk else "")
     cells = task.name, summary, task.pipeline_tag, f"`{module.module_id}`", module.default_model
     return f"| {' | '.join(cells)} |\n"
-
-
-if __name__ == "__main__":
-    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""One loaded model: the Serve replica, its batches and its streams."""

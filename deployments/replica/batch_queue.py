@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from deployments.errors import TooLarge
-from deployments.results import Answers, Usage
+from deployments.results import InferenceResults, Usage
 from deployments.task import Encoded
 
 PATIENCE_S = 1.0  # nothing is overtaken by what came so much later
@@ -37,7 +37,7 @@ class Call:
     gone: bool = False
     queued_s: float = 0.0
     encoded_s: float = 0.0
-    computed_s: float = 0.0
+    inference_s: float = 0.0
     batches: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,9 +68,9 @@ class Call:
         self.left -= 1
         return self.left == 0
 
-    def answers(self) -> Answers:
-        usage = Usage(self.costs, self.queued_s, self.encoded_s, self.computed_s, self.batches)
-        return Answers(self.results, usage)
+    def answers(self) -> InferenceResults:
+        usage = Usage(self.costs, self.queued_s, self.encoded_s, self.inference_s, self.batches)
+        return InferenceResults(self.results, usage)
 
 
 @dataclass(eq=False, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from deployments.limits import Batching
 from deployments.replica.batch_queue import Room
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Module
 
 LIMIT_S = 1.5  # for all tries, of which the first two are made in any case
@@ -158,7 +158,7 @@ def _seconds(run: Callable[[], Any], good: float) -> float:
 
 def _longer(example: Any, times: int) -> Any:
     """The example with its texts so many times over."""
-    texts = [name for name, word in words(type(example)).items() if word in ("text", "texts")]
+    texts = [name for name, word in field_types(type(example)).items() if word in ("text", "texts")]
     given = {name: getattr(example, name) for name in texts if times > 1}
     return example.model_copy(
         update={

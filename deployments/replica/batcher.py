@@ -14,11 +14,11 @@ from threading import Lock
 from time import perf_counter
 from typing import Any
 
-from deployments.errors import failures_with, out_of_memory
+from deployments.errors import count_failures, out_of_memory
 from deployments.limits import Batching
 from deployments.replica.batch_queue import Backlog, Call, Item
 from deployments.replica.batch_tuning import Capacity, measure
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.task import Encoded, Module
 
 AHEAD = 8  # so many batches' worth may wait encoded: enough to choose among, and bounded in memory
@@ -62,13 +62,15 @@ class Batcher:
         """Answer the examples, then find how much one pass should hold. Raises what the module raises."""
         self._capacity = self._measured = measure(self._module, self._configured, examples)
 
-    async def submit(self, inputs: list[Any], params: Any, sizes: list[int] | None = None) -> Answers:
+    async def submit(
+        self, inputs: list[Any], params: Any, sizes: list[int] | None = None
+    ) -> InferenceResults:
         """One output, or the exception it failed with, per input. Cancelling takes them off the queue.
 
         `sizes` tells how many inputs each request has; they are all one's, if not given.
         """
         if not inputs:
-            return Answers()
+            return InferenceResults()
         answered = asyncio.get_running_loop().create_future()
         call = Call(params, sizes or [len(inputs)], perf_counter(), answered)
         with self._lock:
@@ -118,7 +120,7 @@ class Batcher:
         took = perf_counter() - started
         for call in {item.call for item in batch}:
             call.queued_s = max(call.queued_s, started - call.arrived)
-            call.computed_s += took
+            call.inference_s += took
             call.batches.append(len(batch))
         return [*zip(batch, results, strict=True)]
 
@@ -184,7 +186,7 @@ class Batcher:
     def _settle(self, told: Told) -> list[Call]:
         """Give results to their calls, with the lock held; returns the calls that have all of theirs now."""
         for _, result in told:
-            self.failures = failures_with(result, self.failures)
+            self.failures = count_failures(result, self.failures)
         return [item.call for item, result in told if item.call.settle(item.place, result)]
 
 

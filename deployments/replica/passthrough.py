@@ -5,9 +5,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from deployments.errors import failures_with
+from deployments.errors import count_failures
 from deployments.limits import Batching
-from deployments.results import Answers, Usage
+from deployments.results import InferenceResults, Usage
 from deployments.task import Module
 
 
@@ -40,13 +40,15 @@ class Unbatched:
             if isinstance(answer, Exception):
                 raise answer
 
-    async def submit(self, inputs: list[Any], params: Any, sizes: list[int] | None = None) -> Answers:
+    async def submit(
+        self, inputs: list[Any], params: Any, sizes: list[int] | None = None
+    ) -> InferenceResults:
         """One output, or the exception it failed with, per input. Cancelling ends the work."""
         start = time.perf_counter()
         each = (self._module.run([input], params) for input in inputs)
         told = await asyncio.gather(*each, return_exceptions=True)
         answers = [one if isinstance(one, BaseException) else one[0] for one in told]
         for answer in answers:
-            self.failures = failures_with(answer, self.failures)
-        usage = Usage(computed_s=time.perf_counter() - start, batches=[len(inputs)])
-        return Answers(answers, usage)
+            self.failures = count_failures(answer, self.failures)
+        usage = Usage(inference_s=time.perf_counter() - start, batches=[len(inputs)])
+        return InferenceResults(answers, usage)

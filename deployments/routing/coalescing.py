@@ -1,4 +1,4 @@
-"""What waits for one model goes to its replicas together, while they are busy with what came before."""
+"""Calls that several requests share: what waits for a busy model goes to its replicas together."""
 
 import asyncio
 import contextlib
@@ -10,156 +10,158 @@ from typing import Any
 
 from deployments.card import Card
 from deployments.errors import InferenceError, Overloaded
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.schema import Schema
 
-MAX_WAIT_S = 0.02  # for others to share a call with
-WAIT_SHARE = 1 / 8  # of the time that calls take: longer is not noticed
-LEAST_SHARE = 4  # calls of fewer inputs are not made of more that wait
-MAX_MERGED = 64  # inputs
-MAX_MERGED_SIZE = 1024 * 1024  # characters and bytes
+MAX_WAIT_S = 0.02  # for other requests to share a call with
+WAIT_SHARE = 1 / 8  # of the duration of a call: a shorter wait is not noticeable
+MIN_REQUESTS_PER_CALL = 4  # a shared call has at least as many, if so many wait
+MAX_INPUTS = 64  # in a shared call
+MAX_SIZE = 1024 * 1024  # of a shared call, in characters and bytes
 
 
 @dataclass(eq=False)
-class Waiting:
-    """One caller's inputs that wait to be sent, and where their answers will be."""
+class WaitingRequest:
+    """The inputs of one request that waits to be sent, and the future of its results."""
 
     inputs: list[Schema]
     params: Schema
-    answers: "asyncio.Future[Answers]"
+    results: "asyncio.Future[InferenceResults]"
 
 
-class Merger:
-    """Gathers the inputs for one model into calls.
+class RequestCoalescer:
+    """Gathers the requests for one model into calls.
 
-    `call` takes requests' inputs to a replica together, told how many each has, and tells the answers;
-    `queue` is told how many requests wait here because replicas hold as many as they may.
+    `call` sends the inputs of several requests to a replica, with the number of inputs that each request has,
+    and returns their results. `report_queued` takes the number of requests that wait here because the
+    replicas have as many as they may.
 
-    While as many calls are under way as there are replicas, further inputs wait, for a short time or until
-    there are fewer, and then go together: first come, first served, those of equal parameters, an even share
-    to each replica. Batches are made there, of all that has come: nothing is held back from them, up to the
-    `max_ongoing_requests` that each replica holds.
+    While there are as many calls in flight as replicas, requests wait, for a short time or until a call ends,
+    and then go together: first come, first served, those with equal parameters, an even share to each
+    replica. The replicas make the batches, from all that they have: nothing waits here for a better batch,
+    up to the `max_ongoing_requests` of each replica.
     """
 
     def __init__(
         self,
-        call: Callable[[list[Schema], Schema, list[int]], Awaitable[Answers]],
-        queue: Callable[[int], None],
+        call: Callable[[list[Schema], Schema, list[int]], Awaitable[InferenceResults]],
+        report_queued: Callable[[int], None],
         card: Callable[[], Card],
     ) -> None:
-        self._call, self._tell_queued, self._card = call, queue, card
-        self._calls = 0  # under way
-        self._requests = 0  # in these calls
-        self._took_s = 0.0  # the last of them
+        self._call, self._report_queued, self._card = call, report_queued, card
+        self._calls_in_flight = 0
+        self._requests_in_flight = 0
+        self._last_elapsed_s = 0.0  # of the last call that ended
         self._timer: asyncio.TimerHandle | None = None
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[WaitingRequest] = deque()
         self._sending: set[asyncio.Task[None] | None] = set()
 
-    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
-        """One output, or one `InferenceError`, per input. Raises `Overloaded`, and what the call raises."""
-        if self._calls < self._card().replicas.running and not self._waiting:
+    async def infer(self, inputs: list[Schema], params: Schema) -> InferenceResults:
+        """Return one output, or one `InferenceError`, per input. Raises `Overloaded`, or as the call."""
+        if self._calls_in_flight < self._card().replicas.running and not self._waiting:
             return await self._send_now(inputs, params)
-        waiting = Waiting(inputs, params, asyncio.get_running_loop().create_future())
-        self._queue(waiting)
+        request = WaitingRequest(inputs, params, asyncio.get_running_loop().create_future())
+        self._enqueue(request)
         try:
-            return await waiting.answers
+            return await request.results
         except asyncio.CancelledError:
-            self._leave(waiting)
+            self._remove(request)
             raise
 
-    def _queue(self, waiting: Waiting) -> None:
-        refuse_if_full(self._card(), self._requests + len(self._waiting))
-        self._waiting.append(waiting)
+    def _enqueue(self, request: WaitingRequest) -> None:
+        refuse_if_full(self._card(), self._requests_in_flight + len(self._waiting))
+        self._waiting.append(request)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._patience(), self._send_waiting)
+            self._timer = asyncio.get_running_loop().call_later(self._max_wait(), self._send_waiting)
 
-    def _leave(self, waiting: Waiting) -> None:
-        waiting.answers.cancel()
+    def _remove(self, request: WaitingRequest) -> None:
+        request.results.cancel()
         with contextlib.suppress(ValueError):  # it may have been sent
-            self._waiting.remove(waiting)
-            self._count_queued()
+            self._waiting.remove(request)
+            self._report_waiting()
 
-    def _patience(self) -> float:
-        return min(self._took_s * WAIT_SHARE, MAX_WAIT_S)
+    def _max_wait(self) -> float:
+        return min(self._last_elapsed_s * WAIT_SHARE, MAX_WAIT_S)
 
-    async def _send_now(self, inputs: list[Schema], params: Schema) -> Answers:
-        done = self._under_way(1)
+    async def _send_now(self, inputs: list[Schema], params: Schema) -> InferenceResults:
+        done = self._count_call(1)
         try:
-            answers: Answers = await self._call(inputs, params, [len(inputs)])
-            return answers
+            results: InferenceResults = await self._call(inputs, params, [len(inputs)])
+            return results
         finally:
             done()
 
-    def _under_way(self, requests: int) -> Callable[..., None]:
-        """Count a call with so many requests, until what is returned is called."""
-        began = time.perf_counter()
+    def _count_call(self, requests: int) -> Callable[..., None]:
+        """Count a call with so many requests. Returns the function that ends it."""
+        started_at = time.perf_counter()
 
         def done(task: "asyncio.Task[None] | None" = None) -> None:
-            self._took_s = time.perf_counter() - began
-            self._calls -= 1
-            self._requests -= requests
+            self._last_elapsed_s = time.perf_counter() - started_at
+            self._calls_in_flight -= 1
+            self._requests_in_flight -= requests
             self._sending.discard(task)
-            if self._waiting and (self._calls < self._room()[0] or not self._timer):
+            if self._waiting and (self._calls_in_flight < self._capacity()[0] or not self._timer):
                 self._send_waiting()
 
-        self._calls += 1
-        self._requests += requests
+        self._calls_in_flight += 1
+        self._requests_in_flight += requests
         return done
 
     def _send_waiting(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        replicas, most = self._room()
-        share = max(-(-len(self._waiting) // replicas), LEAST_SHARE)
-        while batch := self._next(min(share, most - self._requests)):
+        replicas, max_requests = self._capacity()
+        share = max(-(-len(self._waiting) // replicas), MIN_REQUESTS_PER_CALL)
+        while batch := self._next(min(share, max_requests - self._requests_in_flight)):
             task = asyncio.get_running_loop().create_task(self._send(batch))
             self._sending.add(task)
-            task.add_done_callback(self._under_way(len(batch)))
-            leave = _last_cancels(len(batch), task)
-            for one in batch:
-                one.answers.add_done_callback(leave)
-        self._count_queued()
+            task.add_done_callback(self._count_call(len(batch)))
+            cancel = cancel_when_all_cancelled(len(batch), task)
+            for request in batch:
+                request.results.add_done_callback(cancel)
+        self._report_waiting()
 
-    def _count_queued(self) -> None:
-        full = self._requests >= self._room()[1]
-        self._tell_queued(len(self._waiting) if full else 0)
+    def _report_waiting(self) -> None:
+        full = self._requests_in_flight >= self._capacity()[1]
+        self._report_queued(len(self._waiting) if full else 0)
 
-    def _room(self) -> tuple[int, int]:
-        """How many replicas there are, and how many requests they hold."""
+    def _capacity(self) -> tuple[int, int]:
+        """Return the number of replicas, and of requests that they process at a time."""
         with contextlib.suppress(InferenceError):
             card = self._card()
             replicas = max(card.replicas.running, 1)
             return replicas, replicas * card.max_ongoing_requests
         return 1, 1
 
-    def _next(self, share: int) -> list[Waiting]:
-        """Those that go next: at most `share` of all that wait, beginning with the oldest."""
-        batch: list[Waiting] = []
-        others: list[Waiting] = []
+    def _next(self, share: int) -> list[WaitingRequest]:
+        """Take the requests of the next call: at most `share` of all that wait, from the oldest on."""
+        batch: list[WaitingRequest] = []
+        others: list[WaitingRequest] = []
         count = size = 0
-        while self._waiting and len(batch) < share and len(others) < MAX_MERGED:
-            one = self._waiting.popleft()
-            if one.answers.done():
+        while self._waiting and len(batch) < share and len(others) < MAX_INPUTS:
+            request = self._waiting.popleft()
+            if request.results.done():
                 continue
-            many, large = count + len(one.inputs), size + sum(map(_size, one.inputs))
-            if batch and (one.params != batch[0].params or many > MAX_MERGED or large > MAX_MERGED_SIZE):
-                others.append(one)
+            new_count, new_size = count + len(request.inputs), size + sum(map(_size, request.inputs))
+            too_large = new_count > MAX_INPUTS or new_size > MAX_SIZE
+            if batch and (request.params != batch[0].params or too_large):
+                others.append(request)
             else:
-                batch.append(one)
-                count, size = many, large
+                batch.append(request)
+                count, size = new_count, new_size
         self._waiting.extendleft(reversed(others))
         return batch
 
-    async def _send(self, batch: list[Waiting]) -> None:
+    async def _send(self, batch: list[WaitingRequest]) -> None:
         try:
-            inputs = [input for one in batch for input in one.inputs]
-            answers: Answers = await self._call(inputs, batch[0].params, [len(one.inputs) for one in batch])
-            _hand_out(answers, batch)
+            inputs = [input for request in batch for input in request.inputs]
+            sizes = [len(request.inputs) for request in batch]
+            split_results(await self._call(inputs, batch[0].params, sizes), batch)
         except Exception as error:
-            for one in batch:
-                if not one.answers.done():
-                    one.answers.set_exception(error)
+            for request in batch:
+                if not request.results.done():
+                    request.results.set_exception(error)
 
 
 def refuse_if_full(card: Card, requests: int) -> None:
@@ -169,26 +171,27 @@ def refuse_if_full(card: Card, requests: int) -> None:
         raise Overloaded(f"model {card.id!r} has all the requests it can hold", retry_after=1.0)
 
 
-def _hand_out(answers: Answers, batch: list[Waiting]) -> None:
+def split_results(results: InferenceResults, batch: list[WaitingRequest]) -> None:
+    """Give each request of a shared call its part of the results."""
     start = 0
-    for one in batch:
-        end = start + len(one.inputs)
-        usage = replace(answers.usage, costs=answers.usage.costs[start:end])
-        if not one.answers.done():
-            one.answers.set_result(Answers(answers[start:end], usage))
+    for request in batch:
+        end = start + len(request.inputs)
+        usage = replace(results.usage, costs=results.usage.costs[start:end])
+        if not request.results.done():
+            request.results.set_result(InferenceResults(results[start:end], usage))
         start = end
 
 
-def _last_cancels(waiting: int, task: "asyncio.Task[None]") -> Callable[[Any], None]:
-    """A callback for each of so many that wait: when the last has left, nobody is worked for any more."""
+def cancel_when_all_cancelled(waiting: int, task: "asyncio.Task[None]") -> Callable[[Any], None]:
+    """Return a done-callback that cancels `task` once all of so many `waiting` futures have ended."""
 
-    def leave(_: Any) -> None:
+    def done(_: Any) -> None:
         nonlocal waiting
         waiting -= 1
         if not waiting:
             task.cancel()
 
-    return leave
+    return done
 
 
 def _size(value: Any) -> int:

@@ -1,5 +1,4 @@
-"""A model's replicas as the Router reaches them: every call has a deadline, is tried again where a replica
-dies, and shares its way with others while the replicas are busy. What Ray raises is turned into ours here."""
+"""The Router's client for one model: deadlines, retries where a replica dies, shared calls, Ray's errors."""
 
 import asyncio
 import contextlib
@@ -7,94 +6,95 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from ray.exceptions import RayTaskError
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
 from deployments.card import Card
 from deployments.errors import ModelNotReady, TimedOut
-from deployments.results import Answers
-from deployments.routing.coalescing import Merger, refuse_if_full
-from deployments.routing.replica_set import ReplicaSet
+from deployments.results import InferenceResults
+from deployments.routing.coalescing import RequestCoalescer, refuse_if_full
+from deployments.routing.replica_transport import ReplicaTransport
 from deployments.schema import Schema
 
-TRIES = 3
-FAREWELL_S = 5.0  # what a call in flight is given when its model goes
+MAX_ATTEMPTS = 3
+REMOVED_MODEL_GRACE_S = 5.0  # for calls in flight, when their model is removed
 
 Result = TypeVar("Result")
 
 
-class ModelHandle:
-    """The way to one model's replicas.
+class ModelClient:
+    """Calls one model's replicas.
 
-    `card` tells how the model stands now; it raises `ModelNotFound` once there is no such model.
+    `card` returns the model's current state; it raises `ModelNotFound` once the model is gone.
     """
 
-    def __init__(self, model_id: str, card: Callable[[], Card], timeout_s: float) -> None:
+    def __init__(
+        self, model_id: str, card: Callable[[], Card], timeout_s: float, replicas: ReplicaTransport
+    ) -> None:
         self.model_id = model_id
         self._card = card
         self._timeout_s = timeout_s
-        self._replicas = ReplicaSet(model_id)
+        self._replicas = replicas
         self._deadlines: set[asyncio.Timeout] = set()
-        self._merger = Merger(self._infer, self._replicas.queue, card)
+        self._coalescer = RequestCoalescer(self._infer, replicas.report_queued, card)
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """What a replica's method returns. Raises an `InferenceError`."""
-        # Not merged, these do not wait in the merger's line, but count as well.
+        """Return what a replica's method returns. Raises an `InferenceError`."""
+        # These calls do not wait in the coalescer, but count as well.
         refuse_if_full(self._card(), self._replicas.requests)
-        return await self._bounded(self._tried(method, *arguments))
+        return await self._bounded(self._with_retries(method, *arguments))
 
-    async def infer(self, inputs: list[Schema], params: Schema) -> Answers:
-        """One output, or one `InferenceError`, per input, in a call that others may share."""
-        return await self._bounded(self._merger.infer(inputs, params))
+    async def infer(self, inputs: list[Schema], params: Schema) -> InferenceResults:
+        """Return one output, or one `InferenceError`, per input, from a call that others may share."""
+        return await self._bounded(self._coalescer.infer(inputs, params))
 
     async def stream(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
-        """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
+        """Yield the chunks of one answer. Closing stops the work. The deadline holds from chunk to chunk."""
         refuse_if_full(self._card(), self._replicas.requests)
-        async with aclosing(self._bunches(input, params)) as bunches:
-            # One deadline a bunch: chunks may be asked for from different asyncio tasks.
-            while (bunch := await self._bounded(anext(bunches, None))) is not None:
-                for chunk in bunch:
+        async with aclosing(self._chunk_lists(input, params)) as chunk_lists:
+            # One deadline for each list: the caller may iterate in several asyncio tasks.
+            while (chunks := await self._bounded(anext(chunk_lists, None))) is not None:
+                for chunk in chunks:
                     yield chunk
 
-    def hurry(self) -> None:
-        """The model has gone: what is in flight gets five seconds."""
-        soon = asyncio.get_running_loop().time() + FAREWELL_S
+    def shorten_deadlines(self) -> None:
+        """Give the calls in flight five more seconds: the model is gone."""
+        soon = asyncio.get_running_loop().time() + REMOVED_MODEL_GRACE_S
         for deadline in self._deadlines:
             if not deadline.expired() and (deadline.when() or soon) > soon:
                 deadline.reschedule(soon)
 
     def close(self) -> None:
-        """Nobody will ask for this model any more."""
+        """Disconnect from the replicas once the last call has ended."""
         self._replicas.close()
 
-    async def _infer(self, inputs: list[Schema], params: Schema, sizes: list[int]) -> Answers:
-        counts = {"weight": len(inputs), "requests": len(sizes)}
-        answers: Answers = await self._tried("infer", inputs, params, sizes, **counts)
-        return answers
+    async def _infer(self, inputs: list[Schema], params: Schema, sizes: list[int]) -> InferenceResults:
+        counts = {"num_inputs": len(inputs), "requests": len(sizes)}
+        results: InferenceResults = await self._with_retries("infer", inputs, params, sizes, **counts)
+        return results
 
-    async def _tried(self, method: str, *arguments: Any, **counts: int) -> Any:
-        for _ in range(TRIES - 1):
-            # A replica that dies takes the call with it. Inference changes nothing: another one may try.
+    async def _with_retries(self, method: str, *arguments: Any, **counts: int) -> Any:
+        for _ in range(MAX_ATTEMPTS - 1):
+            # A replica that dies fails its calls. Inference has no side effects: another one may try.
             with contextlib.suppress(ConnectionError):
                 return await self._replicas.call(method, *arguments, **counts)
         return await self._replicas.call(method, *arguments, **counts)
 
-    async def _bunches(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
-        """The chunks as they come, some together; tried again as `_tried`, until the first has come."""
-        for left in reversed(range(TRIES)):
+    async def _chunk_lists(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
+        """Yield chunks in the lists in which they come; retry as `_with_retries` until the first comes."""
+        for attempts_left in reversed(range(MAX_ATTEMPTS)):
             started = False
             try:
-                async with aclosing(self._replicas.stream("stream", input, params)) as bunches:
-                    async for bunch in bunches:
+                async with aclosing(self._replicas.stream("stream", input, params)) as chunk_lists:
+                    async for chunks in chunk_lists:
                         started = True
-                        yield bunch
+                        yield chunks
                 return
             except ConnectionError:
-                if started or not left:
+                if started or not attempts_left:
                     raise
 
     async def _bounded(self, call: Awaitable[Result]) -> Result:
-        """Bounds a call in time, ends it early when the model goes, and turns Ray's errors into ours."""
+        """Bound a call in time, end it early when the model is removed, and translate Ray's errors."""
         deadline = asyncio.timeout(self._timeout_s)
         try:
             async with deadline:
@@ -108,13 +108,11 @@ class ModelHandle:
                 raise ModelNotReady(f"model {self.model_id!r} is loading") from None
             raise TimedOut(f"no answer within {self._timeout_s:g} seconds") from None
         except Exception as error:
-            raise self._ours(error) from error
+            raise self._translated(error) from error
         finally:
             self._deadlines.discard(deadline)
 
-    def _ours(self, error: Exception) -> Exception:
-        if isinstance(error, RayTaskError):
-            error = error.cause
+    def _translated(self, error: Exception) -> Exception:
         if isinstance(error, DeploymentUnavailableError):
             return ModelNotReady(f"model {self.model_id!r} has no replica that can start")
         if isinstance(error, (RayServeException, ConnectionError)):
@@ -123,5 +121,5 @@ class ModelHandle:
 
 
 def unavailable(card: Card) -> ModelNotReady:
-    """What is said of a model that cannot answer."""
+    """Return the error for a model that cannot serve requests."""
     return ModelNotReady(f"model {card.id!r} is unavailable: {card.reason}")

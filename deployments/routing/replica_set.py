@@ -1,197 +1,212 @@
-"""The running replicas of one model, as a Router reaches them: each over a channel, the least busy first."""
+"""The running replicas of one model, each over a connection: a call goes to the one with the lowest load."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
-from ray import serve
-from ray.exceptions import ActorDiedError, ActorUnavailableError
-from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.serve.handle import DeploymentHandle
+from deployments.cluster.ray_private import handles as ray_private
+from deployments.errors import Overloaded
+from deployments.routing.replica_transport import ReplicaTransport
+from deployments.routing.serve_handle import ServeHandle
+from deployments.transport.client import IncompatibleReplica, ReplicaConnection
 
-from deployments.cluster import ray_private
-from deployments.errors import ModelNotReady
-from deployments.transport.connection import Channel
+log = logging.getLogger("ray.serve")
 
-AGAIN_S, LONGEST_PAUSE_S = 0.05, 1.0  # between two tries to reach a replica
+RETRY_S, MAX_RETRY_S = 0.05, 1.0  # between two attempts to connect to a replica
 
 
-class ReplicaSet:
-    """Knows by Serve's handle which replicas run, and counts for Serve how many requests each has.
+class ReplicaSet(ReplicaTransport):
+    """Takes the list of replicas from Serve's handle, and reports to Serve how many requests each has.
 
-    Where none runs, or none that is listed can be reached, a call by the handle waits until Serve has one:
-    scaled up from zero, or started again. A call goes to a replica at once, and waits there for its turn
-    where the replica has `max_ongoing_requests` already. `requests` are all that have not ended.
+    Where no replica runs, or none of them can be reached, a call of Serve's handle waits until Serve has
+    scaled up from zero or restarted one. A call goes to its replica at once, and waits there where the
+    replica has `max_ongoing_requests` already.
+
+    A replica may be incompatible: it has another protocol version, or does not listen. While no other one is
+    connected, calls go through Serve's handle.
     """
 
     def __init__(self, model_id: str) -> None:
-        self.requests = 0
-        self._model_id = model_id
-        self._handle: DeploymentHandle | None = None
+        super().__init__(model_id)
+        self._serve_handle = ServeHandle(model_id)
         self._listed: Mapping[Any, Any] = {}
-        self._channels: dict[Any, Channel] = {}
-        self._keeping: dict[Any, asyncio.Task[None]] = {}
-        self._opened = asyncio.Event()
-        self._waking: asyncio.Task[None] | None = None
+        self._connections: dict[Any, ReplicaConnection] = {}
+        self._maintaining: dict[Any, asyncio.Task[None]] = {}
+        self._incompatible: set[Any] = set()
+        self._reachable = asyncio.Event()
+        self._pinging: asyncio.Task[None] | None = None
         self._waiting = 0  # requests, for a replica
-        self._line = 0  # requests that others keep, until there is room
-        self._told_queued = 0
+        self._queued_upstream = 0  # requests that the coalescer holds back
+        self._reported_queued = 0
         self._closed = False
 
-    async def call(self, method: str, *arguments: Any, weight: int = 1, requests: int = 1) -> Any:
-        """What a replica's method returns. Raises what it raises; `ConnectionError` where the replica dies.
-
-        `weight` is how many inputs it has, `requests` how many of Serve's it stands for. Waits for a replica:
-        the caller has a deadline.
-        """
-        async with self._chosen(requests) as channel:
-            return await channel.call(method, *arguments, weight=weight)
+    async def call(self, method: str, *arguments: Any, num_inputs: int = 1, requests: int = 1) -> Any:
+        async with self._connection(requests) as connection:
+            return await connection.call(method, *arguments, num_inputs=num_inputs)
 
     async def stream(self, method: str, *arguments: Any) -> AsyncGenerator[Any, None]:
-        """The pieces that a replica's method yields. Waits, and raises, as `call`."""
-        async with self._chosen(1) as channel, aclosing(channel.stream(method, *arguments)) as pieces:
-            async for piece in pieces:
-                yield piece
+        async with (
+            self._connection(1) as connection,
+            aclosing(connection.stream(method, *arguments)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
 
-    def queue(self, requests: int) -> None:
-        """So many wait elsewhere to be sent: Serve shall know."""
-        self._line = requests
-        self._count_queued()
+    def report_queued(self, requests: int) -> None:
+        self._queued_upstream = requests
+        self._report_queued()
 
     def close(self) -> None:
-        """Look for replicas no more, and hang up when the last call has ended."""
         self._closed = True
-        self._hang_up_if_done()
+        self._disconnect_if_done()
 
-    def _hang_up_if_done(self) -> None:
+    def _disconnect_if_done(self) -> None:
         if self._closed and not self.requests:
-            for channel in self._channels.values():
-                channel.transport.close()
+            for connection in self._connections.values():
+                connection.transport.close()
 
     @asynccontextmanager
-    async def _chosen(self, requests: int) -> AsyncIterator[Channel]:
-        """The channel to the replica that a call goes to, as long as the call lasts."""
+    async def _connection(self, requests: int) -> AsyncIterator[ReplicaConnection | ServeHandle]:
+        """Choose the replica of a call, and count the call as long as it lasts."""
         self.requests += requests
         try:
-            replica, channel = self._pick() or await self._wait(requests)
-            ray_private.count_running(self._handle, replica, requests)
-            try:
-                yield channel
-            finally:
-                ray_private.count_running(self._handle, replica, -requests)
+            replica = self._pick() or await self._wait(requests)
+            if replica in self._connections:
+                with self._reported(replica, requests):
+                    yield self._connections[replica]
+            else:
+                yield self._serve_handle
         finally:
             self.requests -= requests
-            self._hang_up_if_done()
+            self._disconnect_if_done()
 
-    def _pick(self) -> tuple[Any, Channel] | None:
-        """The replica with the least to do; of equal ones the first, which is the same for every Router."""
-        self._look()
-        best: tuple[Any, Channel] | None = None
-        for replica in list(self._listed):
-            channel = self._channels.get(replica)
-            if channel and not channel.closed.is_set() and (best is None or channel.load < best[1].load):
-                best = replica, channel
-        return best
+    @contextmanager
+    def _reported(self, replica: Any, requests: int) -> Iterator[None]:
+        """Report requests to Serve while they last: it does not see those that bypass its handle."""
+        handle = self._serve_handle.handle
+        ray_private.count_running(handle, replica, requests)
+        try:
+            yield
+        finally:
+            ray_private.count_running(handle, replica, -requests)
 
-    def _look(self) -> None:
-        """Begin with replicas that are new in Serve's list; those that have left it are asked no more."""
-        if self._handle is None or self._closed:
+    def _pick(self) -> Any | None:
+        """Return the replica with the lowest load; of equal ones the first, the same for every Router.
+
+        Returns an incompatible one only if none is connected, and None if there is neither.
+        """
+        self._sync_replicas()
+        connected = [replica for replica in list(self._listed) if self._is_connected(replica)]
+        if connected:
+            return min(connected, key=lambda replica: self._connections[replica].load)
+        return next(iter(self._incompatible), None)
+
+    def _is_connected(self, replica: Any) -> bool:
+        connection = self._connections.get(replica)
+        return connection is not None and not connection.closed.is_set()
+
+    def _sync_replicas(self) -> None:
+        """Connect to newly listed replicas; stop routing to removed ones."""
+        handle = self._serve_handle.handle
+        if handle is None or self._closed:
             return
-        listed = ray_private.running_replicas(self._handle)
+        listed = ray_private.running_replicas(handle)
         if listed is self._listed:
             return
         self._listed = listed
+        self._incompatible.intersection_update(list(listed))
         for replica, facts in list(listed.items()):
-            if replica not in self._keeping and facts.replica_metadata:
-                keeping = self._keep(replica, facts.replica_metadata)
-                self._keeping[replica] = asyncio.get_running_loop().create_task(keeping)
+            if replica not in self._maintaining and replica not in self._incompatible:
+                maintaining = self._maintain_connection(replica, facts.replica_metadata)
+                self._maintaining[replica] = asyncio.get_running_loop().create_task(maintaining)
 
-    async def _keep(self, replica: Any, address: dict[str, Any]) -> None:
-        """Keep a channel to a replica, another one whenever it breaks, as long as Serve lists the replica."""
-        pause_s = AGAIN_S
+    async def _maintain_connection(self, replica: Any, address: dict[str, Any] | None) -> None:
+        """Stay connected with a replica, again whenever it breaks, as long as Serve lists the replica."""
+        retry_s = RETRY_S
         try:
             while replica in self._listed and not self._closed:
                 try:
-                    channel = await Channel.open(**address)
+                    connection = await ReplicaConnection.open(address or {})
+                except IncompatibleReplica as reason:
+                    self._give_up(replica, reason)
+                    return
                 except OSError:
-                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                    retry_s = min(2 * retry_s, MAX_RETRY_S)
                 else:
-                    pause_s = AGAIN_S
-                    self._channels[replica] = channel
-                    self._opened.set()
-                    self._hang_up_if_done()
-                    await channel.closed.wait()
-                    del self._channels[replica]
-                await asyncio.sleep(pause_s)
-                self._look()
+                    retry_s = RETRY_S
+                    await self._use_until_closed(replica, connection)
+                await asyncio.sleep(retry_s)
+                self._sync_replicas()
         finally:
-            del self._keeping[replica]
+            del self._maintaining[replica]
 
-    async def _wait(self, requests: int) -> tuple[Any, Channel]:
+    def _give_up(self, replica: Any, reason: Exception) -> None:
+        log.warning("model %s: calls go through Serve's handle: %s (%s)", self._model_id, reason, replica)
+        self._incompatible.add(replica)
+        self._reachable.set()
+
+    async def _use_until_closed(self, replica: Any, connection: ReplicaConnection) -> None:
+        self._connections[replica] = connection
+        self._reachable.set()
+        self._disconnect_if_done()
+        await connection.closed.wait()
+        del self._connections[replica]
+
+    async def _wait(self, requests: int) -> Any:
         while not (found := self._pick()):
-            if self._waking is None:
-                self._waking = asyncio.get_running_loop().create_task(self._wake())
-                self._waking.add_done_callback(self._woken)
+            if self._pinging is None:
+                self._pinging = asyncio.get_running_loop().create_task(self._ping())
+                self._pinging.add_done_callback(self._pinged)
             self._waiting += requests
-            self._count_queued()
+            self._report_queued()
             try:
-                await asyncio.shield(self._waking)
+                await asyncio.shield(self._pinging)
             finally:
                 self._waiting -= requests
-                self._count_queued()
-                if self._waking and not self._waiting:  # lest Serve goes on starting a replica for nobody
-                    self._waking.cancel()
-                    self._waking = None
+                self._report_queued()
+                if self._pinging and not self._waiting:  # or Serve starts a replica that no request needs
+                    self._pinging.cancel()
+                    self._pinging = None
         return found
 
-    def _count_queued(self) -> None:
-        # One of those that wait is Serve's own: the call that wakes it.
-        queued = self._line + max(self._waiting - 1, 0)
-        if self._handle is None or queued == self._told_queued:
+    def _report_queued(self) -> None:
+        # Serve counts one of those that wait itself: the ping.
+        queued = self._queued_upstream + max(self._waiting - 1, 0)
+        handle = self._serve_handle.handle
+        if handle is None or queued == self._reported_queued:
             return
-        queued = int(min(queued, ray_private.most_queued(self._handle)))
-        ray_private.count_queued(self._handle, queued - self._told_queued)
-        self._told_queued = queued
+        queued = int(min(queued, ray_private.most_queued(handle)))
+        ray_private.count_queued(handle, queued - self._reported_queued)
+        self._reported_queued = queued
 
-    def _woken(self, waking: "asyncio.Task[None]") -> None:
-        if self._waking is waking:
-            self._waking = None
-        if not waking.cancelled():
-            waking.exception()  # was told to those who wait, if any still do
+    def _pinged(self, pinging: "asyncio.Task[None]") -> None:
+        if self._pinging is pinging:
+            self._pinging = None
+        if not pinging.cancelled():
+            pinging.exception()  # the requests that wait get it, if any are left
 
-    async def _wake(self) -> None:
-        """Until a channel is open, or a replica has answered Serve's handle, which has one started."""
-        self._opened.clear()
-        if self._handle is None:
-            self._handle = await self._find()
-            self._count_queued()
-        response = self._handle.remote()
-        answered = asyncio.ensure_future(_wait_for(response))
+    async def _ping(self) -> None:
+        """Wait for a reachable replica, or for an answer to Serve's handle, which makes Serve start one."""
+        self._reachable.clear()
+        await self._serve_handle.find()
+        self._report_queued()
+        answered = asyncio.get_running_loop().create_task(self._answer())
         try:
-            while not (self._opened.is_set() or answered.done()):
-                self._look()  # one that is there may be too busy to answer
-                await asyncio.wait({answered}, timeout=AGAIN_S)
+            while not (self._reachable.is_set() or answered.done()):
+                self._sync_replicas()  # a replica that is there may be too busy to answer
+                await asyncio.wait({answered}, timeout=RETRY_S)
             if answered.done():
                 answered.result()
-                self._look()
+                self._sync_replicas()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._opened.wait(), AGAIN_S)
+                    await asyncio.wait_for(self._reachable.wait(), RETRY_S)
         finally:
-            if not answered.done():
-                answered.cancel()
-                response.cancel()
+            answered.cancel()
 
-    async def _find(self) -> DeploymentHandle:
-        try:
-            handle = await asyncio.to_thread(serve.get_app_handle, self._model_id)
-        except RayServeException:
-            raise ModelNotReady(f"model {self._model_id!r} is loading") from None
-        return handle.options(method_name="wake")
-
-
-async def _wait_for(response: Any) -> None:
-    # There will be another replica, or room in Serve's queue.
-    with contextlib.suppress(ActorDiedError, ActorUnavailableError, BackPressureError):
-        await response
+    async def _answer(self) -> None:
+        # Where the replica dies or Serve's queue is full, the next ping may find another one, or room.
+        with contextlib.suppress(ConnectionError, Overloaded):
+            await self._serve_handle.call("ping")

@@ -1,4 +1,4 @@
-"""The front door: knows the models, reads what is asked of them and finds the way to their replicas."""
+"""The Router: it knows the models, validates requests and sends them to the models' replicas."""
 
 import asyncio
 import contextlib
@@ -13,49 +13,55 @@ from typing import Any
 from ray.exceptions import RayTaskError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.card import Card
-from deployments.catalog.catalog import NOT_LOOKED_YET, Snapshot
+from deployments.card import NOT_LOOKED_YET, Card, Snapshot
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, TooLarge
-from deployments.results import Answers
-from deployments.routing.image_fetcher import Fetcher
-from deployments.routing.model_client import ModelHandle, unavailable
-from deployments.routing.validation import Reader
+from deployments.results import InferenceResults
+from deployments.routing.image_fetcher import ImageFetcher
+from deployments.routing.model_client import ModelClient, unavailable
+from deployments.routing.replica_set import ReplicaSet
+from deployments.routing.replica_transport import ReplicaTransport
+from deployments.routing.serve_handle import ServeHandle
+from deployments.routing.validation import RequestValidator
 from deployments.schema import MAX_TEXT, Schema, TextToken
 from deployments.task import TASKS, Task
-from deployments.telemetry.request_stats import Figures, Meter
+from deployments.telemetry.request_stats import ModelStats, RequestStats
 
 log = logging.getLogger("ray.serve")
 
 START_S = 20.0
 REPORT_S = 1.0
+TRANSPORTS: dict[str, Callable[[str], ReplicaTransport]] = {"channel": ReplicaSet, "handle": ServeHandle}
+"""How calls reach a model's replicas, by the gateway's argument `transport`."""
 
 
-class Router(Reader):
-    """Answers every dialect, for every live model. Built by Ray Serve; any number of replicas.
+class Router:
+    """InferenceResults every dialect, for every live model. Ray Serve builds it, in any number of replicas.
 
-    Knows the models from the Catalog's snapshots and goes on with the last one when the Catalog is away.
+    Knows the models from the Catalog's snapshots, and keeps the last one while the Catalog is away.
     """
 
     has_ui = False
-    """Whether there are pages to send a browser to."""
+    """Whether there are pages to redirect a browser to."""
 
     def __init__(
         self,
         catalog: DeploymentHandle,
-        picture_hosts: list[str],
+        allowed_image_hosts: list[str],
         timeout_s: float,
         default_model: str | None = None,
+        connect: Callable[[str], ReplicaTransport] = ReplicaSet,
     ) -> None:
         self.snapshot = Snapshot()
         self._default_model = default_model
         self._id = uuid.uuid4().hex
-        self._meter = Meter()
+        self._stats = RequestStats()
         self._catalog = catalog
-        self.fetcher = Fetcher(picture_hosts)
+        self.validator = RequestValidator(ImageFetcher(allowed_image_hosts))
         self._timeout_s = timeout_s
-        self._began = asyncio.Event()
-        self._news = asyncio.Event()
-        self._handles: dict[str, ModelHandle] = {}
+        self._connect = connect
+        self._started = asyncio.Event()
+        self._snapshot_changed = asyncio.Event()
+        self._clients: dict[str, ModelClient] = {}
         self._task = asyncio.get_running_loop().create_task(self._follow())
         self._reporting = asyncio.get_running_loop().create_task(self._report())
 
@@ -65,13 +71,13 @@ class Router(Reader):
         return self.snapshot.cards
 
     @property
-    def settled(self) -> bool:
+    def startup_complete(self) -> bool:
         """True once each folder that was there at start is ready, unavailable, or waits for a node."""
-        return self.snapshot.settled
+        return self.snapshot.startup_complete
 
     def card(self, model_id: str) -> Card:
         """The model's card, in any state. Raises `ModelNotFound`."""
-        if not self._began.is_set():
+        if not self._started.is_set():
             raise ModelNotReady("the gateway has just started")
         try:
             return self.snapshot.cards[model_id]
@@ -92,10 +98,10 @@ class Router(Reader):
             raise unavailable(card)
         return TASKS[card.task]
 
-    async def figures(self) -> list[Figures]:
+    async def stats(self) -> list[ModelStats]:
         """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""
         try:
-            return list(await self._catalog.figures.remote())
+            return list(await self._catalog.stats.remote())
         except Exception as error:
             raise ModelNotReady("the catalog is restarting") from error
 
@@ -108,47 +114,48 @@ class Router(Reader):
         """Stop serving a model until it is loaded again; its folder stays. Raises `Forbidden`."""
         await self._command("unload", model_id, lambda card: card.state == "unavailable")
 
-    async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> Answers:
+    async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> InferenceResults:
         """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
-        with self._meter.request(model_id) as reading:
-            handle = self._handle(model_id)
-            # What streams is long, and batched token by token: nothing is won by sharing a call.
+        with self._stats.request(model_id) as reading:
+            client = self._client(model_id)
+            # Long answers are batched token by token: sharing a call gains nothing.
             alone = self.task(model_id).chunk is not None
-            answers = await (handle.call("infer", inputs, params) if alone else handle.infer(inputs, params))
+            answers = await (client.call("infer", inputs, params) if alone else client.infer(inputs, params))
             reading.add(answers)
             return answers
 
     async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
-        with self._meter.request(model_id):
-            async with aclosing(self._handle(model_id).stream(input, params)) as chunks:
+        with self._stats.request(model_id):
+            async with aclosing(self._client(model_id).stream(input, params)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Each text's tokens. Raises `InvalidInput` where the model has no tokenizer, `TooLarge`."""
         _check_total("characters", texts)
-        return list(await self._handle(model_id).call("tokenize", texts, special))
+        return list(await self._client(model_id).call("tokenize", texts, special))
 
     async def count_tokens(self, model_id: str, texts: list[str]) -> list[int]:
         """How many tokens each text has. Raises `InvalidInput` where the model has no tokenizer."""
-        return list(await self._handle(model_id).call("count_tokens", texts))
+        return list(await self._client(model_id).call("count_tokens", texts))
 
     async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
         """The text of each list of token ids. Raises `InvalidInput` where the model has no such token,
         `TooLarge`."""
         _check_total("token ids", ids)
-        return list(await self._handle(model_id).call("decode", ids, skip_special))
+        return list(await self._client(model_id).call("decode", ids, skip_special))
 
     async def counters(self, model_id: str) -> dict[str, int]:
         """Running totals of the work of one of the model's replicas."""
-        return dict(await self._handle(model_id).call("counters"))
+        return dict(await self._client(model_id).call("counters"))
 
-    def _handle(self, model_id: str) -> ModelHandle:
+    def _client(self, model_id: str) -> ModelClient:
         self.task(model_id)
-        if model_id not in self._handles:
-            self._handles[model_id] = ModelHandle(model_id, partial(self.card, model_id), self._timeout_s)
-        return self._handles[model_id]
+        if model_id not in self._clients:
+            card, replicas = partial(self.card, model_id), self._connect(model_id)
+            self._clients[model_id] = ModelClient(model_id, card, self._timeout_s, replicas)
+        return self._clients[model_id]
 
     async def _command(self, command: str, model_id: str, done: Callable[[Card], bool]) -> None:
         self.card(model_id)
@@ -163,7 +170,7 @@ class Router(Reader):
         try:
             async with asyncio.timeout(self._timeout_s):
                 while not done(self.card(model_id)):
-                    await self._news.wait()
+                    await self._snapshot_changed.wait()
         except TimeoutError:
             reason = self.card(model_id).reason
             raise ModelNotReady(f"{command} of model {model_id!r} has not ended yet: {reason}") from None
@@ -173,7 +180,7 @@ class Router(Reader):
 
         Waits for the first snapshot: Serve sends a Router nothing before it has been healthy once.
         """
-        await asyncio.wait_for(self._began.wait(), START_S)
+        await asyncio.wait_for(self._started.wait(), START_S)
         if self._task.done():
             raise RuntimeError("the router no longer follows the catalog")
 
@@ -181,31 +188,33 @@ class Router(Reader):
         while True:
             await asyncio.sleep(REPORT_S)
             with contextlib.suppress(Exception):  # the Catalog hears of us again when it is back
-                await self._catalog.report.remote(self._id, self._meter.read())
+                await self._catalog.report.remote(self._id, self._stats.read())
 
     async def _follow(self) -> None:
         while True:
             try:
                 snapshot: Snapshot = await self._catalog.watch.remote(self.snapshot.version)
                 if snapshot.version != NOT_LOOKED_YET:  # it may have just started, and know nothing
-                    self._take(snapshot)
+                    self._apply_snapshot(snapshot)
             except Exception as error:
                 log.warning("the catalog is away (%s); going on with what it said last", type(error).__name__)
                 await asyncio.sleep(0.5)
 
-    def _take(self, snapshot: Snapshot) -> None:
-        self.snapshot = replace(snapshot, settled=snapshot.settled or self.snapshot.settled)
-        self._began.set()
-        for model_id, handle in self._handles.items():
+    def _apply_snapshot(self, snapshot: Snapshot) -> None:
+        self.snapshot = replace(
+            snapshot, startup_complete=snapshot.startup_complete or self.snapshot.startup_complete
+        )
+        self._started.set()
+        for model_id, client in self._clients.items():
             card = snapshot.cards.get(model_id)
             if card is None or card.state == "unavailable":
-                handle.hurry()
+                client.shorten_deadlines()
             if card is None:
-                handle.close()
-        self._meter.keep(snapshot.cards)
-        self._handles = {id: handle for id, handle in self._handles.items() if id in snapshot.cards}
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+                client.close()
+        self._stats.keep(snapshot.cards)
+        self._clients = {id: client for id, client in self._clients.items() if id in snapshot.cards}
+        changed, self._snapshot_changed = self._snapshot_changed, asyncio.Event()
+        changed.set()
 
 
 def _check_total(unit: str, rows: Sequence[Sized]) -> None:

@@ -7,10 +7,12 @@ from contextlib import aclosing
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.generators import ENGINES
 from deployments.errors import InvalidInput
 from deployments.generation.output import Generated, GeneratedChunk, whole
+from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
-from deployments.pipelines.text_generator import ENGINES, GenerationParams, TextGenerator
+from deployments.pipelines.text_generator import TextGenerator
 from deployments.schema import Messages, Schema
 from deployments.task import Module, task
 
@@ -29,7 +31,7 @@ class ConversationalInput(Schema):
     )
 
 
-@task("conversational", lone_answer_in_list=True)
+@task("conversational", single_output_in_list=True)
 class Conversational(Module):
     """Reply in a conversation."""
 

@@ -58,7 +58,7 @@ class EmbeddingsOutput(Schema):
 @task(
     "embeddings",
     pipeline_tag="feature-extraction",
-    lone_answer_in_list=True,
+    single_output_in_list=True,
     dialect_params={"caikit": {"pooling": "none"}},
 )
 class Embeddings(Module):

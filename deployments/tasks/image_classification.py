@@ -5,15 +5,15 @@ from typing import Any
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.media import EXAMPLE_PICTURE
-from deployments.pipelines.images import Picture, Size, look, prepare
+from deployments.media import EXAMPLE_IMAGE
+from deployments.pipelines.images import ImageModel, Picture, Size
 from deployments.pipelines.labels import Function, labels
 from deployments.schema import Image, Label, Schema
 from deployments.task import Encoded, Module, task
 
 
 class ImageClassificationInput(Schema):
-    image: Image = Field(description="The picture to classify.", examples=[EXAMPLE_PICTURE])
+    image: Image = Field(description="The picture to classify.", examples=[EXAMPLE_IMAGE])
 
 
 class ImageClassificationParams(Schema):
@@ -37,20 +37,20 @@ class ImageClassification(Module):
     unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
+        from transformers import AutoModelForImageClassification
 
-        self.processor = checkpoint.read(AutoImageProcessor, backend="pil")
-        self.model = checkpoint.network(AutoModelForImageClassification)
+        self.images = ImageModel(checkpoint, AutoModelForImageClassification)
+        self.model, self.processor = self.images.model, self.images.processor
 
     def encode(
         self, inputs: list[ImageClassificationInput], params: ImageClassificationParams
     ) -> list[Encoded]:
-        return prepare(self.processor, [item.image for item in inputs])
+        return self.images.encode(inputs)
 
     def run(
         self, inputs: list[Picture], params: ImageClassificationParams
     ) -> list[ImageClassificationOutput]:
-        def tell(outputs: Any, _: list[Size]) -> list[list[Label]]:
+        def read(outputs: Any, _: list[Size]) -> list[list[Label]]:
             return labels(outputs.logits, self.model.config, params.function_to_apply, params.top_k)
 
-        return [ImageClassificationOutput(labels=row) for row in look(self.model, inputs, tell)]
+        return [ImageClassificationOutput(labels=row) for row in self.images.run(inputs, read)]

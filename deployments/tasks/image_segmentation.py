@@ -8,8 +8,8 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
-from deployments.media import EXAMPLE_PICTURE
-from deployments.pipelines.images import Picture, Size, look, prepare
+from deployments.media import EXAMPLE_IMAGE
+from deployments.pipelines.images import ImageModel, Picture, Size
 from deployments.pipelines.segmentation import draw, only
 from deployments.schema import Image, Schema, Segment, Unit
 from deployments.task import Encoded, Module, task
@@ -22,7 +22,7 @@ SUBTASKS: tuple[Subtask, ...] = ("panoptic", "instance", "semantic")
 
 
 class ImageSegmentationInput(Schema):
-    image: Image = Field(description="The picture to divide.", examples=[EXAMPLE_PICTURE])
+    image: Image = Field(description="The picture to divide.", examples=[EXAMPLE_IMAGE])
 
 
 class ImageSegmentationParams(Schema):
@@ -53,29 +53,29 @@ class ImageSegmentation(Module):
     unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:
-        import transformers
+        from transformers import AutoConfig
 
-        self.processor = checkpoint.read(transformers.AutoImageProcessor, backend="pil")
-        self.model = checkpoint.network(_auto_class(checkpoint.read(transformers.AutoConfig)))
+        self.images = ImageModel(checkpoint, _auto_class(checkpoint.read(AutoConfig)))
+        self.model, self.processor = self.images.model, self.images.processor
         self.subtasks = [kind for kind in SUBTASKS if hasattr(self.processor, _reader(kind))]
 
     def encode(self, inputs: list[ImageSegmentationInput], params: ImageSegmentationParams) -> list[Encoded]:
         if params.subtask and params.subtask not in self.subtasks:
             raise InvalidInput(f"this model cannot do {params.subtask!r} segmentation, only {self.subtasks}")
-        return prepare(self.processor, [item.image for item in inputs])
+        return self.images.encode(inputs)
 
     def run(self, inputs: list[Picture], params: ImageSegmentationParams) -> list[ImageSegmentationOutput]:
         subtask = params.subtask or self.subtasks[0]
         thresholds = {} if subtask == "semantic" else params.model_dump(exclude={"subtask"})
-        read = getattr(self.processor, _reader(subtask))
+        post_process = getattr(self.processor, _reader(subtask))
 
-        def tell(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
+        def read(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
             return [
-                self._segments(draw(read, only(outputs, place), size, **thresholds), size)
+                self._segments(draw(post_process, only(outputs, place), size, **thresholds), size)
                 for place, size in enumerate(sizes)
             ]
 
-        return look(self.model, inputs, tell)
+        return self.images.run(inputs, read)
 
     def _segments(self, found: Any, size: Size) -> ImageSegmentationOutput:
         # One mask at a time: each is as large as the picture.
@@ -102,16 +102,16 @@ def _reader(subtask: Subtask) -> str:
 
 
 def _auto_class(config: Any) -> Any:
-    """The auto class that knows this architecture: transformers has four for segmentation."""
+    """Return the auto class that knows this architecture: transformers has four for segmentation."""
     import transformers
 
-    kinds = ("Image", "Semantic", "Instance", "Universal")
-    classes = [getattr(transformers, f"AutoModelFor{kind}Segmentation") for kind in kinds]
-    return next((known for known in classes if type(config) in known._model_mapping), classes[0])
+    names = " ".join(config.architectures or ())
+    kinds = (kind for kind in ("Semantic", "Instance", "Universal") if f"For{kind}Segmentation" in names)
+    return getattr(transformers, f"AutoModelFor{next(kinds, 'Image')}Segmentation")
 
 
 def _png(mask: "torch.Tensor", size: Size) -> bytes:
-    """The mask in the picture's size, in which it may not have been drawn."""
+    """Draw the mask in the picture's size, which the network's may differ from."""
     from PIL import Image as Pictures
 
     png, (height, width) = io.BytesIO(), size

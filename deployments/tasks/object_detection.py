@@ -5,14 +5,14 @@ from typing import Any
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.media import EXAMPLE_PICTURE
-from deployments.pipelines.images import Picture, Size, look, prepare
+from deployments.media import EXAMPLE_IMAGE
+from deployments.pipelines.images import ImageModel, Picture, Size
 from deployments.schema import Box, DetectedObject, Image, Schema, Unit
 from deployments.task import Encoded, Module, task
 
 
 class ObjectDetectionInput(Schema):
-    image: Image = Field(description="The picture to search.", examples=[EXAMPLE_PICTURE])
+    image: Image = Field(description="The picture to search.", examples=[EXAMPLE_IMAGE])
 
 
 class ObjectDetectionParams(Schema):
@@ -33,22 +33,22 @@ class ObjectDetection(Module):
     unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:
-        from transformers import AutoImageProcessor, AutoModelForObjectDetection
+        from transformers import AutoModelForObjectDetection
 
-        self.processor = checkpoint.read(AutoImageProcessor, backend="pil")
-        self.model = checkpoint.network(AutoModelForObjectDetection)
+        self.images = ImageModel(checkpoint, AutoModelForObjectDetection)
+        self.model, self.processor = self.images.model, self.images.processor
 
     def encode(self, inputs: list[ObjectDetectionInput], params: ObjectDetectionParams) -> list[Encoded]:
-        return prepare(self.processor, [item.image for item in inputs])
+        return self.images.encode(inputs)
 
     def run(self, inputs: list[Picture], params: ObjectDetectionParams) -> list[ObjectDetectionOutput]:
-        def tell(outputs: Any, sizes: list[Size]) -> list[ObjectDetectionOutput]:
+        def read(outputs: Any, sizes: list[Size]) -> list[ObjectDetectionOutput]:
             found = self.processor.post_process_object_detection(
                 outputs, threshold=params.threshold, target_sizes=sizes
             )
             return [self._objects(one, size) for one, size in zip(found, sizes, strict=True)]
 
-        return look(self.model, inputs, tell)
+        return self.images.run(inputs, read)
 
     def _objects(self, found: dict[str, Any], size: Size) -> ObjectDetectionOutput:
         values = zip(*(found[name].tolist() for name in ("labels", "scores", "boxes")), strict=True)

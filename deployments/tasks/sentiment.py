@@ -33,7 +33,7 @@ class SentimentOutput(Schema):
 @task(
     "sentiment",
     pipeline_tag="text-classification",
-    lone_answer_in_list=True,
+    single_output_in_list=True,
     dialect_params={"caikit": {"sort": False}},
 )
 class Sentiment(Module):

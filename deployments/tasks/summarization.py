@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.errors import InvalidInput
-from deployments.generation.sampling import MAX_NEW_TOKENS, Sampler, SamplingParams, fresh_seed, resolve
+from deployments.generation.params import MAX_NEW_TOKENS, SamplingParams
+from deployments.generation.sampling import Sampler
+from deployments.generation.settings import fresh_seed, resolve
 from deployments.pipelines.text_generator import take_settings
 from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
 from deployments.schema import Schema, Text
@@ -59,7 +61,7 @@ class SummarizationOutput(Schema):
     summary_text: str = Field(description="The summary.")
 
 
-@task("summarization", lone_answer_in_list=True)
+@task("summarization", single_output_in_list=True)
 class Summarization(Module):
     """Say a long text in few words."""
 

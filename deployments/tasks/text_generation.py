@@ -7,9 +7,11 @@ from contextlib import aclosing
 from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.generators import ENGINES
 from deployments.generation.output import Generated, GeneratedChunk, following, whole
+from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
-from deployments.pipelines.text_generator import ENGINES, GenerationParams, TextGenerator
+from deployments.pipelines.text_generator import TextGenerator
 from deployments.schema import Schema, Text
 from deployments.task import Module, task
 
@@ -27,7 +29,7 @@ class TextGenerationParams(GenerationParams):
 
 @task(
     "text-generation",
-    lone_answer_in_list=True,
+    single_output_in_list=True,
     dialect_params={"caikit": {"return_full_text": True, "max_new_tokens": 20}},
 )
 class TextGeneration(Module):

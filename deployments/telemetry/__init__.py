@@ -1,0 +1,1 @@
+"""What Routers count of each model's requests."""

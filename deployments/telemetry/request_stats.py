@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.schema import Schema
 
 WINDOW_S = 10.0
@@ -25,14 +25,14 @@ class Totals(Schema):
     succeeded_s: float = 0.0
     failed_s: float = 0.0
     queued_s: float = 0.0
-    computed_s: float = 0.0
+    inference_s: float = 0.0
     inputs: int = 0
     batches: float = 0.0
     cost: int = 0
     last: float | None = None
 
 
-class Figures(Schema):
+class ModelStats(Schema):
     """One model over the last ten seconds; latencies are None when nobody asked.
 
     `in_flight` counts the requests that wait or are being worked for.
@@ -59,18 +59,18 @@ class Reading:
         while len(self.ended) > 1 and self.ended[0][0] < moment:
             self.ended.popleft()
 
-    def add(self, answers: Answers) -> None:
+    def add(self, answers: InferenceResults) -> None:
         """Count what the answers to one request took."""
         usage = answers.usage
         self.totals["inputs"] += len(answers)
         self.totals["cost"] += sum(usage.costs)
         self.totals["queued_s"] += usage.queued_s
-        self.totals["computed_s"] += usage.computed_s
+        self.totals["inference_s"] += usage.inference_s
         if usage.batches:  # a batch that others shared counts for its part
             self.totals["batches"] += len(answers) * len(usage.batches) / sum(usage.batches)
 
 
-class Meter:
+class RequestStats:
     """Counts the requests of one Router, by model."""
 
     def __init__(self) -> None:
@@ -104,12 +104,12 @@ class Meter:
             del self._readings[id]
 
 
-def put_together(model_id: str, readings: Iterable[Reading]) -> Figures:
+def put_together(model_id: str, readings: Iterable[Reading]) -> ModelStats:
     """One model's figures from all Routers' readings."""
     recent = time.time() - WINDOW_S
     readings = list(readings)
     took = sorted(seconds for reading in readings for ended, seconds in reading.ended if ended > recent)
-    return Figures(
+    return ModelStats(
         id=model_id,
         requests_per_second=len(took) / WINDOW_S,
         p50_ms=_percentile(took, 0.50),

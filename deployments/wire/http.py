@@ -23,12 +23,12 @@ class UnsupportedMedia(InvalidInput):
     """The body's Content-Type is none that is read here."""
 
 
-def id_of(request: Request) -> str:
+def request_id_of(request: Request) -> str:
     """The request's id, or a new one."""
     return request.headers.get("x-request-id") or uuid.uuid4().hex
 
 
-def tell(error: Exception, request_id: str) -> InferenceError:
+def to_public_error(error: Exception, request_id: str) -> InferenceError:
     """The error as callers may hear it: our own as it is, any other logged and replaced by its request id."""
     if isinstance(error, InferenceError):
         return error

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from deployments.card import Card, Description, State
 from deployments.errors import ModelNotReady
-from deployments.schema import MAX_ITEMS, Label, words
+from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
 from deployments.wire.ranking import compares
 
@@ -65,7 +65,7 @@ def kind(task: Task) -> Kind | None:
     """Which of Text Embeddings Inference's models perform such a task, by what goes in and comes out."""
     if compares(task):
         return "reranker"
-    if [*words(task.input).values()] != ["text"]:
+    if [*field_types(task.input).values()] != ["text"]:
         return None
     outputs = task.output.model_fields
     if "embedding" in outputs:

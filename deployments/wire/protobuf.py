@@ -11,7 +11,7 @@
 Numbers follow the order of the fields, where no `Number` says otherwise.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from types import NoneType, UnionType
@@ -93,28 +93,19 @@ def service(
     name: str,
     methods: Mapping[str, tuple[type[Message], type[Message]]],
     pool: DescriptorPool | None = None,
-    streaming: Collection[str] = (),
 ) -> None:
-    """Describe a service's methods (request and answer by name) in `pool`, for reflection to find.
+    """Describe a service's unary methods (request and response class by name) in `pool`, for reflection.
 
-    Those in `streaming` have a stream of each.
-
-    A pool cannot forget: a service that it describes already, with other methods, stays as it is.
+    A pool cannot forget: a service that it describes already stays unchanged, even with other methods.
     """
     pool = pool or Default()
     package, _, short = name.rpartition(".")
     file = _file(package, short)
     made = file.service.add(name=short)
     for method, pair in methods.items():
-        asked, answered = (kind.DESCRIPTOR for kind in pair)
-        made.method.add(
-            name=method,
-            input_type=f".{asked.full_name}",
-            output_type=f".{answered.full_name}",
-            client_streaming=method in streaming or None,
-            server_streaming=method in streaming or None,
-        )
-        _depend(file, asked.file.name, answered.file.name)
+        request, response = (message_type.DESCRIPTOR for message_type in pair)
+        made.method.add(name=method, input_type=f".{request.full_name}", output_type=f".{response.full_name}")
+        _depend(file, request.file.name, response.file.name)
     try:
         pool.FindServiceByName(name)
     except KeyError:

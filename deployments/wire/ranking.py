@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from deployments.errors import InferenceError, TaskMismatch
 from deployments.results import Usage
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 
 if TYPE_CHECKING:
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def compares(task: Task) -> bool:
     """Whether the task compares one text with several: it has a field of each, and answers with numbers."""
     return (
-        sorted(words(task.input).values()) == ["text", "texts"] and "similarities" in task.output.model_fields
+        sorted(field_types(task.input).values()) == ["text", "texts"]
+        and "similarities" in task.output.model_fields
     )
 
 
@@ -25,8 +26,9 @@ async def scores(
     task = router.task(model_id)
     if not compares(task):
         raise TaskMismatch(f"the model {model_id!r} performs {task.name}; it cannot rank texts")
-    fields = {word: name for name, word in words(task.input).items()}
-    inputs, params = await router.read(task, dialect, [{fields["text"]: query, fields["texts"]: texts}], {})
+    fields = {word: name for name, word in field_types(task.input).items()}
+    item = {fields["text"]: query, fields["texts"]: texts}
+    inputs, params = await router.validator.validate(task, dialect, [item], {})
     answers = await router.infer(model_id, inputs, params)
     if isinstance(answers[0], InferenceError):
         raise answers[0]

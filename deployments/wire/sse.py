@@ -1,15 +1,18 @@
-"""Server-sent events: an answer told piece by piece, and dropped at once when nobody listens any more."""
+"""Server-sent events: stream a response chunk by chunk, and stop the work when the client disconnects."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.errors import InferenceError
-from deployments.wire.http import id_of, tell
+from deployments.wire.http import request_id_of, to_public_error
+
+T = TypeVar("T")
 
 _END = object()
 
@@ -17,35 +20,42 @@ _END = object()
 async def event_stream(
     request: Request,
     chunks: AsyncIterator[Any],
-    say: Callable[[Any], bytes],
-    say_error: Callable[[InferenceError], bytes],
+    encode: Callable[[Any], bytes],
+    encode_error: Callable[[InferenceError], bytes],
     last: bytes | None = None,
 ) -> Response:
-    """Answer with one event per chunk, the JSON that `say` makes of it, then `last` if the dialect has one.
+    """Respond with one event per chunk, the JSON that `encode` makes of it, and with `last` if it is given.
 
-    Waits for the first chunk, so that whatever fails before it is raised here and gets its own status; what
-    fails later is told as `say_error`'s event. `chunks` is closed as soon as the caller has gone.
+    Waits for the first chunk, so that an earlier error is raised here and gets its status; a later error
+    becomes the event that `encode_error` makes of it. Closes `chunks` when the client disconnects.
     """
 
     async def events(first: Any) -> AsyncIterator[bytes]:
         try:
             if first is not _END:
-                yield _event(say(first))
+                yield _event(encode(first))
                 async for chunk in chunks:
-                    yield _event(say(chunk))
+                    yield _event(encode(chunk))
         except Exception as error:
-            yield _event(say_error(tell(error, id_of(request))))
+            yield _event(encode_error(to_public_error(error, request_id_of(request))))
         if last is not None:
             yield _event(last)
 
     try:
-        return _EventStream(events(await _first(request, chunks)), chunks)
+        first = await _run_while_connected(anext(chunks, _END), request.receive)
+        return _EventStream(events(first), chunks)
     except BaseException:
         await _close(chunks)
         raise
 
 
 class _EventStream(StreamingResponse):
+    """A response that stops as soon as the client disconnects; Starlette's stops at its next chunk.
+
+    sse-starlette's response does so too, at half as much CPU again per chunk; it replaces uvicorn's signal
+    handler when imported, and polls twice a second once a stream has started.
+    """
+
     def __init__(self, events: AsyncIterator[bytes], chunks: AsyncIterator[Any]) -> None:
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
@@ -53,29 +63,29 @@ class _EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            # From ASGI 2.4 on, Starlette would notice only at its next write that the caller has gone.
-            await super().__call__({**scope, "asgi": {"spec_version": "2.3"}}, receive, send)
+            with suppress(ClientDisconnect):
+                await _run_while_connected(self.stream_response(send), receive)
         finally:
             await _close(self.chunks)
 
 
-async def _first(request: Request, chunks: AsyncIterator[Any]) -> Any:
-    """The first chunk, or `_END` if there is none. Raises `ClientDisconnect` if the caller goes before."""
-    pulling = asyncio.ensure_future(anext(chunks, _END))
-    leaving = asyncio.ensure_future(_disconnected(request))
+async def _run_while_connected(work: Awaitable[T], receive: Receive) -> T:
+    """Await `work`. Cancels it and raises `ClientDisconnect` if the client disconnects first."""
+    working = asyncio.ensure_future(work)
+    disconnecting = asyncio.ensure_future(_disconnect(receive))
     try:
-        await asyncio.wait({pulling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not pulling.done():
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
             raise ClientDisconnect
-        return pulling.result()
+        return working.result()
     finally:
-        for waiting in (pulling, leaving):
-            waiting.cancel()
-        await asyncio.gather(pulling, leaving, return_exceptions=True)
+        for task in (working, disconnecting):
+            task.cancel()
+        await asyncio.gather(working, disconnecting, return_exceptions=True)
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 

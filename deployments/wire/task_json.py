@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from deployments.errors import InvalidInput
-from deployments.schema import Schema, Vector, words
+from deployments.schema import Schema, Vector, field_types
 from deployments.task import Task
 
 
@@ -48,7 +48,7 @@ class Form(NamedTuple):
 @lru_cache
 def form(input_: type[Schema]) -> Form:
     """Read off an Input's fields how it is written."""
-    meanings = words(input_)
+    meanings = field_types(input_)
     required = [name for name, field in input_.model_fields.items() if field.is_required()] or list(meanings)
     lone = required[0] if len(required) == 1 else None
     pictures = [name for name, word in meanings.items() if word == "image"]

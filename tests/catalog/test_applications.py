@@ -4,17 +4,18 @@ from typing import Any
 
 import pytest
 
-from deployments.catalog.applications import bind, options
-from deployments.config.model_config import parse
+from deployments.catalog.applications import bind
+from deployments.catalog.deployment_options import options
+from deployments.config.yaml_file import parse
 
 
 @pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])
-def test_a_replica_has_a_thread_for_each_processor_of_its_own(share: dict[str, Any], threads: str) -> None:
+def test_replica_has_one_thread_per_cpu(share: dict[str, Any], threads: str) -> None:
     told = options({"ray_actor_options": share})["ray_actor_options"]["runtime_env"]["env_vars"]
     assert told["OMP_NUM_THREADS"] == threads
 
 
-def test_what_a_model_sets_itself_is_kept() -> None:
+def test_options_of_the_model_override_defaults() -> None:
     own = {"num_cpus": 2, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "7"}}}
     told = options({"ray_actor_options": own, "num_replicas": 3})
     assert told["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7"
@@ -22,7 +23,7 @@ def test_what_a_model_sets_itself_is_kept() -> None:
     assert "autoscaling_config" not in told
 
 
-def test_other_limits_are_told_and_nothing_is_loaded_again() -> None:
+def test_batching_limits_keep_the_version() -> None:
     id = "FADC770C-25C8-4685-A176-51FF67B382C1"
     few, many = (
         bind(parse({"module_id": id, "batching": {"max_batch_size": most}}, "here"))._bound_deployment
@@ -31,3 +32,13 @@ def test_other_limits_are_told_and_nothing_is_loaded_again() -> None:
     assert [one.init_args[-1]["max_batch_size"] for one in (few, many)] == [4, 8]
     assert few.version == many.version
     assert few.user_config["batching"] == few.init_args[-1]
+
+
+def test_default_autoscaling_and_environment() -> None:
+    assert options({})["autoscaling_config"]["max_replicas"] == 4
+    assert "autoscaling_config" not in options({"num_replicas": 2})
+    given = {"ray_actor_options": {"num_gpus": 0.25, "runtime_env": {"env_vars": {"A": "b"}}}}
+    actor = options(given)["ray_actor_options"]
+    assert actor["num_gpus"] == 0.25
+    assert actor["runtime_env"]["env_vars"]["A"] == "b"
+    assert actor["runtime_env"]["env_vars"]["RAY_SERVE_ENABLE_HA_PROXY"] == "0"

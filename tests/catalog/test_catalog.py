@@ -3,27 +3,27 @@
 import copy
 import os
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployments.card import Description
-from deployments.catalog import catalog as module
-from deployments.catalog import retries
+from deployments.card import Snapshot
+from deployments.catalog import reconciliation, retries
 from deployments.catalog import serve_state as observed
-from deployments.catalog.applications import MARK, RUNTIME_ENV, fingerprint, mark, options
-from deployments.catalog.catalog import Catalog, Snapshot
-from deployments.catalog.model_folders import Folder
-from deployments.catalog.model_status import from_spares, last_sentence, running_card, without_paths
-from deployments.catalog.serve_state import is_at_rest
-from deployments.cluster.ray_private import Shares
-from deployments.config.model_config import read
+from deployments.catalog.app_metadata import METADATA_KEY
+from deployments.catalog.catalog import Catalog
+from deployments.catalog.descriptions import Descriptions
+from deployments.catalog.model_folders import ModelFolder
+from deployments.catalog.serve_client import ServeClient
+from deployments.cluster.nodes import NodeResources
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
 
-class Serve:
+class Serve(ServeClient):
     """What the Catalog sees of Ray Serve, kept in a dict."""
 
     def __init__(self) -> None:
@@ -32,6 +32,7 @@ class Serve:
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
         self.asked = 0
+        self.shares = NodeResources({"CPU": 2.0})
 
     async def details(self) -> dict[str, Any]:
         self.asked += 1
@@ -44,20 +45,23 @@ class Serve:
             for name, deployment in one["deployments"].items()
         ]
 
-    def run(self, folders: list[Folder], surge: bool) -> None:
+    async def nodes(self) -> NodeResources:
+        return self.shares
+
+    async def deploy(self, folders: Sequence[ModelFolder], surge: bool) -> None:
         if self.refusal:
             raise self.refusal
         for folder in folders:
             self.ran.append((folder.id, surge))
             self.apps[folder.id] = app(folder)
 
-    def delete(self, ids: list[str]) -> None:
+    async def delete(self, ids: list[str]) -> None:
         for id in ids:
             self.deleted.append(id)
             self.apps[id]["status"] = "DELETING"
 
 
-def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
+def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     made_from = folder and {
         "module_id": ID,
         "model": "a/b",
@@ -74,7 +78,7 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
         "required_resources": {"CPU": 0.05},
         "replicas": [{"state": "RUNNING"}] * running,
         "deployment_config": {
-            "user_config": {MARK: made_from} if made_from else [1, 2],
+            "user_config": {METADATA_KEY: made_from} if made_from else [1, 2],
             "max_surge_percent": 100,
             "max_ongoing_requests": 100,
             "max_queued_requests": 1000,
@@ -83,19 +87,19 @@ def app(folder: Folder | None, running: int = 1, **more: Any) -> dict[str, Any]:
     return {"status": "RUNNING", "message": "", "deployments": {"model": {**deployment, **more}}}
 
 
+def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
+    """An application with a new replica that has waited for its node, or got one, beside an old one."""
+    new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
+    replicas = [{"state": "RUNNING"}, new]
+    return {**app(folder, status="UPDATING", replicas=replicas), "status": "DEPLOYING"}
+
+
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
-    fake = Serve()
-    monkeypatch.setattr(observed, "serve_details", fake.details)
-    monkeypatch.setattr(observed, "serve_statuses", fake.statuses)
-    monkeypatch.setattr(module, "_run", fake.run)
-    monkeypatch.setattr(module, "delete", fake.delete)
-    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}))
-    monkeypatch.setattr(module, "MISSING_S", -1.0)
-    monkeypatch.setattr(module, "POLL_S", 0.0)
+    monkeypatch.setattr(reconciliation, "MISSING_S", -1.0)
     monkeypatch.setattr(Catalog, "_follow", lambda self: _nothing())
-    monkeypatch.setattr(Catalog, "_describe", lambda self, apps: None)
-    return fake
+    monkeypatch.setattr(Descriptions, "update", lambda self, apps: None)
+    return Serve()
 
 
 async def _nothing() -> None:
@@ -111,13 +115,13 @@ def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
 
 async def look(catalog: Catalog, times: int = 2) -> Snapshot:
     for _ in range(times):
-        await catalog._step()
+        await catalog._reconcile()
     return catalog.snapshot
 
 
-async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_path: Path) -> None:
+async def test_deploy_new_and_edited_folders_once(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     assert (await look(catalog)).cards["a"].state == "loading"
     assert (await look(catalog, 3)).cards["a"].state == "ready"
     assert serve.ran == [("a", True)]
@@ -126,11 +130,11 @@ async def test_a_folder_is_deployed_once_and_an_edit_again(serve: Serve, tmp_pat
     assert serve.ran == [("a", True)] * 2
 
 
-async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
+async def test_full_reading_after_a_status_change_or_a_pause(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 4)
     asked = serve.asked
     assert (await look(catalog, 3)).cards["a"].state == "ready"
@@ -150,59 +154,21 @@ async def test_all_is_asked_for_when_a_status_has_changed_or_after_a_while(
     assert serve.asked == asked + 1
 
 
-@pytest.mark.parametrize(
-    ("status", "deployment", "states", "rests"),
-    [
-        ("RUNNING", "HEALTHY", ["RUNNING"], True),
-        ("RUNNING", "HEALTHY", [], True),
-        ("RUNNING", "HEALTHY", ["PENDING_MIGRATION"], False),
-        ("RUNNING", "UPSCALING", ["RUNNING"], False),
-        ("DEPLOYING", "HEALTHY", ["RUNNING"], False),
-        ("UNHEALTHY", "UNHEALTHY", [], False),
-        ("DEPLOY_FAILED", "DEPLOY_FAILED", [], True),
-        ("DEPLOY_FAILED", "DEPLOY_FAILED", ["STARTING"], False),
-        ("DELETING", "HEALTHY", [], False),
-    ],
-)
-def test_what_can_change_without_a_status_is_looked_at(
-    status: str, deployment: str, states: list[str], rests: bool
-) -> None:
-    one = app(None, status=deployment, replicas=[{"state": state} for state in states])
-    assert is_at_rest({**one, "status": status}) is rests
-
-
-def test_running_replicas_that_a_spare_worker_has_become() -> None:
-    replicas = [
-        {"state": state, "replica_id": id, "node_id": f"node of {id}"}
-        for id, state in (("a", "RUNNING"), ("b", "STARTING"))
-    ]
-    one = app(None, replicas=replicas)
-    config = one["deployments"]["model"]["deployment_config"]
-    assert from_spares({"id": one}) == {}
-    config["ray_actor_options"] = {"runtime_env": RUNTIME_ENV}
-    assert from_spares({"id": one}) == {"a": "node of a"}
-    for other in ({"env_vars": {**RUNTIME_ENV["env_vars"], "A": "1"}}, {**RUNTIME_ENV, "py_executable": "x"}):
-        config["ray_actor_options"] = {"runtime_env": other}
-        assert from_spares({"id": one}) == {}
-
-
-async def test_another_catalog_leaves_alone_what_runs(serve: Serve, tmp_path: Path) -> None:
+async def test_restarted_catalog_deploys_nothing_again(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    await look(Catalog(str(tmp_path)), 3)
-    another = Catalog(str(tmp_path))
-    another.folders.scan()  # as `_follow` does before the first step
+    await look(Catalog(str(tmp_path), serve=serve), 3)
+    another = Catalog(str(tmp_path), serve=serve)
+    another._reconciliation.folders.scan()  # as `_follow` does before the first step
     snapshot = await look(another)
     assert len(serve.ran) == 1
-    assert snapshot.settled
+    assert snapshot.startup_complete
 
 
-async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_delete_removed_folders_unless_the_root_is_missing(serve: Serve, tmp_path: Path) -> None:
     root = tmp_path / "models"
     add(root, "a")
     add(root, "b")
-    catalog = Catalog(str(root))
+    catalog = Catalog(str(root), serve=serve)
     await look(catalog, 3)
     shutil.rmtree(root / "b")
     assert (await look(catalog, 1)).cards.keys() == {"a"}
@@ -214,27 +180,30 @@ async def test_a_removed_folder_is_deleted_but_nothing_is_while_the_root_is_away
     assert (await look(catalog, 4)).cards.keys() == {"a"}
     root.mkdir()  # what a mount leaves behind
     await look(catalog, 4)
-    await look(Catalog(str(tmp_path / "nowhere")), 4)
+    await look(Catalog(str(tmp_path / "nowhere"), serve=serve), 4)
     assert serve.deleted == ["b"]
 
 
-async def test_an_unloaded_folder_is_deleted_and_its_card_stays(serve: Serve, tmp_path: Path) -> None:
+async def test_unload_deletes_the_application_and_load_deploys_it(serve: Serve, tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path), control=True)
+    catalog = Catalog(str(tmp_path), serve=serve, control=True)
     await look(catalog, 3)
     await catalog.unload("a")
     snapshot = await look(catalog, 4)
     assert snapshot.cards["a"].state == "unavailable"
     assert serve.deleted == ["a"]
-    assert (folder / "UNLOADED").exists()
+    assert (folder / ".unloaded").exists()
+    del serve.apps["a"]
+    await catalog.load("a")
+    assert (await look(catalog, 3)).cards["a"].state == "ready"
 
 
 @pytest.mark.parametrize("refusal", [ValueError, OverflowError])
-async def test_what_serve_refuses_is_told_and_harms_nobody(
+async def test_card_has_the_reason_of_a_refused_deployment(
     serve: Serve, tmp_path: Path, refusal: type[Exception]
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = refusal("no such option")
     card = (await look(catalog, 3)).cards["a"]
     assert (card.state, card.reason) == ("unavailable", "a/config.yml: `deployment`: no such option")
@@ -243,13 +212,13 @@ async def test_what_serve_refuses_is_told_and_harms_nobody(
     assert (await look(catalog, 4)).cards["a"].state == "ready"
 
 
-async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path: Path) -> None:
+async def test_deploy_again_after_a_connection_error(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     serve.refusal = ConnectionError("the controller is away")
-    await catalog._step()
+    await catalog._reconcile()
     with pytest.raises(ConnectionError):
-        await catalog._step()
+        await catalog._reconcile()
     serve.refusal = None
     assert (await look(catalog)).cards["a"].state == "ready"
 
@@ -263,71 +232,73 @@ async def test_what_fails_for_a_while_is_asked_for_again(serve: Serve, tmp_path:
         "hf_model: " + "a" * 300,
     ],
 )
-async def test_an_odd_folder_stops_nobody(serve: Serve, tmp_path: Path, odd: str) -> None:
+async def test_faulty_folder_does_not_affect_others(serve: Serve, tmp_path: Path, odd: str) -> None:
     add(tmp_path, "odd", f"module_id: {ID}\n{odd}")
     add(tmp_path, "good")
-    cards = (await look(Catalog(str(tmp_path)), 3)).cards
+    cards = (await look(Catalog(str(tmp_path), serve=serve), 3)).cards
     assert cards["good"].state == "ready"
     assert cards["odd"].reason.startswith("odd/config.yml") or cards["odd"].state == "ready"
 
 
-async def test_an_application_that_is_no_model_stops_nobody_and_keeps_its_name(
-    serve: Serve, tmp_path: Path
-) -> None:
+async def test_external_application_keeps_its_name(serve: Serve, tmp_path: Path) -> None:
     serve.apps["theirs"] = app(None)
     add(tmp_path, "theirs")
     add(tmp_path, "good")
-    cards = (await look(Catalog(str(tmp_path)), 3)).cards
+    cards = (await look(Catalog(str(tmp_path), serve=serve), 3)).cards
     assert cards["good"].state == "ready"
     assert "rename the folder" in cards["theirs"].reason
     assert serve.ran == [("good", True)]
 
 
-async def test_a_roll_without_room_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
+async def test_blocked_rollout_stops_the_old_replica_first(serve: Serve, tmp_path: Path) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    folder = catalog.folders.scan()["a"]
-    stuck = "1 replicas that have taken more than 30s to be scheduled"
-    serve.apps["a"] = {**app(folder, message=stuck), "status": "DEPLOYING"}
-    await catalog._step()
+    folder = catalog._reconciliation.folders.scan()["a"]
+    serve.apps["a"] = rolling(folder, waited_s=29.0)
+    await catalog._reconcile()
+    assert serve.ran == [("a", True)]
+    serve.apps["a"] = rolling(folder, waited_s=31.0, node_id="n")  # it has its place, and loads
+    await catalog._reconcile()
+    assert serve.ran == [("a", True)]
+    serve.apps["a"] = rolling(folder, waited_s=31.0)
+    await catalog._reconcile()
     assert serve.ran[-1] == ("a", False)
 
 
-async def test_a_roll_waits_long_for_a_node_that_an_autoscaler_may_add(
+async def test_blocked_rollout_waits_for_the_autoscaler(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}, may_grow=True))
-    stuck = "1 replicas that have taken more than 30s to be scheduled"
-    serve.apps["a"] = {**app(catalog.folders.scan()["a"], message=stuck), "status": "DEPLOYING"}
+    serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
+    serve.apps["a"] = rolling(catalog._reconciliation.folders.scan()["a"], waited_s=31.0)
     await look(catalog)
     assert serve.ran == [("a", True)]
-    monkeypatch.setattr(module, "NEW_NODE_S", -1.0)
+    monkeypatch.setattr(reconciliation, "NEW_NODE_S", -1.0)
     await look(catalog, 1)
     assert serve.ran[-1] == ("a", False)
 
 
-def fail(serve: Serve, folder: Folder, running: int = 0) -> None:
+def fail(serve: Serve, folder: ModelFolder, running: int = 0) -> None:
     """What Serve tells once it has given up."""
     failed = app(folder, running, status="DEPLOY_FAILED", message="Trace\nOSError: the Hub is away")
     serve.apps[folder.id] = {**failed, "status": "DEPLOY_FAILED"}
 
 
-async def test_what_has_failed_is_tried_again_and_its_reason_stays(
+async def test_retry_keeps_the_reason_of_the_failure(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a", "b"):
         add(tmp_path, name)
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    fail(serve, catalog.folders.scan()["a"])
+    fail(serve, catalog._reconciliation.folders.scan()["a"])
     assert (await look(catalog)).cards["a"].reason == "OSError: the Hub is away"
     assert len(serve.ran) == 2, "not before a while"
     monkeypatch.setattr(retries, "FIRST_S", -1.0)
-    catalog._retries = retries.Retries()
+    catalog._reconciliation._retries = retries.Retries()
     await look(catalog, 1)
     assert serve.ran[2:] == [("a", True)], "alone"
     starting = serve.apps["a"]
@@ -342,26 +313,27 @@ async def test_what_has_failed_is_tried_again_and_its_reason_stays(
     assert len(serve.ran) == 3
 
 
-async def test_an_old_replica_makes_no_room_for_what_has_failed_before(
+async def test_blocked_rollout_of_a_failed_model_keeps_the_old_replica(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    fail(serve, catalog.folders.scan()["a"], running=1)
+    fail(serve, catalog._reconciliation.folders.scan()["a"], running=1)
     monkeypatch.setattr(retries, "FIRST_S", -1.0)
     await look(catalog, 1)
     serve.apps["a"].update(status="DEPLOYING")
-    serve.apps["a"]["deployments"]["model"].update(message="1 replicas that wait to be scheduled")
+    waiting = {"state": "STARTING", "node_id": None, "start_time_s": 0.0}
+    serve.apps["a"]["deployments"]["model"]["replicas"].append(waiting)
     await look(catalog)
     assert serve.ran == [("a", True)] * 2
 
 
-async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve, tmp_path: Path) -> None:
+async def test_touch_of_config_retries_a_failed_model(serve: Serve, tmp_path: Path) -> None:
     folders = [add(tmp_path, name) for name in ("a", "b")]
-    catalog = Catalog(str(tmp_path))
+    catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 3)
-    fail(serve, catalog.folders.scan()["a"])
+    fail(serve, catalog._reconciliation.folders.scan()["a"])
     await look(catalog)
     for folder in folders:
         os.utime(folder / "config.yml", (1, 1))
@@ -369,78 +341,28 @@ async def test_a_touch_of_its_config_has_a_failed_model_tried_again(serve: Serve
     assert serve.ran[2:] == [("a", True)]
 
 
-def test_a_card_tells_what_is_lacking(tmp_path: Path) -> None:
-    folder = Folder("a", tmp_path / "a", None)
-    wants = {**app(folder, running=0, required_resources={"GPU": 8.0}), "status": "DEPLOYING"}
-    card = running_card("a", wants, None, Shares({"GPU": 4.0}))
-    assert (card.state, card.reason) == ("unavailable", "a replica wants 8 GPU, and no node has more than 4")
-    card = running_card("a", wants, None, Shares({"GPU": 4.0}, may_grow=True))
-    assert (card.state, card.reason) == ("loading", "a replica wants 8 GPU, and no node has more than 4")
-    failed = {**app(folder, running=0, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
-    assert running_card("a", failed, None, Shares({"CPU": 2.0})).reason == "ValueError: no"
-    assert running_card("a", {**failed, "status": "DELETING"}, None, Shares({})).state == "unavailable"
-
-
-def test_a_failure_is_forgotten_once_the_model_has_described_itself(tmp_path: Path) -> None:
-    folder = Folder("a", tmp_path / "a", None, failed={"tries": 1, "reason": "no"})
-    again = {**app(folder, running=0), "status": "DEPLOYING"}  # as after a restart of Serve's controller
-    description = Description.model_construct(device="cpu")
-    shares = Shares({"CPU": 2.0})
-    assert running_card("a", again, None, shares).state == "unavailable"
-    assert running_card("a", again, description, shares).state == "loading"
-
-
-async def test_what_waits_for_a_node_does_not_hold_up_the_others(
-    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "shares", lambda: Shares({"CPU": 2.0}, may_grow=True))
+async def test_model_that_waits_for_a_node_does_not_delay_startup(serve: Serve, tmp_path: Path) -> None:
+    serve.shares = NodeResources({"CPU": 2.0}, may_grow=True)
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
-    catalog.folders.scan()
-    waiting = app(catalog.folders.scan()["a"], running=0, required_resources={"GPU": 1.0})
+    catalog = Catalog(str(tmp_path), serve=serve)
+    catalog._reconciliation.folders.scan()
+    waiting = app(catalog._reconciliation.folders.scan()["a"], running=0, required_resources={"GPU": 1.0})
     serve.apps["a"] = {**waiting, "status": "DEPLOYING"}
     snapshot = await look(catalog)
-    assert (snapshot.cards["a"].state, snapshot.settled) == ("loading", True)
+    assert (snapshot.cards["a"].state, snapshot.startup_complete) == ("loading", True)
 
 
-async def test_routers_are_told_before_the_first_deployment_is_made(
+async def test_first_snapshot_precedes_the_first_deployment(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(tmp_path, "a")
-    catalog = Catalog(str(tmp_path))
-    catalog.folders.scan()
+    catalog = Catalog(str(tmp_path), serve=serve)
+    catalog._reconciliation.folders.scan()
     told: list[str] = []
-    monkeypatch.setattr(module, "_run", lambda *_: told.append(catalog.snapshot.cards["a"].state))
+
+    async def note(*_: Any) -> None:
+        told.append(catalog.snapshot.cards["a"].state)
+
+    monkeypatch.setattr(serve, "deploy", note)
     await look(catalog, 1)
     assert told == ["loading"]
-
-
-def test_reasons_are_sentences_without_paths() -> None:
-    trace = 'ray::x\n  File "/a/b/c.py", line 7\ndeployments.errors.ModelNotReady: it has no weights'
-    assert last_sentence(trace) == "it has no weights"
-    assert last_sentence("just a message") == "just a message"
-    assert without_paths("'/srv/data/models/a' is broken") == "'models/a' is broken"
-    assert without_paths("see https://huggingface.co/a/b/c") == "see https://huggingface.co/a/b/c"
-
-
-def test_without_options_a_model_scales_between_one_and_four_replicas() -> None:
-    assert options({})["autoscaling_config"]["max_replicas"] == 4
-    assert "autoscaling_config" not in options({"num_replicas": 2})
-    given = {"ray_actor_options": {"num_gpus": 0.25, "runtime_env": {"env_vars": {"A": "b"}}}}
-    actor = options(given)["ray_actor_options"]
-    assert actor["num_gpus"] == 0.25
-    assert actor["runtime_env"]["env_vars"]["A"] == "b"
-    assert actor["runtime_env"]["env_vars"]["RAY_SERVE_ENABLE_HA_PROXY"] == "0"
-
-
-def test_a_fingerprint_changes_with_all_that_a_model_is_made_from(tmp_path: Path) -> None:
-    config = read(add(tmp_path, "a"))
-    other = read(add(tmp_path, "a", f"module_id: {ID}\nengine: {{dtype: bfloat16}}"))
-    folder = tmp_path / "a"
-    prints = {
-        fingerprint(config, folder, "x"),
-        fingerprint(other, folder, "x"),
-        fingerprint(config, folder, "y"),
-    }
-    assert len(prints) == 3
-    assert mark(app(None)) == {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deployments.catalog.model_folders import Folders
+from deployments.catalog.model_folders import ModelFolderWatcher
 
 ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
 
@@ -20,16 +20,16 @@ def add(root: Path, name: str, text: str = f"module_id: {ID}") -> Path:
     return folder
 
 
-def test_a_folder_counts_once_two_looks_agree(tmp_path: Path) -> None:
-    folders = Folders(tmp_path)
+def test_scan_waits_until_two_scans_agree(tmp_path: Path) -> None:
+    folders = ModelFolderWatcher(tmp_path)
     add(tmp_path, "a")
     assert folders.scan() == {}
     assert folders.scan()["a"].config is not None
 
 
-def test_an_edit_changes_the_fingerprint_and_only_weights_change_the_files(tmp_path: Path) -> None:
+def test_edit_changes_fingerprint_and_weights_change_files(tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     before = folders.scan()["a"]
     (folder / "config.yml").write_text(f"module_id: {ID}\ndeployment: {{num_replicas: 2}}")
@@ -42,20 +42,20 @@ def test_an_edit_changes_the_fingerprint_and_only_weights_change_the_files(tmp_p
     assert folders.scan()["a"].files != before.files
 
 
-def test_a_removed_folder_is_gone_at_once(tmp_path: Path) -> None:
+def test_scan_drops_a_removed_folder(tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     folders.scan()
     shutil.rmtree(folder)
     assert folders.scan() == {}
 
 
-def test_a_broken_folder_says_why(tmp_path: Path) -> None:
+def test_scan_reports_the_problem_of_a_folder(tmp_path: Path) -> None:
     add(tmp_path, "typo", f"module_id: {ID}\nhf_modle: x")
     add(tmp_path, "no id", f"module_id: {ID}")
     (tmp_path / "empty").mkdir()
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     problems = {id: folder.problem for id, folder in folders.scan().items()}
     assert "typo/config.yml: `hf_modle`" in problems["typo"]
@@ -63,28 +63,28 @@ def test_a_broken_folder_says_why(tmp_path: Path) -> None:
     assert "the file is missing" in problems["empty"]
 
 
-def test_files_and_hidden_folders_are_no_models(tmp_path: Path) -> None:
+def test_scan_ignores_files_and_hidden_folders(tmp_path: Path) -> None:
     add(tmp_path, ".hidden")
     (tmp_path / "README.md").write_text("hello")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     assert folders.scan() == {}
 
 
-def test_a_root_that_is_away_changes_nothing(tmp_path: Path) -> None:
-    assert Folders(tmp_path / "nowhere").scan() == {}
+def test_scan_keeps_its_state_without_the_root(tmp_path: Path) -> None:
+    assert ModelFolderWatcher(tmp_path / "nowhere").scan() == {}
     root = tmp_path / "models"
     add(root, "a")
-    folders = Folders(root)
+    folders = ModelFolderWatcher(root)
     folders.scan()
     before = folders.scan()
     root.rename(tmp_path / "elsewhere")
     assert folders.scan() == before
 
 
-def test_what_editors_leave_behind_loads_nothing_again(tmp_path: Path) -> None:
+def test_scan_ignores_scratch_files_of_editors(tmp_path: Path) -> None:
     folder = add(tmp_path, "a")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     before = folders.scan()["a"]
     (folder / ".config.yml.swp").write_bytes(b"vim")
@@ -93,14 +93,14 @@ def test_what_editors_leave_behind_loads_nothing_again(tmp_path: Path) -> None:
     assert folders.scan()["a"] == before
 
 
-def test_where_links_lead_is_followed_and_never_in_circles(tmp_path: Path) -> None:
+def test_scan_follows_links_without_circles(tmp_path: Path) -> None:
     folder = add(tmp_path / "models", "a", f"module_id: {ID}\nhf_model: current")
     for version in ("v1", "v2"):
         (tmp_path / "data" / version).mkdir(parents=True)
     (tmp_path / "data" / "v1" / "round").symlink_to("../v1")
     (folder / "current").symlink_to(tmp_path / "data" / "v1")
     (folder / "beside").symlink_to("..")
-    folders = Folders(tmp_path / "models")
+    folders = ModelFolderWatcher(tmp_path / "models")
 
     def files() -> str:
         folders.scan()
@@ -117,7 +117,7 @@ def test_where_links_lead_is_followed_and_never_in_circles(tmp_path: Path) -> No
     assert files() == third, "its neighbours are no part of it"
 
 
-def test_a_folder_that_may_not_be_read_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scan_reports_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = Path.stat
 
     def refuse(path: Path, **options: Any) -> os.stat_result:
@@ -128,14 +128,14 @@ def test_a_folder_that_may_not_be_read_stops_nobody(tmp_path: Path, monkeypatch:
     add(tmp_path, "closed")
     add(tmp_path, "good")
     monkeypatch.setattr(Path, "stat", refuse)
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     scanned = folders.scan()
     assert scanned["good"].config
     assert scanned["closed"].problem.endswith("closed/config.yml: cannot be read: Permission denied")
 
 
-def test_no_folder_however_odd_stops_the_others(tmp_path: Path) -> None:
+def test_scan_survives_every_kind_of_faulty_folder(tmp_path: Path) -> None:
     os.mkfifo(add(tmp_path, "fifo").parent / "fifo" / "pipe")
     (tmp_path / "fifo" / "config.yml").unlink()
     os.mkfifo(tmp_path / "fifo" / "config.yml")
@@ -148,7 +148,7 @@ def test_no_folder_however_odd_stops_the_others(tmp_path: Path) -> None:
     (add(tmp_path, "loop") / "loop").symlink_to("loop")
     os.mkdir(os.fsencode(tmp_path) + b"/bytes\xff")
     add(tmp_path, "good")
-    folders = Folders(tmp_path)
+    folders = ModelFolderWatcher(tmp_path)
     folders.scan()
     scanned = folders.scan()
     assert scanned["good"].config and scanned["loop"].config

@@ -8,15 +8,15 @@ import pytest
 
 from deployments.catalog import retries
 from deployments.catalog.applications import bind
-from deployments.catalog.model_folders import Folder
-from deployments.config.model_config import parse
+from deployments.catalog.model_folders import ModelFolder
+from deployments.config.yaml_file import parse
 from tests.catalog.test_catalog import ID, app
 
 
-def test_the_pauses_grow_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_pauses_double_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
     monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock))
-    folder = Folder("a", tmp_path / "a", None, fingerprint="1")
+    folder = ModelFolder("a", tmp_path / "a", None, fingerprint="1")
     tries, times = retries.Retries(), []
     while len(times) < 8:
         failed = {**app(folder, running=0, message="ValueError: no"), "status": "DEPLOY_FAILED"}
@@ -28,18 +28,18 @@ def test_the_pauses_grow_up_to_ten_minutes(tmp_path: Any, monkeypatch: pytest.Mo
     assert pauses == sorted(pauses)
     assert (times[0], pauses[0], pauses[-1]) == (40, 80, 620), "looked at every ten seconds"
     assert folder.failed == {"tries": 8, "reason": "ValueError: no"}
-    edited = {"a": Folder("a", tmp_path / "a", None, fingerprint="2")}
+    edited = {"a": ModelFolder("a", tmp_path / "a", None, fingerprint="2")}
     tries.due(edited, {"a": failed})
     clock += 1000
     assert not tries.due(edited, {"a": failed}), "that is another model"
 
 
-def test_what_serve_goes_on_trying_is_left_to_it(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_retry_while_serve_itself_retries(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 0.0
     monkeypatch.setattr(retries, "time", SimpleNamespace(monotonic=lambda: clock))
-    folder, tries = Folder("a", tmp_path / "a", None, fingerprint="1"), retries.Retries()
+    folder, tries = ModelFolder("a", tmp_path / "a", None, fingerprint="1"), retries.Retries()
 
-    def due(times: int, state: str) -> list[Folder]:
+    def due(times: int, state: str) -> list[ModelFolder]:
         failed = app(folder, running=0, message=f"it failed {times} times", replicas=[{"state": state}])
         failed["deployments"]["model"]["status_trigger"] = "REPLICA_STARTUP_FAILED"
         return tries.due({"a": folder}, {"a": {**failed, "status": "UNHEALTHY"}})
@@ -55,7 +55,7 @@ def test_what_serve_goes_on_trying_is_left_to_it(tmp_path: Any, monkeypatch: pyt
     assert due(9, "STOPPING"), "it has given up"
 
 
-def test_another_try_is_news_to_serve_and_loads_nothing_that_runs() -> None:
+def test_retry_changes_the_options_but_not_the_version() -> None:
     config = parse({"module_id": ID}, "here")
     first, second = (
         bind(config, failed={"tries": tries, "reason": "no"})._bound_deployment for tries in (1, 2)

@@ -9,7 +9,7 @@ from langchain_huggingface import HuggingFaceEndpointEmbeddings
 URL, TEXT = sys.argv[1:]
 
 embedder = HuggingFaceEndpointEmbeddings(model=URL, huggingfacehub_api_token="none")
-one, same, other = embedder.embed_documents([TEXT, TEXT, "something else"])
-assert one == same != other
+vector, same, other = embedder.embed_documents([TEXT, TEXT, "something else"])
+assert vector == same != other
 assert asyncio.run(embedder.aembed_documents([TEXT])) == [embedder.embed_query(TEXT)]
-print(json.dumps(one))
+print(json.dumps(vector))

@@ -1,4 +1,4 @@
-"""MLServer's types, codecs and gRPC converters: `with_mlserver.py URL GRPC_ADDRESS GOOD BAD PICTURE_FILE`."""
+"""MLServer's types, codecs and gRPC converters: `with_mlserver.py URL GRPC_ADDRESS GOOD BAD IMAGE_FILE`."""
 
 import sys
 import urllib.request
@@ -22,20 +22,20 @@ from mlserver.types import (
     RequestOutput,
 )
 
-URL, ADDRESS, GOOD, BAD, PICTURE = sys.argv[1:]
+URL, ADDRESS, GOOD, BAD, IMAGE = sys.argv[1:]
 T = TypeVar("T")
 
 
-def call(path: str, answer: type[T], body: Any = None) -> T:
+def call(path: str, response_type: type[T], body: Any = None) -> T:
     data = body.model_dump_json().encode() if body is not None else None
     request = urllib.request.Request(f"{URL}/v2{path}", data, {"content-type": "application/json"})
     with urllib.request.urlopen(request) as response:
-        return answer.model_validate_json(response.read())
+        return response_type.model_validate_json(response.read())
 
 
 def infer(model: str, *inputs: RequestInput, outputs: tuple[str, ...] = (), **more: Any) -> InferenceResponse:
-    wanted = [RequestOutput(name=name) for name in outputs] or None
-    request = InferenceRequest(inputs=list(inputs), outputs=wanted, **more)
+    requested = [RequestOutput(name=name) for name in outputs] or None
+    request = InferenceRequest(inputs=list(inputs), outputs=requested, **more)
     return call(f"/models/{model}/infer", InferenceResponse, request)
 
 
@@ -48,41 +48,41 @@ def metadata() -> None:
     model = call("/models/sentiment", MetadataModelResponse)
     assert model.inputs and model.outputs
     index = call("/repository/index", RepositoryIndexResponse, RepositoryIndexRequest(ready=True))
-    assert "sentiment" in {one.name for one in index.root}
+    assert "sentiment" in {model.name for model in index.root}
 
 
 def codecs() -> None:
-    told = infer(
+    response = infer(
         "sentiment", texts(), NumpyCodec.encode_input("top_k", np.array([1])), outputs=("labels", "scores")
     )
-    assert StringCodec.decode_output(told.outputs[0]) == ["POSITIVE", "NEGATIVE"], told
-    assert (NumpyCodec.decode_output(told.outputs[1]) > 0.5).all(), told
+    assert StringCodec.decode_output(response.outputs[0]) == ["POSITIVE", "NEGATIVE"], response
+    assert (NumpyCodec.decode_output(response.outputs[1]) > 0.5).all(), response
     request = StringRequestCodec.encode_request([GOOD, BAD], use_bytes=False)
-    told = call("/models/sentiment/infer", InferenceResponse, request)
-    assert "POSITIVE" in StringCodec.decode_output(told.outputs[0])[0], told
-    told = infer("embeddings", texts(), outputs=("embedding",))
-    assert NumpyCodec.decode_output(told.outputs[0]).shape == (2, 72), told
-    picture = Base64Codec.encode_input("inputs", [Path(PICTURE).read_bytes()], use_bytes=False)
-    assert "square" in StringCodec.decode_output(infer("image_classification", picture).outputs[0])[0]
+    response = call("/models/sentiment/infer", InferenceResponse, request)
+    assert "POSITIVE" in StringCodec.decode_output(response.outputs[0])[0], response
+    response = infer("embeddings", texts(), outputs=("embedding",))
+    assert NumpyCodec.decode_output(response.outputs[0]).shape == (2, 72), response
+    image = Base64Codec.encode_input("inputs", [Path(IMAGE).read_bytes()], use_bytes=False)
+    assert "square" in StringCodec.decode_output(infer("image_classification", image).outputs[0])[0]
 
 
 def hugging_face_runtime() -> None:
     """The content types of MLServer's Hugging Face runtime."""
 
-    def of(name: str, value: str, kind: str) -> RequestInput:
-        parameters = Parameters(content_type=kind)
+    def string_input(name: str, value: str, content_type: str) -> RequestInput:
+        parameters = Parameters(content_type=content_type)
         return RequestInput(name=name, datatype="BYTES", shape=[1, 1], data=[value], parameters=parameters)
 
-    sentences = of("sentences", f'["{GOOD}", "{BAD}"]', "hg_jsonlist")
-    told = infer(
+    sentences = string_input("sentences", f'["{GOOD}", "{BAD}"]', "hg_jsonlist")
+    response = infer(
         "sentence_similarity",
-        of("source_sentence", GOOD, "str"),
+        string_input("source_sentence", GOOD, "str"),
         sentences,
         outputs=("similarities",),
         parameters=Parameters(content_type="hf"),
     )
-    same, other = np.ravel(NumpyCodec.decode_output(told.outputs[0]))
-    assert same > 0.999 > other, told
+    same, other = np.ravel(NumpyCodec.decode_output(response.outputs[0]))
+    assert same > 0.999 > other, response
 
 
 def over_grpc() -> None:
@@ -97,8 +97,8 @@ def over_grpc() -> None:
             message = ModelInferRequestConverter.from_types(
                 request, model_name="sentiment", model_version=None, use_raw=raw
             )
-            told = ModelInferResponseConverter.to_types(stub.ModelInfer(message))
-            assert StringCodec.decode_output(told.outputs[0])[0] == "POSITIVE", told
+            response = ModelInferResponseConverter.to_types(stub.ModelInfer(message))
+            assert StringCodec.decode_output(response.outputs[0])[0] == "POSITIVE", response
 
 
 metadata()

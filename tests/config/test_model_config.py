@@ -1,135 +1,21 @@
-"""A config.yml is checked where it is read; each error names file, field and, if there is one, the remedy."""
+"""Which checkpoint a config names, at which revision and for which engine."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from deployments.config import model_config as config
+from deployments.config import yaml_file as config
 from deployments.task import MODULES
-
-ID = "FADC770C-25C8-4685-A176-51FF67B382C1"
-WRITER = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
+from tests.config.test_yaml_file import ID, WRITER, write
 
 
-def write(folder: Path, text: str) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "config.yml").write_text(text)
-    return folder
-
-
-def test_one_line_is_a_model(tmp_path: Path) -> None:
-    read = config.read(write(tmp_path / "m", f"module_id: {ID}"))
-    assert read.module is MODULES[ID]
-    assert read.checkpoint(tmp_path / "m").name == MODULES[ID].default_model
-
-
-def test_an_engine_may_be_named(tmp_path: Path) -> None:
-    engine = "{name: vllm, options: {max_model_len: 512}}"
-    checkpoint = config.read(write(tmp_path / "m", f"module_id: {WRITER}\nengine: {engine}")).checkpoint(None)
-    assert (checkpoint.engine, checkpoint.engine_options) == ("vllm", {"max_model_len": 512})
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("", "must be a mapping"),
-        ("module_id: [", "not YAML"),
-        ("hf_model: a/b", "`module_id`: Field required"),
-        ("module_id: nope", "`module_id`: no module has the id 'nope'"),
-        (f"module_id: {ID}\nhf_modle: a/b", "`hf_modle` is no field of it; did you mean `hf_model`?"),
-        (f"module_id: {ID}\nbatching: {{max_batch_size: 0}}", "`batching.max_batch_size`"),
-        (f"module_id: {ID}\nengine: {{dtype: float99}}", "`engine.dtype`"),
-        (
-            f"module_id: {ID}\nengine: {{name: triton}}",
-            "`engine.name`: sentiment runs on torch or openvino only",
-        ),
-        (
-            f"module_id: {WRITER}\nengine: {{name: triton}}",
-            "runs on torch or openvino or vllm only",
-        ),
-        (
-            f"module_id: {ID}\nengine: {{name: vllm}}",
-            "`engine.name`: sentiment runs on torch or openvino only",
-        ),
-        (f"module_id: {WRITER}\nengine: {{options: {{max_model_len: 9}}}}", "`engine.options` are vLLM's"),
-        (
-            f"module_id: {ID}\nengine: {{name: openvino, device: cuda}}",
-            "`engine.device`: OpenVINO runs on processors",
-        ),
-        (
-            f"module_id: {ID}\nengine: {{name: openvino, options: {{a: 9}}}}",
-            "`engine.options` are vLLM's; `engine.name` is openvino",
-        ),
-        (
-            f"module_id: {WRITER}\nengine: {{name: vllm}}\nbatching: {{max_batch_size: 9}}",
-            "`batching` is of Roster's own engine; vLLM has `engine.options` for it",
-        ),
-        (f"module_id: {ID}\ndeployment: {{num_replica: 2}}", "did you mean `num_replicas`?"),
-        (f"module_id: {ID}\ndeployment: {{num_replicas: 0}}", "`deployment.num_replicas"),
-        (
-            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_gpu: 1}}}}",
-            "`deployment.ray_actor_options.num_gpu` is no option of Ray Serve's; did you mean `num_gpus`?",
-        ),
-        (
-            f"module_id: {ID}\ndeployment: {{autoscaling_config: {{min_replicas: 3, max_replicas: 1}}}}",
-            "`deployment.autoscaling_config`: max_replicas (1)",
-        ),
-        (f"module_id: {ID}\ndeployment: {{name: other}}", "`deployment.name`"),
-        (
-            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_cpus: .inf}}}}",
-            "`deployment.ray_actor_options.num_cpus` must be a finite number",
-        ),
-        (f"module_id: {ID}\nengine: {{device: cuda}}", "`engine.device: cuda` needs a GPU: `deployment: "),
-        (
-            f"module_id: {ID}\nengine: {{device: cuda}}\ndeployment: {{ray_actor_options: {{num_gpus: 0}}}}",
-            "`engine.device: cuda` needs a GPU: `deployment: {ray_actor_options: {num_gpus: 1}}`",
-        ),
-        (f"module_id: {ID}\ntrust_remote_code: true", "needs a pinned `hf_model_revision`"),
-    ],
-)
-def test_an_error_names_file_and_field(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(config.ConfigError) as error:
-        config.read(write(tmp_path / "m", text))
-    assert "m/config.yml" in str(error.value)
-    assert said in str(error.value)
-
-
-def test_serves_own_options_pass_through(tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "autoscaling_config": {"min_replicas": 0, "max_replicas": 8},
-        "max_queued_requests": 200,
-        "ray_actor_options": {"num_gpus": 0.25},
-    }
-    assert config.parse({"module_id": ID, "deployment": options}, "here").deployment == options
-
-
-@pytest.mark.parametrize("key", ["hf_model_revision", "hf_revision"])
-def test_both_names_of_the_revision(key: str) -> None:
-    parsed = config.parse({"module_id": ID, "hf_model": "a/b", key: "1234567"}, "here")
-    assert parsed.checkpoint(None).revision == "1234567"
-
-
-@pytest.mark.parametrize("key", ["hf_model", "hf_model_revision", "hf_revision"])
-@pytest.mark.parametrize("written", ["0123456", "0b10110", "1_000", "1.10", "1234567", "2024-01-01"])
-def test_a_name_of_digits_is_what_is_written(tmp_path: Path, key: str, written: str) -> None:
-    read = config.read(write(tmp_path / "m", f"module_id: {ID}\n{key}: {written}"))
-    assert written in (read.hf_model, read.hf_model_revision)
-    assert config.read(write(tmp_path / "m", f"module_id: {ID}\n{key}: null")).hf_model_revision is None
-
-
-def test_what_was_read_as_a_number_elsewhere_is_to_be_put_in_quotes() -> None:
-    with pytest.raises(config.ConfigError, match=r"`hf_model_revision`: .* put it in quotes"):
-        config.parse({"module_id": ID, "hf_model_revision": 42798}, "args")
-
-
-def test_a_name_too_long_for_a_file_is_not_looked_for(tmp_path: Path) -> None:
+def test_model_name_longer_than_a_file_name(tmp_path: Path) -> None:
     name = "a" * 300
     folder = write(tmp_path / "m", f"module_id: {ID}\nhf_model: {name}")
     assert config.read(folder).checkpoint(folder).name == name
 
 
-def test_the_defaults_revision_belongs_to_the_default_model() -> None:
+def test_default_revision_applies_to_the_default_model_only() -> None:
     module_id = next(id for id, module in MODULES.items() if module.default_revision)
     default = config.parse({"module_id": module_id}, "here").checkpoint(None)
     assert default.revision
@@ -138,14 +24,14 @@ def test_the_defaults_revision_belongs_to_the_default_model() -> None:
     assert not config.parse({"module_id": module_id, "hf_model": "a/b"}, "here").checkpoint(None).pickle
 
 
-def test_a_checkpoint_in_the_folder_is_the_model(tmp_path: Path) -> None:
+def test_checkpoint_in_the_folder_is_the_default(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", f"module_id: {ID}")
     (folder / "config.json").write_text("{}")
     assert config.read(folder).checkpoint(folder).name == str(folder)
 
 
 @pytest.mark.parametrize("model", ["", "hf_model: inner", "hf_model: {}/inner"])
-def test_what_lies_in_a_folder_has_no_revision(tmp_path: Path, model: str) -> None:
+def test_local_checkpoint_has_no_revision(tmp_path: Path, model: str) -> None:
     folder = write(
         tmp_path / "m", f"module_id: {ID}\nhf_model_revision: 714eb0f\n{model.format(tmp_path / 'm')}"
     )
@@ -156,8 +42,13 @@ def test_what_lies_in_a_folder_has_no_revision(tmp_path: Path, model: str) -> No
     assert (Path(checkpoint.name).exists(), checkpoint.revision) == (True, None)
 
 
-@pytest.mark.parametrize(
-    "example", sorted(Path("example_models").glob("*/config.yml")), ids=lambda path: path.parent.name
-)
-def test_example_models_are_right(example: Path) -> None:
-    config.read(example.parent)
+def test_config_selects_engine_and_options(tmp_path: Path) -> None:
+    engine = "{name: vllm, options: {max_model_len: 512}}"
+    checkpoint = config.read(write(tmp_path / "m", f"module_id: {WRITER}\nengine: {engine}")).checkpoint(None)
+    assert (checkpoint.engine, checkpoint.engine_options) == ("vllm", {"max_model_len": 512})
+
+
+@pytest.mark.parametrize("key", ["hf_model_revision", "hf_revision"])
+def test_revision_has_two_names(key: str) -> None:
+    parsed = config.parse({"module_id": ID, "hf_model": "a/b", key: "1234567"}, "here")
+    assert parsed.checkpoint(None).revision == "1234567"

@@ -13,12 +13,11 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 from starlette.applications import Starlette
 
-from deployments.dialect import GRPC_STATUS, Dialect, Offer, Rpc, StreamRpc
+from deployments.dialect import GRPC_STATUS, Dialect, Rpc, StreamRpc, SupportedCall
 from deployments.dialects import DIALECTS
 from deployments.errors import InferenceError
 from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
-from deployments.reference import dialect_table
 from deployments.task import TASKS, Task
 from tests.fake_router import FakeRouter
 
@@ -28,17 +27,17 @@ OFFERED = [
     pytest.param(dialect, task, id=f"{dialect.name}-{task.name}")
     for dialect in DIALECTS
     for task in TASKS.values()
-    if dialect.offers(task, task.name)
+    if dialect.supported_calls(task, task.name)
 ]
 EVERY_OFFER = pytest.mark.parametrize(("dialect", "task"), OFFERED)
 
 
-def others(dialect: Dialect, task: Task) -> Iterator[tuple[Task, Offer]]:
+def others(dialect: Dialect, task: Task) -> Iterator[tuple[Task, SupportedCall]]:
     """Each other task, with each of this one's offers, asked of a model of the other: but for the calls that
     the dialect offers for both."""
     for other in TASKS.values():
-        known = {(offer.method, offer.path) for offer in dialect.offers(other, other.name)}
-        for offer in dialect.offers(task, other.name):
+        known = {(offer.method, offer.path) for offer in dialect.supported_calls(other, other.name)}
+        for offer in dialect.supported_calls(task, other.name):
             if (offer.method, offer.path) not in known:
                 yield other, offer
 
@@ -61,7 +60,7 @@ def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.Asyn
     return httpx.AsyncClient(transport=transport, base_url="http://door", verify=False)
 
 
-def operation(offer: Offer) -> dict[str, Any]:
+def operation(offer: SupportedCall) -> dict[str, Any]:
     """What OpenAPI says of the path that a request to the offer's path takes."""
     paths = sorted(DOCUMENT["paths"], key=lambda path: [part.startswith("{") for part in path.split("/")])
     for path in paths:
@@ -88,7 +87,7 @@ def events(body: str) -> list[Any]:
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
-async def send(http: httpx.AsyncClient, offer: Offer) -> httpx.Response:
+async def send(http: httpx.AsyncClient, offer: SupportedCall) -> httpx.Response:
     return await http.request(offer.method, offer.path, json=offer.body, headers=dict(offer.headers))
 
 
@@ -99,7 +98,7 @@ def answer_of(rpc: str) -> type[Message]:
     return message_factory.GetMessageClass(described.output_type)
 
 
-async def call(router: Any, offer: Offer) -> list[Any]:
+async def call(router: Any, offer: SupportedCall) -> list[Any]:
     """The messages that answer."""
     rpc = RPCS[offer.path]
     if isinstance(rpc, Rpc):
@@ -115,7 +114,7 @@ async def once(raw: bytes) -> AsyncIterator[bytes]:
 
 @EVERY_OFFER
 async def test_what_is_offered_is_answered_as_documented(http, router, dialect: Dialect, task: Task) -> None:
-    for offer in dialect.offers(task, task.name):
+    for offer in dialect.supported_calls(task, task.name):
         if offer.method == "RPC":
             told = await call(router, offer)
             assert told and all(one.ListFields() and not getattr(one, "error_message", "") for one in told)
@@ -151,7 +150,7 @@ async def test_a_model_of_another_task_refuses(http, router, dialect: Dialect, t
 
 @EVERY_OFFER
 async def test_an_unknown_model_is_not_found(http, router, dialect: Dialect, task: Task) -> None:
-    for offer in dialect.offers(task, "nobody"):
+    for offer in dialect.supported_calls(task, "nobody"):
         if isinstance(RPCS.get(offer.path), StreamRpc):
             (told,) = await call(router, offer)
             assert "nobody" in told.error_message
@@ -168,9 +167,5 @@ async def test_an_unknown_model_is_not_found(http, router, dialect: Dialect, tas
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_every_task_is_offered(task: Task) -> None:
-    speaking = {dialect.name for dialect in DIALECTS if dialect.offers(task, task.name)}
+    speaking = {dialect.name for dialect in DIALECTS if dialect.supported_calls(task, task.name)}
     assert {"caikit", "huggingface"} <= speaking
-
-
-def test_the_table_is_current() -> None:
-    assert dialect_table.FILE.read_text(encoding="utf-8") == dialect_table.text(DIALECTS), "run `make docs`"

@@ -143,7 +143,7 @@ def _ray_with_gpus(home: Path) -> Iterator[None]:
     command = [ray, "start", "--head", "--block", "--port=6390", "--num-cpus=4", "--num-gpus=4"]
     os.environ["RAY_ADDRESS"] = "127.0.0.1:6390"
     try:
-        with _process(command, home / "ray.log", environment(fast=True), ROOT):
+        with _process(command, home / "ray.log", environment(high_throughput=True), ROOT):
             wait_for(lambda: "Ray runtime started" in (home / "ray.log").read_text(), 60, "ray start")
             yield
     finally:
@@ -186,7 +186,7 @@ def _config(home: Path, lane: str, http_port: int, grpc_port: int) -> Path:
     config["http_options"] = {"host": "127.0.0.1", "port": http_port}
     config["grpc_options"]["port"] = grpc_port
     config["applications"][0]["args"]["models"] = str(home / "models")
-    config["applications"][0]["args"]["repository_control"] = lane == "slow"
+    config["applications"][0]["args"]["allow_model_control"] = lane == "slow"
     config["applications"][0]["args"]["default_model"] = "embeddings"
     path = home / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))

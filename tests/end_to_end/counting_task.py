@@ -1,4 +1,4 @@
-"""Counting: a tenth task, in one file, for the tests to drop into a copy of the house. Slow on purpose."""
+"""Counting: a task in one file that the tests add to a copy of the project. Its stream is slow on purpose."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -32,7 +32,7 @@ class Counting(Module):
     """Count, a hundred times a second."""
 
     module_id = "10101010-1010-1010-1010-101010101010"
-    default_model = "nobody/nothing"
+    default_model = "example/counting"
 
     def load(self, checkpoint: Checkpoint) -> None:
         import torch

@@ -1,6 +1,6 @@
-"""What `grpcurl -plaintext -H "name: value" -d JSON address method` does: by reflection, JSON both ways.
+"""Call an rpc as `grpcurl -plaintext -H "name: value" -d JSON address method` does: by reflection, in JSON.
 
-No package that the tests can install brings the program itself.
+No package that the tests can install contains grpcurl itself.
 """
 
 import argparse
@@ -17,16 +17,17 @@ parser.add_argument("-H", action="append", default=[], dest="headers")
 parser.add_argument("-d", default="", dest="data")
 parser.add_argument("address")
 parser.add_argument("symbol")
-given = parser.parse_args()
+arguments = parser.parse_args()
 
-service, _, name = given.symbol.rpartition("/")
-with grpc.insecure_channel(given.address) as channel:
+service, _, name = arguments.symbol.rpartition("/")
+with grpc.insecure_channel(arguments.address) as channel:
     pool = DescriptorPool(ProtoReflectionDescriptorDatabase(channel))
     method = pool.FindServiceByName(service).methods_by_name[name]
-    request, answer = (
-        message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type)
+    request, response = (
+        message_factory.GetMessageClass(message_type)
+        for message_type in (method.input_type, method.output_type)
     )
-    data = sys.stdin.read() if given.data == "@" else given.data
-    call = channel.unary_unary(f"/{given.symbol}", request.SerializeToString, answer.FromString)
-    metadata = [tuple(part.strip() for part in header.split(":", 1)) for header in given.headers]
+    data = sys.stdin.read() if arguments.data == "@" else arguments.data
+    call = channel.unary_unary(f"/{arguments.symbol}", request.SerializeToString, response.FromString)
+    metadata = [tuple(part.strip() for part in header.split(":", 1)) for header in arguments.headers]
     print(json_format.MessageToJson(call(json_format.Parse(data, request()), metadata=metadata)))

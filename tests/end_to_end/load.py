@@ -1,4 +1,4 @@
-"""A steady load from a thread of its own, that remembers what failed and for how long."""
+"""A constant load from a background thread; it records which requests failed and when."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ import httpx
 
 @dataclass
 class Load:
-    """Posts `body` to `url` `rate` times a second while the `with` block runs; then read `failures`."""
+    """Post `body` to `url` `rate` times per second while the `with` block runs, and collect `failures`."""
 
     url: str
     body: dict[str, Any]
@@ -38,9 +38,9 @@ class Load:
         return self.failures[-1][0] - self.failures[0][0] if self.failures else 0.0
 
     def __str__(self) -> str:
-        kinds = sorted({kind for _, kind in self.failures})
+        problems = sorted({problem for _, problem in self.failures})
         failed = f"{len(self.failures)} of {self.sent} failed over {self.outage:.1f} s"
-        return f"{failed}, slowest {self.slowest:.2f} s {kinds}"
+        return f"{failed}, slowest {self.slowest:.2f} s {problems}"
 
     def _run(self) -> None:
         with ThreadPoolExecutor(100) as pool:
@@ -54,9 +54,11 @@ class Load:
         start = time.monotonic()
         self.sent += 1
         try:
-            answer = self._client.post(self.url, json=self.body)
+            response = self._client.post(self.url, json=self.body)
             problem = (
-                "" if answer.status_code == httpx.codes.OK else f"{answer.status_code} {answer.text[:120]}"
+                ""
+                if response.status_code == httpx.codes.OK
+                else f"{response.status_code} {response.text[:120]}"
             )
         except httpx.HTTPError as error:
             problem = type(error).__name__

@@ -1,4 +1,4 @@
-"""The folder is the cluster: what is copied in, edited, broken or removed shows; all else serves on."""
+"""Model folders that are added, edited, broken or removed while the cluster runs; other models stay live."""
 
 import os
 import shutil
@@ -20,56 +20,61 @@ pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
 
 SENTENCE = {"inputs": "What a delightful little restaurant."}
 LONG = {"inputs": "One day", "parameters": {"max_new_tokens": 200}}
-SOON = {"upscale_delay_s": 0.5, "downscale_delay_s": 1, "look_back_period_s": 1, "metrics_interval_s": 0.5}
+FAST_SCALING = {
+    "upscale_delay_s": 0.5,
+    "downscale_delay_s": 1,
+    "look_back_period_s": 1,
+    "metrics_interval_s": 0.5,
+}
 
 
 def status(cluster: Cluster, model_id: str, timeout: float = 30) -> int:
     return cluster.http.post(f"/models/{model_id}", json=SENTENCE, timeout=timeout).status_code
 
 
-def answers(cluster: Cluster, model_id: str) -> bool:
+def is_answering(cluster: Cluster, model_id: str) -> bool:
     return status(cluster, model_id) == httpx.codes.OK
 
 
-def refusal(cluster: Cluster, model_id: str) -> Any:
-    """What is told with 503 of a model that is unavailable."""
-    answer = cluster.http.post(f"/models/{model_id}", json=SENTENCE)
-    return answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and answer.json()
+def unavailable_error(cluster: Cluster, model_id: str) -> Any:
+    """Return the body of the 503 of an unavailable model, or False."""
+    response = cluster.http.post(f"/models/{model_id}", json=SENTENCE)
+    return response.status_code == httpx.codes.SERVICE_UNAVAILABLE and response.json()
 
 
-def test_a_copied_folder_answers_and_a_removed_one_is_gone(cluster: Cluster) -> None:
+def test_added_folder_is_served_and_removed_folder_returns_404(cluster: Cluster) -> None:
     cluster.add("copied", like="sentiment")
-    wait_for(lambda: answers(cluster, "copied"), 60, "the copied model's answer")
+    wait_for(lambda: is_answering(cluster, "copied"), 60, "the response of the added model")
     assert cluster.pids("copied")
     cluster.remove("copied")
     wait_for(lambda: cluster.http.get("/models/copied").status_code == httpx.codes.NOT_FOUND, 30, "404")
-    # The other Router may hear of it later.
-    wait_for(lambda: status(cluster, "copied") == httpx.codes.NOT_FOUND, 30, "404 for who asks")
+    # The other Router may receive the update later.
+    wait_for(lambda: status(cluster, "copied") == httpx.codes.NOT_FOUND, 30, "404 for requests")
     wait_for(lambda: not cluster.pids("copied"), 20, "the processes' end")
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="psutil tells no memory maps there")
-def test_a_replica_has_no_pandas(cluster: Cluster) -> None:
-    """Serve would import it in every one, for nothing, where it is installed: as here."""
+@pytest.mark.skipif(sys.platform == "darwin", reason="psutil has no memory maps there")
+def test_replica_does_not_import_pandas(cluster: Cluster) -> None:
+    """Serve imports pandas in every replica if it is installed, as it is here."""
     assert find_spec("pandas")
     (pid, *_) = cluster.pids("sentiment")
-    assert not [one.path for one in psutil.Process(pid).memory_maps() if "/pandas/" in one.path]
+    assert not [map_.path for map_ in psutil.Process(pid).memory_maps() if "/pandas/" in map_.path]
 
 
-def test_what_has_failed_is_tried_again(cluster: Cluster, tmp_path: Path) -> None:
-    weights, away = tmp_path / "elsewhere" / "model.safetensors", tmp_path / "away"
+def test_touching_the_config_retries_a_failed_model(cluster: Cluster, tmp_path: Path) -> None:
+    weights, moved = tmp_path / "elsewhere" / "model.safetensors", tmp_path / "moved"
     shutil.copytree(ROOT / "models" / "sentiment", weights.parent)
-    weights.rename(away)
+    weights.rename(moved)
     folder = cluster.add("late", like="sentiment", hf_model=str(weights.parent))
     cluster.wait_for_state("late", "unavailable")
-    away.rename(weights)
+    moved.rename(weights)
     (folder / "config.yml").touch()
     cluster.wait_for_state("late", "ready")
-    wait_for(lambda: answers(cluster, "late"), 20, "its answer")
+    wait_for(lambda: is_answering(cluster, "late"), 20, "its response")
     cluster.remove("late")
 
 
-def test_an_edit_that_scales_keeps_the_process_and_fails_nothing(cluster: Cluster) -> None:
+def test_scaling_edit_keeps_the_process_and_fails_no_request(cluster: Cluster) -> None:
     cluster.add("scaled", like="sentiment")
     cluster.wait_for_state("scaled", "ready")
     (pid,) = cluster.pids("scaled")
@@ -83,23 +88,23 @@ def test_an_edit_that_scales_keeps_the_process_and_fails_nothing(cluster: Cluste
         time.sleep(1)
     assert not load.failures, load
     wait_for(lambda: len(cluster.pids("scaled")) == 1, 20, "one process")
-    described = wait_for(lambda: cluster.card("scaled")["description"], 20, "its description")
-    assert described["max_batch_size"] == 3
+    description = wait_for(lambda: cluster.card("scaled")["description"], 20, "its description")
+    assert description["max_batch_size"] == 3
     cluster.remove("scaled")
 
 
-def test_a_typo_is_told_and_nothing_else_blinks(cluster: Cluster) -> None:
+def test_unknown_config_key_is_reported_and_other_models_stay_live(cluster: Cluster) -> None:
     with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:
         cluster.add("typo", like="sentiment", hf_modle="x")
         card = cluster.wait_for_state("typo", "unavailable", 15)
-        answer = wait_for(lambda: refusal(cluster, "typo"), 20, "503 from whichever Router")
+        error = wait_for(lambda: unavailable_error(cluster, "typo"), 20, "503 from either Router")
         cluster.remove("typo")
     assert "typo/config.yml: `hf_modle`" in card["reason"]
-    assert "hf_modle" in answer["error"]
+    assert "hf_modle" in error["error"]
     assert not load.failures, load
 
 
-def test_a_checkpoint_that_does_not_load_is_unavailable_with_the_reason(cluster: Cluster) -> None:
+def test_damaged_checkpoint_is_unavailable_with_the_reason(cluster: Cluster) -> None:
     folder = cluster.add("damaged", like="sentiment")
     (folder / "model.safetensors").write_bytes(b"damaged")
     card = cluster.wait_for_state("damaged", "unavailable", 60)
@@ -108,21 +113,23 @@ def test_a_checkpoint_that_does_not_load_is_unavailable_with_the_reason(cluster:
     cluster.remove("damaged")
 
 
-def test_a_model_scales_from_zero_and_the_first_request_waits_for_it(cluster: Cluster) -> None:
+def test_first_request_waits_while_a_model_scales_from_zero(cluster: Cluster) -> None:
     scaling = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "downscale_to_zero_delay_s": 1}
-    cluster.add("sleeper", like="sentiment", deployment={"autoscaling_config": {**SOON, **scaling}})
+    cluster.add("sleeper", like="sentiment", deployment={"autoscaling_config": {**FAST_SCALING, **scaling}})
     cluster.wait_for_state("sleeper", "ready", 20)
     for _ in range(2):
         assert not cluster.pids("sleeper")
         assert status(cluster, "sleeper", timeout=70) == httpx.codes.OK
         assert cluster.pids("sleeper")
-        wait_for(lambda: not cluster.pids("sleeper"), 60, "its replica's end")
+        wait_for(lambda: not cluster.pids("sleeper"), 60, "the end of its replica")
     cluster.remove("sleeper")
 
 
-def test_what_is_asked_of_a_model_makes_it_scale(cluster: Cluster) -> None:
+def test_concurrent_requests_scale_a_model_up_and_down(cluster: Cluster) -> None:
     scaling = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1}
-    cluster.add("busy", like="text_generation", deployment={"autoscaling_config": {**SOON, **scaling}})
+    cluster.add(
+        "busy", like="text_generation", deployment={"autoscaling_config": {**FAST_SCALING, **scaling}}
+    )
     cluster.wait_for_state("busy", "ready")
     with Load(f"{cluster.url}/models/busy", LONG) as load:
         wait_for(lambda: cluster.card("busy")["replicas"]["running"] == 2, 120, "two replicas")
@@ -131,14 +138,14 @@ def test_what_is_asked_of_a_model_makes_it_scale(cluster: Cluster) -> None:
     cluster.remove("busy")
 
 
-def test_a_model_that_rolls_fails_nothing(cluster: Cluster) -> None:
+def test_rolling_update_fails_no_request(cluster: Cluster) -> None:
     cluster.add("rolled", like="text_generation", deployment={"num_replicas": 2})
     wait_for(lambda: len(cluster.pids("rolled")) == 2, 60, "two replicas")
     cluster.wait_for_state("rolled", "ready")
     before = cluster.pids("rolled")
-    with Load(f"{cluster.url}/models/rolled", LONG) as load:  # some are under way whenever a replica stops
+    with Load(f"{cluster.url}/models/rolled", LONG) as load:  # some are in flight whenever a replica stops
         cluster.edit("rolled", deployment={"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.06}})
-        wait_for(lambda: not before & cluster.pids("rolled"), 90, "the old replicas' end")
+        wait_for(lambda: not before & cluster.pids("rolled"), 90, "the end of the old replicas")
         time.sleep(1)
     assert not load.failures, load
     assert len(cluster.pids("rolled")) == 2
@@ -146,14 +153,14 @@ def test_a_model_that_rolls_fails_nothing(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/../x", "/models/..%2Fx", "/models/%2e%2e%2fx", "/models/a%2Fb"])
-def test_a_path_is_no_model_id(cluster: Cluster, path: str) -> None:
+def test_path_is_not_a_model_id(cluster: Cluster, path: str) -> None:
     request = cluster.http.build_request("POST", cluster.url, json=SENTENCE)
     request.url = request.url.copy_with(raw_path=path.encode())
     assert cluster.http.send(request).status_code in (httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST)
 
 
 @pytest.mark.parametrize("victim", ["sentiment:model", "gateway:Catalog", "gateway:Router"])
-def test_a_killed_process_comes_back_and_hardly_anyone_notices(cluster: Cluster, victim: str) -> None:
+def test_killed_process_restarts_and_few_requests_fail(cluster: Cluster, victim: str) -> None:
     before = cluster.pids(victim)
     with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:
         time.sleep(2)
@@ -164,6 +171,6 @@ def test_a_killed_process_comes_back_and_hardly_anyone_notices(cluster: Cluster,
             victim,
         )
         time.sleep(4)
-    print(f"{cluster.lane} lane, kill -9 {victim}: {load}")
-    wait_for(lambda: answers(cluster, "sentiment"), 10, "an answer after the kill")
+    print(f"{cluster.lane} mode, kill -9 {victim}: {load}")
+    wait_for(lambda: is_answering(cluster, "sentiment"), 10, "a response after the kill")
     assert len(load.failures) <= 10, load

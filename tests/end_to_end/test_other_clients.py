@@ -1,4 +1,4 @@
-"""Clients that cannot be installed beside Roster, in environments of their own that `make test` makes."""
+"""Clients that need other versions than Roster, in separate environments that `make test` creates."""
 
 import json
 import subprocess
@@ -15,17 +15,17 @@ pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
 def run(environment: str, script: str, *arguments: str) -> str:
     python = ROOT / ".venv" / "clients" / environment / "bin" / "python"
     command = [str(python), str(ROOT / "tests" / "clients" / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
 
 
-def test_kserve(cluster: Cluster) -> None:
+def test_kserve_client(cluster: Cluster) -> None:
     run("kserve", "with_kserve.py", cluster.url, cluster.grpc_address, GOOD, BAD)
 
 
-def test_mlserver(cluster: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "picture").write_bytes(picture())
+def test_mlserver_codecs(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(picture())
     run(
         "mlserver",
         "with_mlserver.py",
@@ -38,7 +38,7 @@ def test_mlserver(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/embeddings", "/models/embeddings/embed", "/embed", "/"])
-def test_langchains_tei_class(cluster: Cluster, path: str) -> None:
+def test_langchain_tei_embeddings(cluster: Cluster, path: str) -> None:
     vector = json.loads(run("kserve", "with_langchain.py", cluster.url + path, ASKED).splitlines()[-1])
-    (told,) = cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
-    assert vector == pytest.approx(told, abs=1e-6)
+    (expected,) = cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
+    assert vector == pytest.approx(expected, abs=1e-6)

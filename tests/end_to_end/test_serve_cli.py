@@ -1,4 +1,4 @@
-"""Ray Serve's own commands do what Ray's users expect, on a cluster that `ray start` made."""
+"""Ray Serve's commands on a cluster that `ray start` created."""
 
 import subprocess
 import sys
@@ -16,16 +16,16 @@ SENTENCE = {"inputs": "A quiet and lovely place."}
 
 def serve(*arguments: str) -> str:
     command = [str(Path(sys.executable).with_name("serve")), *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr[-2000:]
-    return run.stdout
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout
 
 
 def is_ready(cluster: Cluster) -> bool:
     return cluster.http.get("/health/ready").status_code == httpx.codes.OK
 
 
-def test_deploy_status_and_shutdown(cluster: Cluster) -> None:
+def test_serve_deploy_status_and_shutdown(cluster: Cluster) -> None:
     config = str(cluster.models.parent / "serve_config.yaml")
     before = {path.name: cluster.pids(path.name) for path in cluster.models.iterdir()}
     serve("deploy", config)
@@ -34,7 +34,7 @@ def test_deploy_status_and_shutdown(cluster: Cluster) -> None:
     status = serve("status")
     assert "gateway:" in status and "sentiment:" in status
     serve("shutdown", "--yes")
-    wait_for(lambda: not cluster.pids("sentiment"), 30, "the models' end")
+    wait_for(lambda: not cluster.pids("sentiment"), 30, "the end of the models")
     serve("deploy", config)
     wait_for(lambda: is_ready(cluster), START_S, "the gateway after a shutdown")
     assert cluster.http.post("/models/sentiment", json=SENTENCE).status_code == httpx.codes.OK

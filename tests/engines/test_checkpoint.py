@@ -5,14 +5,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import pytest
 import torch
+from huggingface_hub import errors as hub
 from safetensors.torch import load_file
 
 from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.errors import ModelNotReady
 from deployments.task import MODULES
+from deployments.tasks.image_classification import ImageClassification
 from deployments.tasks.image_segmentation import ImageSegmentation
 from deployments.tasks.object_detection import ObjectDetection
 from deployments.tasks.sentiment import Sentiment
@@ -31,6 +35,17 @@ def own_code(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"auto_map": auto, "model_type": "theirs"}))
 
 
+def truncate(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+
+
+def own_head(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    auto = {"AutoModelForSequenceClassification": "theirs.Model"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto, "model_type": "detr"}))
+
+
 def write(name: str, text: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(text)
 
@@ -47,18 +62,82 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("damage", "sentence"), [
     (pickled, "allow_pickle: true"),
     (own_code, "trust_remote_code: true"),
-    (write("config.json", "{"), "not valid JSON"),
+    (own_head, "trust_remote_code: true"),
+    (write("config.json", "{"), "config.json that is not valid JSON"),
     (write("config.json", "{}"), "no checkpoint"),
+    (write("config.json", "[]"), "no checkpoint"),
+    (remove("config.json"), "no checkpoint"),
     (write("config.json", '{"model_type": "nosuch"}'), "does not know"),
     (write("model.safetensors", "garbage" * 9), "damaged"),
+    (truncate, "damaged"),
     (remove("model.safetensors"), "no safetensors"),
     (remove("tokenizer.json", "tokenizer_config.json"), "no tokenizer"),
+    (write("tokenizer.json", "{"), "no tokenizer that can be read: Expecting"),
 ])  # fmt: skip
 def test_what_is_wrong_is_told(folder: Path, damage: Callable[[Path], object], sentence: str) -> None:
     damage(folder)
     with pytest.raises(ModelNotReady, match=sentence) as told:
         Sentiment().load(Checkpoint(str(folder)))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("damage", "sentence"), [
+    (remove("preprocessor_config.json"), "has no preprocessor_config.json that can be read$"),
+    (write("preprocessor_config.json", "{"), "has no preprocessor_config.json that can be read: It looks"),
+    (write("config.json", "{"), "config.json that is not valid JSON"),
+])  # fmt: skip
+def test_a_damaged_image_model_is_explained(
+    tmp_path: Path, damage: Callable[[Path], object], sentence: str
+) -> None:
+    folder = Path(shutil.copytree(tiny.vit(), tmp_path / "model"))
+    damage(folder)
+    with pytest.raises(ModelNotReady, match=sentence):
+        ImageClassification().load(Checkpoint(str(folder)))
+
+
+def hub_error(kind: type[Exception]) -> Exception:
+    """An error of the Hub's client, as it would come with a response."""
+    response = httpx.Response(404, request=httpx.Request("HEAD", "https://hub/model"))
+    return kind("refused", response=response) if issubclass(kind, hub.HfHubHTTPError) else kind("refused")
+
+
+@pytest.mark.parametrize(("kind", "sentence"), [
+    (hub.RepositoryNotFoundError, "neither a folder nor a public model"),
+    (hub.GatedRepoError, "is gated"),
+    (hub.RevisionNotFoundError, "no such revision"),
+    (hub.LocalEntryNotFoundError, "the Hub cannot be reached"),
+    (hub.HFValidationError, "nor the name of a model on the Hub"),
+    (hub.RemoteEntryNotFoundError, "no checkpoint"),
+])  # fmt: skip
+def test_the_hub_s_errors_are_told_apart_by_type(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Exception], sentence: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise hub_error(kind)
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    checkpoint = Checkpoint("someone/model", "main")
+    if kind is hub.RemoteEntryNotFoundError:
+        assert checkpoint.json("config.json") is None
+    else:
+        with pytest.raises(ModelNotReady, match=sentence):
+            checkpoint.json("config.json")
+    with pytest.raises(ModelNotReady, match=sentence), checkpoint._explained():
+        raise OSError("as transformers wraps it") from hub_error(kind)
+
+
+def test_a_file_that_is_not_cached_is_missing_only_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise hub.LocalEntryNotFoundError("not here")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    assert Checkpoint("someone/model").json("modules.json") is None
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(ModelNotReady, match="the Hub cannot be reached"):
+        Checkpoint("someone/model").json("modules.json")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: object())
+    assert Checkpoint("someone/model").json("modules.json") is None
 
 
 def test_pickled_weights_load_where_allowed(folder: Path) -> None:

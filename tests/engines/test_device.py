@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.engines.device import give_back_memory
+from deployments.engines.device import release_cached_memory
 
 
 @pytest.fixture
@@ -34,5 +34,5 @@ def test_before_weights_are_there_torch_is_bound_to_the_replica_s_share(
 
 @pytest.mark.parametrize(("device", "asked"), [("cuda", ["empty"]), ("cpu", [])])
 def test_memory_that_is_not_used_is_given_back(device: str, asked: list[str], told: list[Any]) -> None:
-    give_back_memory(device)
+    release_cached_memory(device)
     assert told == asked

@@ -96,7 +96,7 @@ async def test_health_of_no_message(channel: grpc.aio.Channel) -> None:
 
 async def test_a_plain_server_serves_too() -> None:
     server = grpc.aio.server()
-    rpc.add_services_to_server(rpc.speaks_grpc(type("Door", (FakeRouter,), {}))(), server)
+    rpc.add_services_to_server(rpc.with_rpc_methods(type("Door", (FakeRouter,), {}))(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -108,10 +108,10 @@ async def test_a_plain_server_serves_too() -> None:
 def test_one_name_is_one_rpc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "rpcs", lambda: [Rpc("a.A", "Echo", echo), Rpc("b.B", "Echo", echo)])
     with pytest.raises(TypeError, match=r"`b\.B/Echo`: `Door` has a `Echo` already"):
-        rpc.speaks_grpc(type("Door", (FakeRouter,), {}))
+        rpc.with_rpc_methods(type("Door", (FakeRouter,), {}))
 
 
 def test_an_rpc_hides_no_method_of_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "rpcs", lambda: [Rpc("a.A", "infer", echo)])
     with pytest.raises(TypeError, match="infer"):
-        rpc.speaks_grpc(type("Door", (FakeRouter,), {}))
+        rpc.with_rpc_methods(type("Door", (FakeRouter,), {}))

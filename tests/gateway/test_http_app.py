@@ -33,7 +33,7 @@ async def miss(router: Any, request: Request) -> Response:
     raise ModelNotFound("no such model")
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     return json_response({"said": str(error)}, 404 if error.kind == "not_found" else 500)
 
 
@@ -52,7 +52,7 @@ OPERATIONS = [
     Operation("POST", "/v1/chat/{other}/y", echo, "beside it"),
     Operation("POST", "/fail", fail, "fail"),
 ]
-ONE = Dialect(name="one", say=say, operations=lambda: OPERATIONS)
+ONE = Dialect(name="one", error_response=error_response, operations=lambda: OPERATIONS)
 BAD = Dialect(name="bad", say=say_badly, operations=lambda: [Operation("POST", "/bad", fail, "fail badly")])
 APP = web.build(None, [ONE, BAD])  # type: ignore[arg-type]
 
@@ -181,7 +181,9 @@ async def test_not_even_a_broken_dialect_shows_a_traceback(http) -> None:
 
 def test_two_operations_in_one_place_are_refused() -> None:
     clash = Dialect(
-        name="two", say=say, operations=lambda: [Operation("POST", "/models/{name}", echo, "clash")]
+        name="two",
+        error_response=error_response,
+        operations=lambda: [Operation("POST", "/models/{name}", echo, "clash")],
     )
     with pytest.raises(ValueError, match=r"POST /models/\{name\} of two is one's already"):
         web.build(None, [ONE, clash])  # type: ignore[arg-type]

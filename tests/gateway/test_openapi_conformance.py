@@ -35,7 +35,7 @@ def models(path: str) -> list[str]:
         task.name
         for dialect in DIALECTS
         for task in TASKS.values()
-        for offer in dialect.offers(task, "{model_id}")
+        for offer in dialect.supported_calls(task, "{model_id}")
         if path in (offer.path, f"/models/{{model_id}}{offer.path}")
     ]
     return offered or [*TASKS]

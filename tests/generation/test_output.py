@@ -1,10 +1,11 @@
-"""Answers token by token: whole characters, stop strings that never show, one reason to end."""
+"""InferenceResults token by token: whole characters, stop strings that never show, one reason to end."""
 
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import ByT5Tokenizer
 
 from deployments.generation.output import Answer
 from tests import tiny_models as tiny
@@ -76,6 +77,25 @@ def test_what_never_becomes_a_character_does_not_wait_for_ever() -> None:
     grown, shown = answer(tokenizer, "a", [broken] * 20)
     assert len(grown.tokens) >= 12 and "".join(shown) == grown.text
     assert set(grown.text) == {"\N{REPLACEMENT CHARACTER}"}
+
+
+@every_tokenizer
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_tokens_are_decoded(tokenizer: Any, data: st.DataObject) -> None:
+    ids = st.integers(min_value=2, max_value=len(tokenizer) - 1)
+    tokens = data.draw(st.lists(ids, min_size=1, max_size=30))
+    grown, shown = answer(tokenizer, "a", [*tokens, END])
+    assert grown.text == "".join(shown)
+    assert len(grown.tokens) == len(tokens) + 1
+
+
+def test_tokenizer_that_drops_incomplete_bytes() -> None:
+    tokenizer = ByT5Tokenizer()
+    assert not tokenizer.is_fast, "written in Python"
+    grown, shown = answer(tokenizer, "a", [*tokenizer("é 文😀", add_special_tokens=False)["input_ids"], END])
+    assert grown.text == "".join(shown) == "é 文😀"
+    assert all(len(piece) <= 1 for piece in shown)
 
 
 @settings(max_examples=80, deadline=None)

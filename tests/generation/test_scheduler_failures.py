@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from deployments.engines.torch.unpadded_generation import Ragged
 from deployments.errors import InvalidInput, ModelNotReady
-from deployments.generation import scheduler as continuous
+from deployments.generation import running_batch
 from deployments.generation import waiting_queue as admission
 from deployments.generation.sampler import Chooser
 from deployments.limits import Batching
@@ -111,7 +110,7 @@ class TestFailures:
         assert (await runs).details.generated_tokens == 50
         assert ids(await waits) == alone
         in_vain = sum(one.new for one in passes.made) - 2
-        assert in_vain == (2 if isinstance(module.generator.engine.network, Ragged) else 1)
+        assert in_vain == (2 if module.generator.engine.network.read_beside_step else 1)
 
     async def test_one_too_large_for_the_whole_memory_fails(self, module: TextGeneration) -> None:
         passes = Passes(module)
@@ -187,7 +186,7 @@ class TestShortMemory:
                     raise NO_MEMORY
                 return choices
 
-        monkeypatch.setattr(continuous, "Chooser", Scarce)
+        monkeypatch.setattr(running_batch, "Chooser", Scarce)
         told = await asyncio.gather(
             *(write(module, p, **params) for p, params in zip(PROMPTS, MIXED, strict=True))
         )
@@ -204,13 +203,13 @@ class TestShortMemory:
 
         class Scarce(Chooser):
             def __call__(self, logits: torch.Tensor) -> Any:
-                if self.rows is module.generator.engine._rows:
+                if self.rows is module.generator.engine.batch.rows:
                     stepped.append([row.number % len(inputs) for row in self.rows])
                     if len(logits) > 2:
                         raise NO_MEMORY
                 return super().__call__(logits)
 
-        monkeypatch.setattr(continuous, "Chooser", Scarce)
+        monkeypatch.setattr(running_batch, "Chooser", Scarce)
         assert await module.run(inputs, params) == alone
         together, first, *_ = stepped
         assert sorted(together) == [0, 1, 2, 3]

@@ -15,7 +15,7 @@ from deployments.limits import Batching
 from deployments.replica import batch_queue as backlog
 from deployments.replica import batcher as batching
 from deployments.replica.batcher import AHEAD, Batcher
-from deployments.results import Answers
+from deployments.results import InferenceResults
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module
 from tests.waiting import until
@@ -81,11 +81,11 @@ def batcher(model: Module, **limits: int) -> Batcher:
     return Batcher(model, Batching(**limits))
 
 
-def ask(batcher: Batcher, *texts: str, params: Params | None = None) -> "asyncio.Task[Answers]":
+def ask(batcher: Batcher, *texts: str, params: Params | None = None) -> "asyncio.Task[InferenceResults]":
     return asyncio.create_task(batcher.submit([In(text=text) for text in texts], params or Params()))
 
 
-async def busy(batcher: Batcher, model: Model) -> "asyncio.Task[Answers]":
+async def busy(batcher: Batcher, model: Model) -> "asyncio.Task[InferenceResults]":
     """A call that the network works on, until its gate opens."""
     model.gate.clear()
     model.busy.clear()
@@ -316,9 +316,9 @@ async def test_answers_tell_what_they_took(model: Model) -> None:
     assert (first.usage.costs, first.usage.batches) == ([5], [1])
     assert (rest.usage.costs, rest.usage.batches) == ([3, 3, 5], [2, 1])
     assert 0 < first.usage.queued_s < until_busy
-    assert 0.1 < first.usage.computed_s < ended - began
+    assert 0.1 < first.usage.inference_s < ended - began
     assert 0.1 < rest.usage.queued_s < ended - began
-    assert 0 < rest.usage.computed_s < ended - opened
+    assert 0 < rest.usage.inference_s < ended - opened
     assert 0 < first.usage.encoded_s < first.usage.queued_s
     assert 0 < rest.usage.encoded_s < rest.usage.queued_s
     travelled = pickle.loads(pickle.dumps(rest))
@@ -351,7 +351,7 @@ async def test_every_caller_gets_its_own_answers_whatever_the_others_do(seed: in
                 await asyncio.sleep(rng.random() / 500)
                 asked.cancel()
             answers = (await asyncio.gather(asked, return_exceptions=True))[0]
-            if isinstance(answers, Answers):
+            if isinstance(answers, InferenceResults):
                 for text, answer in zip(texts, answers, strict=True):
                     fine = text[0] in "ab" and text != "bad" and text != "boom" and len(text) <= 100
                     assert answer == text.upper() if fine else isinstance(answer, Exception)

@@ -13,12 +13,14 @@ from pydantic import Field
 from transformers import AutoTokenizer
 
 from deployments.catalog.applications import bind
-from deployments.config.model_config import MODULES, parse
+from deployments.config.model_config import MODULES
+from deployments.config.yaml_file import parse
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InferenceError, InvalidInput
 from deployments.replica.model_replica import Replica
 from deployments.schema import Schema, Text
 from deployments.task import TASKS, Module, task
+from deployments.transport.connection import PROTOCOL_VERSION
 
 ROOT = Path(__file__).parents[2]
 RAISED = {"fails": ValueError("secret"), "bad": InvalidInput("bad text")}
@@ -85,6 +87,25 @@ def echo() -> Iterator[type[Module]]:
 def replica(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> Replica:
     monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
     return Replica({"module_id": MODULE_ID}, None)
+
+
+async def test_it_listens_for_routers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setattr("deployments.replica.model_replica.ongoing_requests", lambda: None)
+    address = await replica.record_replica_metadata()
+    assert (address["host"], address["version"]) == ("127.0.0.1", PROTOCOL_VERSION)
+    replica._server._server.close()
+
+
+async def test_it_does_not_listen_where_ray_has_other_private_parts(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing() -> Any:
+        raise AttributeError("_replica_impl")
+
+    monkeypatch.setattr("deployments.replica.model_replica.ongoing_requests", missing)
+    assert await replica.record_replica_metadata() == {}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def infer(replica: Replica, *texts: str) -> list[Any]:
@@ -194,7 +215,8 @@ async def test_it_is_tuned_within_its_limits(echo: type[Module], monkeypatch: py
     monkeypatch.setattr(echo, "run", lambda self, *given: passes.append(len(given[0])) or run(self, *given))
     steps: list[str] = []
     monkeypatch.setattr(
-        "deployments.replica.model_replica.give_back_memory", lambda _: steps.append(f"{len(passes)} passes")
+        "deployments.replica.model_replica.release_cached_memory",
+        lambda _: steps.append(f"{len(passes)} passes"),
     )
     application = bind(parse({"module_id": MODULE_ID, "batching": {"max_batch_size": 3}}, "here"))
     replica = Replica(*application._bound_deployment.init_args)

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from deployments.errors import Forbidden, InvalidInput, TooLarge
-from deployments.media import EXAMPLE_PICTURE
-from deployments.routing.image_fetcher import MAX_URLS, Fetcher
+from deployments.media import EXAMPLE_IMAGE
+from deployments.routing.image_fetcher import MAX_URLS, ImageFetcher
 from deployments.task import TASKS
 from tests.fake_router import fetching
 
@@ -18,15 +18,15 @@ URLS = [{"image": f"https://allowed.example/{place}.png"} for place in range(MAX
 
 @pytest.mark.parametrize("hosts", [[], ["other.example"]])
 async def test_urls_are_fetched_only_from_allowed_hosts(hosts: list[str]) -> None:
-    (error,) = await Fetcher(hosts).fill(PICTURES, [URL])
+    (error,) = await ImageFetcher(hosts).resolve_image_urls(PICTURES, [URL])
     assert isinstance(error, Forbidden)
     assert "'allowed.example'" in str(error)
 
 
 async def test_what_is_no_url() -> None:
-    inputs = [{"image": EXAMPLE_PICTURE}, 3]
-    assert await Fetcher([]).fill(PICTURES, inputs) == inputs
-    (error,) = await Fetcher([]).fill(PICTURES, [{"image": "http://["}])
+    inputs = [{"image": EXAMPLE_IMAGE}, 3]
+    assert await ImageFetcher([]).resolve_image_urls(PICTURES, inputs) == inputs
+    (error,) = await ImageFetcher([]).resolve_image_urls(PICTURES, [{"image": "http://["}])
     assert isinstance(error, InvalidInput)
 
 
@@ -35,13 +35,13 @@ async def test_what_is_no_url() -> None:
 )
 async def test_redirects_and_failures_are_refused(response: httpx.Response) -> None:
     fetcher, _ = fetching(lambda _: response)
-    (error,) = await fetcher.fill(PICTURES, [URL])
+    (error,) = await fetcher.resolve_image_urls(PICTURES, [URL])
     assert isinstance(error, InvalidInput)
 
 
 async def test_an_allowed_picture_is_fetched_once() -> None:
     fetcher, asked = fetching(lambda _: httpx.Response(200, content=b"png"))
-    assert await fetcher.fill(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2
+    assert await fetcher.resolve_image_urls(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2
     assert asked == ["/a.png"]
 
 
@@ -52,7 +52,7 @@ async def test_a_picture_that_fails_is_its_input_s_alone() -> None:
         return httpx.Response(404) if path == "/1.png" else httpx.Response(200, content=path.encode())
 
     fetcher, asked = fetching(answer)
-    told = await fetcher.fill(PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"])
+    told = await fetcher.resolve_image_urls(PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"])
     assert [told[0], told[3], told[5]] == [{"image": b"/0.png"}, {"image": b"/3.png"}, "odd"]
     assert [type(told[place]) for place in (1, 2, 4)] == [InvalidInput, InvalidInput, Forbidden]
     assert sorted(asked) == ["/0.png", "/1.png", "/2.png", "/3.png"]
@@ -61,7 +61,7 @@ async def test_a_picture_that_fails_is_its_input_s_alone() -> None:
 async def test_too_many_are_refused_before_any_is_fetched() -> None:
     fetcher, asked = fetching(lambda _: httpx.Response(200))
     with pytest.raises(TooLarge, match="17 pictures"):
-        await fetcher.fill(PICTURES, [*URLS, URL])
+        await fetcher.resolve_image_urls(PICTURES, [*URLS, URL])
     assert not asked
 
 
@@ -78,9 +78,8 @@ async def test_what_nobody_foresaw_ends_the_other_fetches() -> None:
         finally:
             ended.set()
 
-    fetcher = Fetcher(["allowed.example"])
-    fetcher._client = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    fetcher = ImageFetcher(["allowed.example"], httpx.AsyncClient(transport=httpx.MockTransport(answer)))
     with pytest.raises(ExceptionGroup) as failed:
-        await fetcher.fill(PICTURES, URLS[:2])
+        await fetcher.resolve_image_urls(PICTURES, URLS[:2])
     assert [str(error) for error in failed.value.exceptions] == ["odd"]
     assert ended.is_set()

@@ -1,4 +1,4 @@
-"""Calls that share their way while the replicas are busy."""
+"""Calls that share their client while the replicas are busy."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,11 +9,10 @@ import pytest
 from deployments.card import Card
 from deployments.card import Replicas as Number
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, ModelNotReady, Overloaded
-from deployments.results import Answers, Usage
-from deployments.routing import coalescing as merging
-from deployments.routing import model_client as handles
-from deployments.routing.coalescing import MAX_MERGED, MAX_MERGED_SIZE, Merger
-from deployments.routing.model_client import ModelHandle
+from deployments.results import InferenceResults, Usage
+from deployments.routing import coalescing, model_client
+from deployments.routing.coalescing import MAX_INPUTS, MAX_SIZE, RequestCoalescer
+from deployments.routing.model_client import MAX_ATTEMPTS, ModelClient
 from deployments.schema import Schema
 
 
@@ -36,13 +35,19 @@ class Replicas:
         self.open: list[asyncio.Future[Any]] = []
         self.failures: list[Exception] = []
 
-    def queue(self, requests: int) -> None:
+    def report_queued(self, requests: int) -> None:
         self.queued = requests
 
     async def call(
-        self, method: str, inputs: list[Word], params: Params, sizes: list[int], weight: int, requests: int
-    ) -> Answers:
-        assert (method, weight, requests) == ("infer", len(inputs), len(sizes))
+        self,
+        method: str,
+        inputs: list[Word],
+        params: Params,
+        sizes: list[int],
+        num_inputs: int,
+        requests: int,
+    ) -> InferenceResults:
+        assert (method, num_inputs, requests) == ("infer", len(inputs), len(sizes))
         self.sizes.append(sizes)
         self.requests.append(requests)
         self.calls.append(([word.text for word in inputs], params))
@@ -56,7 +61,7 @@ class Replicas:
             future.cancel()
             raise
         usage = Usage(costs=[len(word.text) for word in inputs], batches=[len(inputs)])
-        return Answers([word.text.upper() for word in inputs], usage)
+        return InferenceResults([word.text.upper() for word in inputs], usage)
 
     async def answer(self, count: int = 1) -> None:
         for _ in range(count):
@@ -70,40 +75,40 @@ async def settle() -> None:
 
 
 @pytest.fixture
-def replicas(monkeypatch: pytest.MonkeyPatch) -> Replicas:
-    found = Replicas()
-    monkeypatch.setattr(handles, "ReplicaSet", lambda model_id: found)
-    return found
+def replicas() -> Replicas:
+    return Replicas()
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits goes when a call returns, however long that takes here."""
-    monkeypatch.setattr(Merger, "_patience", lambda self: 60.0)
+    monkeypatch.setattr(RequestCoalescer, "_max_wait", lambda self: 60.0)
 
 
-def handle(running: int = 2, timeout_s: float = 5, **facts: Any) -> ModelHandle:
+def make_client(replicas: Any, running: int = 2, **facts: Any) -> ModelClient:
     card = Card(id="m", state="ready", task="sentiment", replicas=Number(running=running), **facts)
-    return ModelHandle("m", lambda: card, timeout_s)
+    return ModelClient("m", lambda: card, 5, replicas)
 
 
-async def ask(handle: ModelHandle, *texts: str, params: Params = Params()) -> "asyncio.Task[Answers]":
-    task = asyncio.create_task(handle.infer([Word(text=text) for text in texts], params))
+async def ask(
+    client: ModelClient, *texts: str, params: Params = Params()
+) -> "asyncio.Task[InferenceResults]":
+    task = asyncio.create_task(client.infer([Word(text=text) for text in texts], params))
     await settle()
     return task
 
 
 async def test_an_idle_model_is_asked_at_once(replicas: Replicas) -> None:
-    way = handle()
-    first, second = await ask(way, "a"), await ask(way, "b", "c")
+    client = make_client(replicas)
+    first, second = await ask(client, "a"), await ask(client, "b", "c")
     assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]]
     await replicas.answer(2)
     assert (await first, await second) == (["A"], ["B", "C"])
 
 
 async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas: Replicas) -> None:
-    way = handle(running=1)
-    tasks = [await ask(way, "a"), await ask(way, "bb", "ccc"), await ask(way, "d")]
+    client = make_client(replicas, running=1)
+    tasks = [await ask(client, "a"), await ask(client, "bb", "ccc"), await ask(client, "d")]
     assert len(replicas.calls) == 1
     await replicas.answer()
     assert [texts for texts, _ in replicas.calls] == [["a"], ["bb", "ccc", "d"]]
@@ -116,8 +121,8 @@ async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas:
 
 
 async def test_each_replica_gets_an_even_share(replicas: Replicas) -> None:
-    way = handle(running=2)
-    tasks = [await ask(way, str(number)) for number in range(13)]
+    client = make_client(replicas, running=2)
+    tasks = [await ask(client, str(number)) for number in range(13)]
     await replicas.answer()
     assert [texts for texts, _ in replicas.calls[2:]] == [list("234567"), ["8", "9", "10", "11", "12"]]
     await replicas.answer(3)
@@ -125,8 +130,8 @@ async def test_each_replica_gets_an_even_share(replicas: Replicas) -> None:
 
 
 async def test_a_few_are_not_shared_out(replicas: Replicas) -> None:
-    way = handle(running=2)
-    tasks = [await ask(way, text) for text in "abcdef"]
+    client = make_client(replicas, running=2)
+    tasks = [await ask(client, text) for text in "abcdef"]
     await replicas.answer()
     assert [texts for texts, _ in replicas.calls[2:]] == [list("cdef")]
     await replicas.answer(2)
@@ -136,9 +141,9 @@ async def test_a_few_are_not_shared_out(replicas: Replicas) -> None:
 async def test_nothing_waits_long_for_a_call_to_return(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Merger, "_patience", lambda self: 0.02)
-    way = handle(running=1)
-    tasks = [await ask(way, text) for text in "abc"]
+    monkeypatch.setattr(RequestCoalescer, "_max_wait", lambda self: 0.02)
+    client = make_client(replicas, running=1)
+    tasks = [await ask(client, text) for text in "abc"]
     assert len(replicas.calls) == 1
     await asyncio.sleep(0.1)
     assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]]
@@ -146,21 +151,23 @@ async def test_nothing_waits_long_for_a_call_to_return(
     await asyncio.gather(*tasks)
 
 
-async def test_the_wait_is_a_part_of_what_calls_take(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_wait_is_a_part_of_what_calls_take(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
-    way = handle()
-    assert way._merger._patience() == 0
-    way._merger._took_s = 0.04
-    assert way._merger._patience() == 0.04 * merging.WAIT_SHARE
-    way._merger._took_s = 40.0
-    assert way._merger._patience() == merging.MAX_WAIT_S
+    client = make_client(replicas)
+    assert client._coalescer._max_wait() == 0
+    client._coalescer._last_elapsed_s = 0.04
+    assert client._coalescer._max_wait() == 0.04 * coalescing.WAIT_SHARE
+    client._coalescer._last_elapsed_s = 40.0
+    assert client._coalescer._max_wait() == coalescing.MAX_WAIT_S
 
 
 async def test_replicas_hold_only_so_many_requests(replicas: Replicas) -> None:
-    way = handle(running=1, max_ongoing_requests=3)
-    tasks = [await ask(way, text) for text in "abcdef"]
+    client = make_client(replicas, running=1, max_ongoing_requests=3)
+    tasks = [await ask(client, text) for text in "abcdef"]
     for _ in range(3):
-        way._merger._send_waiting()
+        client._coalescer._send_waiting()
         await settle()
     assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]], "three are there"
     assert replicas.queued == 3
@@ -174,9 +181,9 @@ async def test_replicas_hold_only_so_many_requests(replicas: Replicas) -> None:
 
 
 async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) -> None:
-    way = handle(running=1)
-    tasks = [await ask(way, "a")]
-    tasks += [await ask(way, text, params=Params(top_k=k)) for text, k in (("b", 1), ("c", 2), ("d", 1))]
+    client = make_client(replicas, running=1)
+    tasks = [await ask(client, "a")]
+    tasks += [await ask(client, text, params=Params(top_k=k)) for text, k in (("b", 1), ("c", 2), ("d", 1))]
     for _ in range(3):
         await replicas.answer()
     await asyncio.gather(*tasks)
@@ -188,19 +195,23 @@ async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) ->
 
 
 async def test_a_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
-    way = handle(running=1)
-    tasks = [await ask(way, "a"), await ask(way, *["b"] * (MAX_MERGED - 1)), await ask(way, "c", "d")]
-    tasks += [await ask(way, "e" * MAX_MERGED_SIZE), await ask(way, "f")]
+    client = make_client(replicas, running=1)
+    tasks = [
+        await ask(client, "a"),
+        await ask(client, *["b"] * (MAX_INPUTS - 1)),
+        await ask(client, "c", "d"),
+    ]
+    tasks += [await ask(client, "e" * MAX_SIZE), await ask(client, "f")]
     for _ in range(4):
         await replicas.answer()
     await asyncio.gather(*tasks)
-    assert [len(texts) for texts, _ in replicas.calls] == [1, MAX_MERGED, 2, 1]
+    assert [len(texts) for texts, _ in replicas.calls] == [1, MAX_INPUTS, 2, 1]
     assert replicas.calls[1][0][-1] == "f", "what still fits goes before what does not"
 
 
 async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> None:
-    way = handle(running=1)
-    first, *others = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
+    client = make_client(replicas, running=1)
+    first, *others = [await ask(client, "a"), await ask(client, "b"), await ask(client, "c")]
     replicas.failures = [InvalidInput("no")]
     await replicas.answer()
     assert await first == ["A"]
@@ -210,8 +221,8 @@ async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> Non
 
 
 async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) -> None:
-    way = handle(running=1)
-    tasks = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
+    client = make_client(replicas, running=1)
+    tasks = [await ask(client, "a"), await ask(client, "b"), await ask(client, "c")]
     replicas.failures = [ConnectionError(), ConnectionError()]
     await replicas.answer()
     await replicas.answer()
@@ -219,8 +230,8 @@ async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) ->
 
 
 async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> None:
-    way = handle(running=1)
-    first, second, third = [await ask(way, "a"), await ask(way, "b"), await ask(way, "c")]
+    client = make_client(replicas, running=1)
+    first, second, third = [await ask(client, "a"), await ask(client, "b"), await ask(client, "c")]
     await replicas.answer()
     second.cancel()
     await settle()
@@ -229,21 +240,21 @@ async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> N
 
 
 async def test_a_call_that_all_have_left_is_cancelled_and_its_place_is_free(replicas: Replicas) -> None:
-    way = handle(running=1)
-    first, second = await ask(way, "a"), await ask(way, "b")
+    client = make_client(replicas, running=1)
+    first, second = await ask(client, "a"), await ask(client, "b")
     await replicas.answer()
     await first
     second.cancel()
     await settle()
     assert replicas.open[1].cancelled()
-    third = await ask(way, "c")
+    third = await ask(client, "c")
     await replicas.answer()
     assert await third == ["C"]
 
 
 async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> None:
-    way = handle(running=1)
-    first, second = await ask(way, "a"), await ask(way, "b")
+    client = make_client(replicas, running=1)
+    first, second = await ask(client, "a"), await ask(client, "b")
     second.cancel()
     await settle()
     await replicas.answer()
@@ -252,10 +263,10 @@ async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> N
 
 
 async def test_only_so_many_may_wait(replicas: Replicas) -> None:
-    way = handle(running=1, max_ongoing_requests=1, max_queued_requests=1)
-    first, second = await ask(way, "a"), await ask(way, "b")
+    client = make_client(replicas, running=1, max_ongoing_requests=1, max_queued_requests=1)
+    first, second = await ask(client, "a"), await ask(client, "b")
     with pytest.raises(Overloaded) as refused:
-        await (await ask(way, "c"))
+        await (await ask(client, "c"))
     assert refused.value.retry_after == 1.0
     await replicas.answer()
     await replicas.answer()
@@ -263,24 +274,24 @@ async def test_only_so_many_may_wait(replicas: Replicas) -> None:
 
 
 async def test_none_is_refused_while_the_replicas_have_room(replicas: Replicas) -> None:
-    way = handle(running=2, max_ongoing_requests=4, max_queued_requests=2)
-    tasks = [await ask(way, str(number)) for number in range(10)]
+    client = make_client(replicas, running=2, max_ongoing_requests=4, max_queued_requests=2)
+    tasks = [await ask(client, str(number)) for number in range(10)]
     with pytest.raises(Overloaded):
-        await (await ask(way, "one more"))
+        await (await ask(client, "one more"))
     while any(not future.done() for future in replicas.open):
         await replicas.answer()
     assert len(await asyncio.gather(*tasks)) == 10
 
 
 async def test_who_leaves_waits_no_more(replicas: Replicas) -> None:
-    way = handle(running=1, max_ongoing_requests=1, max_queued_requests=1)
-    first, second = await ask(way, "a"), await ask(way, "b")
-    way._merger._send_waiting()
+    client = make_client(replicas, running=1, max_ongoing_requests=1, max_queued_requests=1)
+    first, second = await ask(client, "a"), await ask(client, "b")
+    client._coalescer._send_waiting()
     assert replicas.queued == 1
     second.cancel()
     await settle()
     assert replicas.queued == 0
-    third = await ask(way, "c")
+    third = await ask(client, "c")
     await replicas.answer()
     await replicas.answer()
     assert (await first, await third) == (["A"], ["C"])
@@ -296,7 +307,7 @@ async def test_what_waits_ends_early_when_the_model_goes(
     error: type[InferenceError],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handles, "FAREWELL_S", 0.02)
+    monkeypatch.setattr(model_client, "REMOVED_MODEL_GRACE_S", 0.02)
     cards: list[Card] = [Card(id="m", state="ready", task="sentiment")]
 
     def card() -> Card:
@@ -304,10 +315,10 @@ async def test_what_waits_ends_early_when_the_model_goes(
             raise raises
         return cards[0] if cards else Card(id="m", state="unavailable", reason="it was removed")
 
-    way = ModelHandle("m", card, 5)
-    tasks = [await ask(way, "a"), await ask(way, "b")]
+    client = ModelClient("m", card, 5, replicas)  # type: ignore[arg-type]
+    tasks = [await ask(client, "a"), await ask(client, "b")]
     cards.clear()
-    way.hurry()
+    client.shorten_deadlines()
     for task in tasks:
         with pytest.raises(error):
             await asyncio.wait_for(task, 1)
@@ -317,10 +328,10 @@ async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replic
     import random
 
     chance = random.Random(3)
-    way = handle(running=3)
+    client = make_client(replicas, running=3)
     tasks: list[asyncio.Task[Any]] = []
     for number in range(300):
-        tasks.append(await ask(way, str(number), params=Params(top_k=1 + number % 2)))
+        tasks.append(await ask(client, str(number), params=Params(top_k=1 + number % 2)))
         waiting = [future for future in replicas.open if not future.done()]
         if waiting and chance.random() < 0.5:
             chance.choice(waiting).set_result(None)
@@ -333,8 +344,13 @@ async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replic
     for number, task in enumerate(tasks):
         assert task.done()
         assert task.cancelled() or task.result() == [str(number)]
-    merger = way._merger
-    assert (merger._calls, merger._requests, len(merger._waiting), merger._sending) == (0, 0, 0, set())
+    coalescer = client._coalescer
+    assert (
+        coalescer._calls_in_flight,
+        coalescer._requests_in_flight,
+        len(coalescer._waiting),
+        coalescer._sending,
+    ) == (0, 0, 0, set())
 
 
 LOST = ConnectionError("the replica has gone")
@@ -346,7 +362,7 @@ class Streams:
     def __init__(self, *streams: list[Any]) -> None:
         self.requests, self.left = 0, [*streams]
 
-    def queue(self, requests: int) -> None:
+    def report_queued(self, requests: int) -> None:
         pass
 
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
@@ -356,20 +372,19 @@ class Streams:
             yield told
 
 
-async def written(monkeypatch: pytest.MonkeyPatch, *streams: list[Any]) -> list[str]:
-    monkeypatch.setattr(handles, "ReplicaSet", lambda model_id: Streams(*streams))
-    return [chunk async for chunk in handle().stream(Word(text="a"), Params())]
+async def written(*streams: list[Any]) -> list[str]:
+    return [chunk async for chunk in make_client(Streams(*streams)).stream(Word(text="a"), Params())]
 
 
-async def test_a_stream_comes_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await written(monkeypatch, [["a", "b"], [], ["c"]]) == ["a", "b", "c"]
+async def test_a_stream_comes_chunk_by_chunk() -> None:
+    assert await written([["a", "b"], [], ["c"]]) == ["a", "b", "c"]
 
 
-async def test_a_stream_that_has_not_begun_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await written(monkeypatch, [LOST], [LOST], [["a"]]) == ["a"]
+async def test_a_stream_that_has_not_begun_is_tried_again() -> None:
+    assert await written([LOST], [LOST], [["a"]]) == ["a"]
 
 
-@pytest.mark.parametrize("streams", [[[["a"], LOST], [["b"]]], [[LOST]] * handles.TRIES])
-async def test_a_stream_ends_with_its_replica(monkeypatch: pytest.MonkeyPatch, streams: list[Any]) -> None:
+@pytest.mark.parametrize("streams", [[[["a"], LOST], [["b"]]], [[LOST]] * MAX_ATTEMPTS])
+async def test_a_stream_ends_with_its_replica(streams: list[Any]) -> None:
     with pytest.raises(ModelNotReady, match="its replicas are restarting"):
-        await written(monkeypatch, *streams)
+        await written(*streams)

@@ -1,163 +1,73 @@
 """Which replica is asked, and what happens when replicas come, go and break: Serve's side is a stand-in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+import logging
+from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from deployments.cluster import ray_private
 from deployments.errors import ModelNotReady
 from deployments.routing import replica_set
 from deployments.routing.replica_set import ReplicaSet
-from deployments.transport.connection import Listener
+from deployments.transport import client
+from deployments.transport.connection import PROTOCOL_VERSION
+from tests.routing.fake_serve import FakeServe
 from tests.waiting import until
 
 
-@asynccontextmanager
-async def ongoing(method: str) -> AsyncIterator[None]:
-    yield
-
-
-class Replica:
-    """One end of real channels; `infer` waits while `busy`."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.calls = name, 0
-        self.free = asyncio.Event()
-        self.free.set()
-        self.listener = Listener(self, ongoing)
-
-    async def infer(self) -> str:
-        self.calls += 1
-        await self.free.wait()
-        return self.name
-
-    async def stream(self) -> AsyncIterator[str]:
-        yield self.name
-
-
-class Serve:
-    """Stands for Serve: a handle, the replicas it lists, and the counts that it is told."""
-
-    def __init__(self) -> None:
-        self.listed: dict[str, Any] = {}
-        self.counts: list[tuple[str, int]] = []
-        self.queued: list[int] = []
-        self.most = 1000
-        self.waking: list[Exception | None] = []
-        self.woken = 0
-        self.exists = self.answers = True
-        self.cancelled = False
-        self.started: list[Replica] = []
-
-    def get_app_handle(self, name: str) -> "Serve":
-        if not self.exists:
-            raise RayServeException("no such application")
-        return self
-
-    def options(self, method_name: str) -> "Serve":
-        assert method_name == "wake"
-        return self
-
-    def remote(self) -> "Response":
-        self.woken += 1
-        return Response(self)
-
-    async def start(self, *names: str) -> list[Replica]:
-        replicas = [Replica(name) for name in names]
-        self.started += replicas
-        told = {one.name: await one.listener.open("127.0.0.1") for one in replicas}
-        self.listed = {
-            **self.listed,
-            **{name: SimpleNamespace(replica_metadata=address) for name, address in told.items()},
-        }
-        return replicas
-
-
-class Response:
-    def __init__(self, serve: Serve) -> None:
-        self.serve = serve
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
-        await until(lambda: self.serve.waking or (self.serve.listed and self.serve.answers))
-        if self.serve.waking and (error := self.serve.waking.pop(0)):
-            raise error
-
-    def cancel(self) -> None:
-        self.serve.cancelled = True
-
-
 @pytest.fixture
-async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
-    serve = Serve()
-    monkeypatch.setattr(replica_set.serve, "get_app_handle", serve.get_app_handle)
-    monkeypatch.setattr(ray_private, "running_replicas", lambda _: serve.listed)
-    monkeypatch.setattr(ray_private, "count_running", lambda _, id, by: serve.counts.append((id, by)))
-    monkeypatch.setattr(ray_private, "count_queued", lambda _, by: serve.queued.append(by))
-    monkeypatch.setattr(ray_private, "most_queued", lambda _: serve.most)
-    yield serve
-    for replica in serve.started:
-        replica.listener._server.close()
-    await asyncio.sleep(0.01)  # what is closed is told in the next rounds of the loop
-
-
-@pytest.fixture
-async def replicas(serve: Serve) -> AsyncIterator[ReplicaSet]:
+async def replicas(serve: FakeServe) -> AsyncIterator[ReplicaSet]:
     found = ReplicaSet("m")
     yield found
     found.close()
-    for channel in found._channels.values():
-        channel.transport.abort()
-    await until(lambda: not found._keeping)
+    for connection in found._connections.values():
+        connection.transport.abort()
+    await until(lambda: not found._maintaining)
 
 
 async def test_the_first_call_waits_for_a_replica_and_wakes_serve_once(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(20)]
     await asyncio.sleep(0.05)
     assert not any(call.done() for call in calls)
     await serve.start("a")
     assert await asyncio.gather(*calls) == ["a"] * 20
-    assert serve.woken == 1
+    assert serve.pings == 1
     assert await replicas.call("infer") == "a"
-    assert serve.woken == 1, "it is known now"
+    assert serve.pings == 1, "it is known now"
 
 
-async def test_serve_is_told_of_each_request(serve: Serve, replicas: ReplicaSet) -> None:
+async def test_serve_is_told_of_each_request(serve: FakeServe, replicas: ReplicaSet) -> None:
     await serve.start("a")
     await replicas.call("infer")
     assert [piece async for piece in replicas.stream("stream")] == ["a"]
     assert serve.counts == [("a", 1), ("a", -1)] * 2
-    await replicas.call("infer", weight=64, requests=9)
+    await replicas.call("infer", num_inputs=64, requests=9)
     assert serve.counts[4:] == [("a", 9), ("a", -9)], "of a call that nine share, all nine"
     assert replicas.requests == 0
 
 
-async def test_serve_is_told_what_waits(serve: Serve, replicas: ReplicaSet) -> None:
-    replicas.queue(3)
+async def test_serve_is_told_what_waits(serve: FakeServe, replicas: ReplicaSet) -> None:
+    replicas.report_queued(3)
     calls = [asyncio.create_task(replicas.call("infer", requests=4)) for _ in range(2)]
-    await until(lambda: serve.woken)
+    await until(lambda: serve.pings)
     assert sum(serve.queued) == 3 + 8 - 1, "the call that wakes a replica is counted by Serve itself"
-    replicas.queue(0)
+    replicas.report_queued(0)
     assert sum(serve.queued) == 7
     await serve.start("a")
     await asyncio.gather(*calls)
     assert sum(serve.queued) == 0
 
 
-async def test_no_more_is_told_to_wait_than_serve_lets_wait(serve: Serve, replicas: ReplicaSet) -> None:
+async def test_no_more_is_told_to_wait_than_serve_lets_wait(serve: FakeServe, replicas: ReplicaSet) -> None:
     serve.most = 5
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(20)]
-    await until(lambda: serve.woken)
+    await until(lambda: serve.pings)
     assert sum(serve.queued) == 5, "or Serve would refuse the call that wakes a replica"
     await serve.start("a")
     await asyncio.gather(*calls)
@@ -165,24 +75,24 @@ async def test_no_more_is_told_to_wait_than_serve_lets_wait(serve: Serve, replic
 
 
 async def test_a_replica_is_asked_for_again_where_serve_has_too_many_waiting(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
-    serve.waking.append(BackPressureError(1, 1))
+    serve.pinging.append(BackPressureError(1, 1))
     call = asyncio.create_task(replicas.call("infer"))
-    await until(lambda: serve.woken == 2)
+    await until(lambda: serve.pings == 2)
     await serve.start("a")
     assert await call == "a"
 
 
 async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     a, b = await serve.start("a", "b")
     assert await replicas.call("infer") == "a"
-    await until(lambda: len(replicas._channels) == 2)
+    await until(lambda: len(replicas._connections) == 2)
     assert [await replicas.call("infer") for _ in range(3)] == ["a"] * 3
     a.free.clear()
-    busy = asyncio.create_task(replicas.call("infer", weight=2))
+    busy = asyncio.create_task(replicas.call("infer", num_inputs=2))
     await until(lambda: a.calls == 5)
     assert [await replicas.call("infer") for _ in range(3)] == ["b"] * 3
     b.free.clear()
@@ -194,7 +104,7 @@ async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
 
 
 async def test_replicas_that_come_are_asked_and_those_that_leave_are_not(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     (a,) = await serve.start("a")
     a.free.clear()
@@ -207,27 +117,27 @@ async def test_replicas_that_come_are_asked_and_those_that_leave_are_not(
     assert await under_way == "a", "what a replica has, it ends"
 
 
-async def test_a_channel_that_breaks_is_opened_again(serve: Serve, replicas: ReplicaSet) -> None:
+async def test_a_connection_that_breaks_is_opened_again(serve: FakeServe, replicas: ReplicaSet) -> None:
     await serve.start("a")
     await replicas.call("infer")
-    broken = replicas._channels["a"]
+    broken = replicas._connections["a"]
     broken.transport.abort()
-    await until(lambda: replicas._channels.get("a") not in (None, broken))
+    await until(lambda: replicas._connections.get("a") not in (None, broken))
     assert await replicas.call("infer") == "a"
 
 
 async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     (a,) = await serve.start("a")
     a.free.clear()
     call = asyncio.create_task(replicas.call("infer"))
     await until(lambda: a.calls)
-    a.listener._server.close()
-    replicas._channels["a"].transport.abort()
+    a.server._server.close()
+    replicas._connections["a"].transport.abort()
     with pytest.raises(ConnectionError):
         await call
-    serve.waking = [ActorDiedError(), None]
+    serve.pinging = [ActorDiedError(), None]
     again = asyncio.create_task(replicas.call("infer"))
     await asyncio.sleep(0.02)
     serve.listed = {}
@@ -236,10 +146,10 @@ async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
 
 
 async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(3)]
-    await until(lambda: serve.woken)
+    await until(lambda: serve.pings)
     assert replicas.requests == 3
     assert not serve.counts
     calls[0].cancel()
@@ -254,35 +164,129 @@ async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
 
 
 async def test_a_replica_too_busy_for_serves_handle_is_found_nevertheless(
-    serve: Serve, replicas: ReplicaSet
+    serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     serve.answers = False
     call = asyncio.create_task(replicas.call("infer"))
-    await until(lambda: serve.woken)
+    await until(lambda: serve.pings)
     await serve.start("a")
     assert await asyncio.wait_for(call, 5) == "a"
     await until(lambda: serve.cancelled)
 
 
-async def test_a_closed_set_ends_what_it_has_and_hangs_up(serve: Serve, replicas: ReplicaSet) -> None:
+async def test_a_closed_set_ends_what_it_has_and_hangs_up(serve: FakeServe, replicas: ReplicaSet) -> None:
     (a,) = await serve.start("a")
     a.free.clear()
     call = asyncio.create_task(replicas.call("infer"))
     await until(lambda: a.calls)
     replicas.close()
-    assert replicas._channels
+    assert replicas._connections
     a.free.set()
     assert await call == "a"
-    await until(lambda: not replicas._channels and not replicas._keeping)
+    await until(lambda: not replicas._connections and not replicas._maintaining)
 
 
-async def test_a_model_that_is_not_there_yet_is_loading(serve: Serve, replicas: ReplicaSet) -> None:
+async def test_a_model_that_is_not_there_yet_is_loading(serve: FakeServe, replicas: ReplicaSet) -> None:
     serve.exists = False
     with pytest.raises(ModelNotReady, match="loading"):
         await replicas.call("infer")
     serve.exists = True
-    serve.waking = [DeploymentUnavailableError(None)]
+    serve.pinging = [DeploymentUnavailableError(None)]
     with pytest.raises(DeploymentUnavailableError):
         await replicas.call("infer")
     await serve.start("a")
     assert await replicas.call("infer") == "a"
+
+
+@pytest.fixture
+def by_handle(serve: FakeServe) -> list[str]:
+    """The methods that were called through Serve's handle."""
+    called: list[str] = []
+
+    async def answer() -> str:
+        return "by handle"
+
+    async def chunks() -> AsyncIterator[str]:
+        yield "by handle"
+
+    def method(name: str, *arguments: Any) -> Any:
+        called.append(name)
+        return chunks() if name == "stream" else answer()
+
+    serve.method = method
+    return called
+
+
+@pytest.mark.parametrize("version", [None, 0, PROTOCOL_VERSION + 1])
+async def test_calls_of_a_replica_with_another_protocol_version_go_through_serves_handle(
+    serve: FakeServe,
+    replicas: ReplicaSet,
+    by_handle: list[str],
+    version: int | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "ray.serve")
+    await serve.start("a", "b", version=version)
+    assert await asyncio.wait_for(replicas.call("infer", num_inputs=3), 1) == "by handle"
+    assert [chunk async for chunk in replicas.stream("stream")] == ["by handle"]
+    assert by_handle == ["infer", "stream"]
+    assert (serve.counts, replicas.requests) == ([], 0), "Serve counts calls of its handle itself"
+    assert not replicas._maintaining, "it does not try to connect again"
+    assert sorted(record.args[2] for record in caplog.records) == ["a", "b"], "once for each replica"
+
+
+async def test_a_replica_that_does_not_listen_is_called_through_serves_handle(
+    serve: FakeServe, replicas: ReplicaSet, by_handle: list[str]
+) -> None:
+    await serve.start("a")
+    serve.listed["a"].replica_metadata = {}
+    assert await asyncio.wait_for(replicas.call("infer"), 1) == "by handle"
+
+
+async def test_a_version_that_only_the_greeting_shows_is_incompatible_too(
+    serve: FakeServe, replicas: ReplicaSet, by_handle: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "PROTOCOL_VERSION", PROTOCOL_VERSION + 1)
+    await serve.start("a", version=PROTOCOL_VERSION + 1)
+    assert await asyncio.wait_for(replicas.call("infer"), 1) == "by handle"
+    assert not replicas._maintaining
+
+
+async def test_compatible_replicas_get_the_calls_while_a_model_rolls(
+    serve: FakeServe, replicas: ReplicaSet, by_handle: list[str]
+) -> None:
+    await serve.start("new", version=PROTOCOL_VERSION + 1)
+    assert await replicas.call("infer") == "by handle"
+    await serve.start("old")
+    assert await replicas.call("infer") == "by handle", "it is not connected yet"
+    await until(lambda: "old" in replicas._connections)
+    assert [await replicas.call("infer") for _ in range(3)] == ["old"] * 3
+    serve.listed = {"new": serve.listed["new"]}
+    assert await replicas.call("infer") == "by handle"
+    serve.listed = {}
+    waiting = asyncio.create_task(replicas.call("infer"))
+    await asyncio.sleep(0.02)
+    assert not waiting.done(), "no replica is there"
+    await serve.start("newer")
+    assert await waiting == "newer"
+
+
+async def test_a_router_connects_no_sooner_than_it_should_after_a_refusal(
+    serve: FakeServe, replicas: ReplicaSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica that refuses the connection itself may be restarting: the Router tries again, ever later."""
+    monkeypatch.setattr(replica_set, "RETRY_S", 0.01)
+    attempts: list[float] = []
+
+    async def refuse(address: Any) -> Any:
+        attempts.append(asyncio.get_running_loop().time())
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(client.ReplicaConnection, "open", refuse)
+    await serve.start("a")
+    call = asyncio.create_task(replicas.call("infer"))
+    await until(lambda: len(attempts) == 5)
+    pauses = [later - earlier for earlier, later in pairwise(attempts)]
+    assert pauses == sorted(pauses) and pauses[-1] > 0.1
+    call.cancel()
+    replicas.close()

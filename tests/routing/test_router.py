@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
 
-from deployments.card import Card, Replicas
-from deployments.catalog.catalog import Snapshot
+from deployments.card import Card, Replicas, Snapshot
 from deployments.errors import (
     Forbidden,
     InferenceError,
@@ -18,8 +17,9 @@ from deployments.errors import (
     TimedOut,
     TooLarge,
 )
-from deployments.results import Answers
-from deployments.routing import model_client as handles
+from deployments.results import InferenceResults
+from deployments.routing import model_client
+from deployments.routing.model_client import MAX_ATTEMPTS
 from deployments.routing.router import Router
 from deployments.schema import MAX_TEXT
 from deployments.task import TASKS
@@ -44,7 +44,7 @@ class Handle:
     def close(self) -> None:
         pass
 
-    def queue(self, requests: int) -> None:
+    def report_queued(self, requests: int) -> None:
         pass
 
     async def call(self, *_: Any, **__: Any) -> Any:
@@ -56,15 +56,14 @@ class Handle:
 
 
 @pytest.fixture
-async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
+async def make() -> Any:
     made: list[Router] = []
 
     def build(
         *answers: Any, card: Card = READY, timeout_s: float = 5, told: list[Snapshot] | None = None
     ) -> tuple[Router, Handle]:
         snapshots, model = told or [Snapshot("1", True, {card.id: card})], Handle(*answers)
-        router = Router(Handle(*snapshots), [], timeout_s)
-        monkeypatch.setattr(handles, "ReplicaSet", lambda _: model)
+        router = Router(Handle(*snapshots), [], timeout_s, connect=lambda _: model)
         made.append(router)
         return router, model
 
@@ -76,7 +75,7 @@ async def make(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def ask(router: Router) -> Any:
     await asyncio.wait_for(router.check_health(), 1)
-    inputs, params = await router.read(SENTIMENT, "huggingface", [{"text": "good"}], {})
+    inputs, params = await router.validator.validate(SENTIMENT, "huggingface", [{"text": "good"}], {})
     return await router.infer("m", inputs, params)
 
 
@@ -84,22 +83,22 @@ Make = Callable[..., tuple[Router, Handle]]
 
 
 async def test_an_answer_comes_through(make: Make) -> None:
-    router, _ = make(Answers(["answer"]))
+    router, _ = make(InferenceResults(["answer"]))
     assert await ask(router) == ["answer"]
-    assert router.settled
+    assert router.startup_complete
     assert router.task("m") is SENTIMENT
 
 
 async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
-    router, _ = make(Answers(["answer"]))
+    router, _ = make(InferenceResults(["answer"]))
     await ask(router)
-    assert set(router._meter.read()) == {"m"}
-    router._take(Snapshot("2", True, {}))
-    assert not router._meter.read()
+    assert set(router._stats.read()) == {"m"}
+    router._apply_snapshot(Snapshot("2", True, {}))
+    assert not router._stats.read()
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
-    router, handle = make(ConnectionError(), ConnectionError(), Answers(["answer"]))
+    router, handle = make(ConnectionError(), ConnectionError(), InferenceResults(["answer"]))
     assert await ask(router) == ["answer"]
     assert handle.calls == 3
 
@@ -128,7 +127,7 @@ async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) ->
     ],
 )
 async def test_rays_errors_become_ours(make: Make, raised: Exception, told: type[InferenceError]) -> None:
-    router, _ = make(*[raised] * handles.TRIES)
+    router, _ = make(*[raised] * MAX_ATTEMPTS)
     with pytest.raises(told):
         await ask(router)
 
@@ -142,11 +141,11 @@ async def test_every_call_has_a_deadline(make: Make) -> None:
 async def test_a_call_in_flight_ends_early_when_its_model_goes(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handles, "FAREWELL_S", 0.05)
+    monkeypatch.setattr(model_client, "REMOVED_MODEL_GRACE_S", 0.05)
     router, _ = make()
     call = asyncio.create_task(ask(router))
     await asyncio.sleep(0.05)
-    router._take(Snapshot("2", True, {}))
+    router._apply_snapshot(Snapshot("2", True, {}))
     with pytest.raises(ModelNotFound):
         await asyncio.wait_for(call, 1)
 
@@ -199,26 +198,26 @@ async def test_bad_input_names_the_field(
 ) -> None:
     router, _ = make()
     with pytest.raises(error, match=says):
-        await router.read(SENTIMENT, "huggingface", [input], params)
+        await router.validator.validate(SENTIMENT, "huggingface", [input], params)
 
 
 async def test_what_is_wrong_with_an_input_stands_in_its_place(make: Make) -> None:
     router, _ = make()
     inputs = [{"text": "a"}, {"text": ""}, {"text": 3}, {"text": "b"}]
-    (first, *wrong, last), _ = await router.read_each(SENTIMENT, "huggingface", inputs, {})
+    (first, *wrong, last), _ = await router.validator.validate_each(SENTIMENT, "huggingface", inputs, {})
     assert (first.text, last.text) == ("a", "b")
     assert [str(error) for error in wrong] == ["the text is empty", "`text`: Input should be a valid string"]
     with pytest.raises(InvalidInput, match="empty"):
-        await router.read(SENTIMENT, "huggingface", inputs, {})
+        await router.validator.validate(SENTIMENT, "huggingface", inputs, {})
     with pytest.raises(InvalidInput, match="`topk`"):
-        await router.read_each(SENTIMENT, "huggingface", inputs, {"topk": 1})
+        await router.validator.validate_each(SENTIMENT, "huggingface", inputs, {"topk": 1})
 
 
 async def test_a_dialects_own_defaults(make: Make) -> None:
     router, _ = make()
-    _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {})
+    _, params = await router.validator.validate(SENTIMENT, "caikit", [{"text": "a"}], {})
     assert params.model_dump()["sort"] is False
-    _, params = await router.read(SENTIMENT, "caikit", [{"text": "a"}], {"sort": True})
+    _, params = await router.validator.validate(SENTIMENT, "caikit", [{"text": "a"}], {"sort": True})
     assert params.model_dump()["sort"] is True
 
 
@@ -229,7 +228,7 @@ async def test_a_model_is_unloaded_and_loaded_where_the_catalog_allows_it(make: 
     unloading = asyncio.create_task(router.unload("m"))
     await asyncio.sleep(0.01)
     assert not unloading.done()
-    router._take(Snapshot("2", True, {"m": READY.model_copy(update={"state": "unavailable"})}))
+    router._apply_snapshot(Snapshot("2", True, {"m": READY.model_copy(update={"state": "unavailable"})}))
     await asyncio.wait_for(unloading, 1)
     with pytest.raises(Forbidden):
         await router.load("m")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deployments.errors import InferenceError
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import MODULES, TASKS, Module, Task
 from tests.loaded_models import answers, starter
 from tests.samples import inputs, params
@@ -54,7 +54,7 @@ def test_is_described(task: Task) -> None:
 
 @every_task
 def test_has_examples(task: Task) -> None:
-    pictures = "image" in words(task.input).values()
+    pictures = "image" in field_types(task.input).values()
     assert len(task.examples()) >= (1 if pictures else 2)
     for example in task.examples():
         task.input.model_validate(json.loads(json.dumps(example)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.config.model_config import read
+from deployments.config.yaml_file import read
 from deployments.task import MODULES
 
 pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`

@@ -1,20 +1,20 @@
-"""Figures of one model, put together from what several Routers have seen."""
+"""ModelStats of one model, put together from what several Routers have seen."""
 
 import pickle
 
 import pytest
 
-from deployments.results import Answers, Usage
-from deployments.telemetry.request_stats import Meter, Totals, put_together
+from deployments.results import InferenceResults, Usage
+from deployments.telemetry.request_stats import RequestStats, Totals, put_together
 
 
 def test_requests_latencies_and_what_is_in_flight() -> None:
-    one, other = Meter(), Meter()
-    for meter in (one, one, other):
-        with meter.request("a"):
+    one, other = RequestStats(), RequestStats()
+    for stats in (one, one, other):
+        with stats.request("a"):
             pass
     with one.request("a"):
-        readings = [pickle.loads(pickle.dumps(meter.read()))["a"] for meter in (one, other)]
+        readings = [pickle.loads(pickle.dumps(stats.read()))["a"] for stats in (one, other)]
     figures = put_together("a", readings)
     assert figures.requests_per_second == pytest.approx(0.3)
     assert figures.in_flight == 1
@@ -35,46 +35,48 @@ def test_what_nobody_asked_has_no_latency() -> None:
 
 
 def test_totals_add_up() -> None:
-    one, other = Meter(), Meter()
-    for meter in (one, other):
-        with meter.request("a") as reading:
-            reading.add(Answers(["x", "y"], Usage(costs=[3, 4], queued_s=0.5, computed_s=1.0, batches=[4])))
+    one, other = RequestStats(), RequestStats()
+    for stats in (one, other):
+        with stats.request("a") as reading:
+            reading.add(
+                InferenceResults(["x", "y"], Usage(costs=[3, 4], queued_s=0.5, inference_s=1.0, batches=[4]))
+            )
     with pytest.raises(ValueError, match="no"), one.request("a"):
         raise ValueError("no")
-    totals = put_together("a", [meter.read()["a"] for meter in (one, other)]).totals
+    totals = put_together("a", [stats.read()["a"] for stats in (one, other)]).totals
     assert (totals.succeeded, totals.failed, totals.inputs, totals.cost) == (2, 1, 4, 14)
-    assert (totals.queued_s, totals.computed_s) == (1.0, 2.0)
+    assert (totals.queued_s, totals.inference_s) == (1.0, 2.0)
     assert totals.batches == 1.0, "each had half of a batch of four"
     assert totals.last is not None
 
 
 def test_what_was_long_ago_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    meter = Meter()
+    stats = RequestStats()
     for _ in range(5):
-        with meter.request("a"):
+        with stats.request("a"):
             pass
-    before = put_together("a", [meter.read()["a"]]).totals
-    assert len(meter.read()["a"].ended) == 5
+    before = put_together("a", [stats.read()["a"]]).totals
+    assert len(stats.read()["a"].ended) == 5
     monkeypatch.setattr("deployments.telemetry.request_stats.WINDOW_S", -1.0)
-    assert len(meter.read()["a"].ended) == 1
-    assert put_together("a", [meter.read()["a"]]).totals == before
+    assert len(stats.read()["a"].ended) == 1
+    assert put_together("a", [stats.read()["a"]]).totals == before
 
 
 def test_models_that_are_gone_are_forgotten_when_their_last_request_has_ended() -> None:
-    meter = Meter()
+    stats = RequestStats()
     for id in "abc":
-        with meter.request(id):
+        with stats.request(id):
             pass
-    with meter.request("b"):
-        meter.keep({"a": "its card"})
-        assert set(meter.read()) == {"a", "b"}
-    meter.keep({"a": "its card"})
-    assert set(meter.read()) == {"a"}
+    with stats.request("b"):
+        stats.keep({"a": "its card"})
+        assert set(stats.read()) == {"a", "b"}
+    stats.keep({"a": "its card"})
+    assert set(stats.read()) == {"a"}
 
 
 def test_what_was_long_ago_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    meter = Meter()
-    with meter.request("a"):
+    stats = RequestStats()
+    with stats.request("a"):
         pass
     monkeypatch.setattr("deployments.telemetry.request_stats.WINDOW_S", -1.0)
-    assert put_together("a", [meter.read()["a"]]).p50_ms is None
+    assert put_together("a", [stats.read()["a"]]).p50_ms is None

@@ -1,6 +1,7 @@
-"""A form is read off a schema, and reads itself.
+"""Forms derived from a schema, and the parsers of their widgets.
 
-Where gradio makes a page outside of a running loop, it leaves loops open: whatever makes one here is async.
+Gradio leaves event loops open if a page is built outside of a running loop, so all code that builds one is
+async here.
 """
 
 from typing import Literal
@@ -9,108 +10,108 @@ import gradio as gr
 import pytest
 from pydantic import Field
 
-from deployments.media import EXAMPLE_PICTURE
+from deployments.media import EXAMPLE_IMAGE as EXAMPLE_IMAGE
 from deployments.schema import Image, Schema, Text, Texts, Unit
 from deployments.task import TASKS
 from ui import forms
-from ui.form_tab import is_quick
-from ui.forms import Blank
+from ui.form_tab import runs_on_change
+from ui.forms import MissingInput
 
 
-class Everything(Schema):
+class AllTypes(Schema):
     text: Text = Field(description="A text.")
     several: Texts
     image: Image
-    share: Unit = 0.5
+    fraction: Unit = 0.5
     count: int = Field(5, ge=1)
     bounded: int = Field(3, ge=1, le=9)
-    open: float | None = Field(None, gt=0, le=2)
+    optional_number: float | None = Field(None, gt=0, le=2)
     flag: bool = True
-    maybe: bool | None = None
-    kind: Literal["a", "b"] | None = None
-    side: Literal["left", "right"] = "right"
-    stops: list[str] = []
-    name: str | None = None
+    optional_flag: bool | None = None
+    optional_choice: Literal["a", "b"] | None = None
+    choice: Literal["left", "right"] = "right"
+    strings: list[str] = []
+    optional_string: str | None = None
 
 
 @pytest.fixture
-async def everything() -> dict[str, forms.Field]:
+async def all_types() -> dict[str, forms.Field]:
     with gr.Blocks():
-        return {field.name: field for field in forms.fields(Everything)}
+        return {field.name: field for field in forms.build_fields(AllTypes)}
 
 
-def test_a_field_gets_the_widget_of_what_it_means(everything: dict[str, forms.Field]) -> None:
-    kinds = {name: type(field.widget) for name, field in everything.items()}
-    assert kinds == {
+def test_schema_type_selects_the_widget(all_types: dict[str, forms.Field]) -> None:
+    widgets = {name: type(field.widget) for name, field in all_types.items()}
+    assert widgets == {
         "text": gr.Textbox,
         "several": gr.Textbox,
         "image": gr.Image,
-        "share": gr.Slider,
+        "fraction": gr.Slider,
         "count": gr.Number,
         "bounded": gr.Slider,
-        "open": gr.Textbox,
+        "optional_number": gr.Textbox,
         "flag": gr.Checkbox,
-        "maybe": gr.Dropdown,
-        "kind": gr.Dropdown,
-        "side": gr.Dropdown,
-        "stops": gr.Textbox,
-        "name": gr.Textbox,
+        "optional_flag": gr.Dropdown,
+        "optional_choice": gr.Dropdown,
+        "choice": gr.Dropdown,
+        "strings": gr.Textbox,
+        "optional_string": gr.Textbox,
     }
-    assert all(field.widget.label for field in everything.values())
-    assert everything["image"].widget.sources == ["upload", "webcam", "clipboard"]
-    assert everything["open"].widget.info == " Between 0 and 2."
+    assert all(field.widget.label for field in all_types.values())
+    assert all_types["image"].widget.sources == ["upload", "webcam", "clipboard"]
+    assert all_types["optional_number"].widget.info == " Between 0 and 2."
 
 
 @pytest.mark.parametrize(
-    ("name", "sent", "value"),
+    ("name", "widget_value", "json_value"),
     [
         ("text", "hello", "hello"),
         ("several", "one\n\n two \n", ["one", "two"]),
-        ("share", 0.5, None),
-        ("share", 0.75, 0.75),
+        ("fraction", 0.5, None),
+        ("fraction", 0.75, 0.75),
         ("count", 7, 7),
-        ("open", "", None),
-        ("open", " 1.5 ", 1.5),
-        ("open", "much", "much"),
+        ("optional_number", "", None),
+        ("optional_number", " 1.5 ", 1.5),
+        ("optional_number", "much", "much"),
         ("flag", True, None),
         ("flag", False, False),
-        ("maybe", "", None),
-        ("maybe", "no", False),
-        ("kind", "", None),
-        ("kind", "b", "b"),
-        ("side", "right", None),
-        ("stops", "", None),
-        ("stops", "x\ny", ["x", "y"]),
-        ("name", "", None),
+        ("optional_flag", "", None),
+        ("optional_flag", "no", False),
+        ("optional_choice", "", None),
+        ("optional_choice", "b", "b"),
+        ("choice", "right", None),
+        ("strings", "", None),
+        ("strings", "x\ny", ["x", "y"]),
+        ("optional_string", "", None),
     ],
 )
-def test_a_widget_reads_itself(
-    everything: dict[str, forms.Field], name: str, sent: object, value: object
+def test_field_converts_widget_value_to_json(
+    all_types: dict[str, forms.Field], name: str, widget_value: object, json_value: object
 ) -> None:
-    assert everything[name].value(sent) == value
+    assert all_types[name].json_value(widget_value) == json_value
 
 
-def test_what_is_needed_and_empty_is_said(everything: dict[str, forms.Field]) -> None:
-    with pytest.raises(Blank, match="Several is empty"):
-        everything["several"].value("\n")
-    with pytest.raises(Blank, match="Image is empty"):
-        everything["image"].value(None)
+def test_empty_required_field_raises_missing_input(all_types: dict[str, forms.Field]) -> None:
+    with pytest.raises(MissingInput, match="Several is empty"):
+        all_types["several"].json_value("\n")
+    with pytest.raises(MissingInput, match="Image is empty"):
+        all_types["image"].json_value(None)
 
 
-def test_an_example_fills_its_widget(everything: dict[str, forms.Field]) -> None:
-    assert forms.write(everything["several"], ["a", "b"]) == "a\nb"
-    assert forms.write(everything["image"], EXAMPLE_PICTURE).size == (64, 64)
+def test_json_value_converts_to_widget_value(all_types: dict[str, forms.Field]) -> None:
+    assert forms.to_widget_value(all_types["several"], ["a", "b"]) == "a\nb"
+    assert forms.to_widget_value(all_types["image"], EXAMPLE_IMAGE).size == (64, 64)
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-async def test_every_tasks_parameters_are_silent_by_default(name: str) -> None:
+async def test_default_parameters_are_not_sent(name: str) -> None:
     with gr.Blocks():
-        fields = forms.fields(TASKS[name].params)
-    assert forms.read(fields, [getattr(field.widget, "value", None) for field in fields]) == {}
+        fields = forms.build_fields(TASKS[name].params)
+    assert forms.parse_form(fields, [getattr(field.widget, "value", None) for field in fields]) == {}
 
 
-def test_what_is_judged_is_quick_and_what_is_written_is_not() -> None:
-    assert {name for name, task in TASKS.items() if is_quick(task)} == {
+def test_only_tasks_that_score_text_run_on_change() -> None:
+    assert {name for name, task in TASKS.items() if runs_on_change(task)} == {
         "embeddings",
         "sentence-similarity",
         "sentiment",

@@ -1,4 +1,4 @@
-"""The code that the page shows runs as it is shown, and says the same as the page."""
+"""Code snippets: each runs as displayed and sends the request of the page."""
 
 import contextlib
 import io
@@ -9,91 +9,91 @@ from typing import Any
 
 import orjson
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
 
 from deployments.task import TASKS
 from deployments.wire.caikit.rpcs import methods
-from tests.ui.ui_server import House, picture
-from ui import snippets as calls
-from ui.snippets import Asked, Door
+from tests.ui.conftest import Servers
+from tests.ui.ui_server import DemoRouter, encoded_image
+from ui import snippets
+from ui.snippets import GatewayAddress, InferenceRequest
 
 PARAMS = {"sentiment": {"top_k": 2}, "summarization": {"max_new_tokens": 9}, "text-generation": {"seed": 3}}
 
 
-def asked(router: str, name: str, **facts: Any) -> Asked:
+def make_request(gateway_url: str, name: str, **fields: Any) -> InferenceRequest:
     task = TASKS[name]
-    given = {"item": task.examples()[-1], "params": PARAMS.get(name, {}), "files": {}, **facts}
-    return Asked(Door(router, "127.0.0.1:9000"), name, task, **given)
+    fields = {"item": task.examples()[-1], "params": PARAMS.get(name, {}), "files": {}, **fields}
+    return InferenceRequest(GatewayAddress(gateway_url, "127.0.0.1:9000"), name, task, **fields)
 
 
-def heard(house: House) -> tuple[Any, Any]:
-    _, inputs, params = house.asked.pop()
-    house.asked.clear()
-    return inputs[0], params
+def pop_received(router: DemoRouter) -> tuple[Any, Any]:
+    """Return input and parameters of the last request, and drop all requests."""
+    request = router.received[-1]
+    router.clear_received()
+    return request.inputs[0], request.params
 
 
-def run(code: str) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
+def run_python(code: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
         exec(code, {})
-    return out.getvalue()
 
 
-def shell(code: str, folder: Path) -> str:
-    free = {**os.environ, "no_proxy": "127.0.0.1"}
+def run_shell(code: str, folder: Path) -> None:
+    env = {**os.environ, "no_proxy": "127.0.0.1"}
     command = code.replace("curl ", "curl -sS --fail-with-body ")
-    ran = subprocess.run(["bash", "-c", command], cwd=folder, env=free, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
+    process = subprocess.run(["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-def test_it_runs_as_shown(served: Any, house: House, name: str, tmp_path: Path) -> None:
-    one = asked(served[1], name)
-    meant = TASKS[name].input.model_validate(one.item), TASKS[name].params.model_validate(one.params)
-    shell(calls.curl(one), tmp_path)
-    assert heard(house) == meant
-    run(calls.python(one))
-    assert heard(house) == meant
-    run(calls.inference_client(one))
-    assert heard(house) == meant
+def test_snippet_sends_the_request(servers: Servers, router: DemoRouter, name: str, tmp_path: Path) -> None:
+    request = make_request(servers.gateway_url, name)
+    task = TASKS[name]
+    expected = task.input.model_validate(request.item), task.params.model_validate(request.params)
+    run_shell(snippets.curl_snippet(request), tmp_path)
+    assert pop_received(router) == expected
+    run_python(snippets.python_snippet(request))
+    assert pop_received(router) == expected
+    run_python(snippets.inference_client_snippet(request))
+    assert pop_received(router) == expected
 
 
 @pytest.mark.parametrize("params", [{}, {"threshold": 0.3}])
-def test_a_long_picture_is_read_from_its_file(
-    served: Any, house: House, params: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_snippet_reads_a_long_image_from_its_file(
+    servers: Servers,
+    router: DemoRouter,
+    params: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    encoded = picture() + b"\0" * 2000
-    (tmp_path / "it's my house.png").write_bytes(encoded)
+    image = encoded_image() + b"\0" * 2000
+    file = "it's my image.png"
+    (tmp_path / file).write_bytes(image)
     monkeypatch.chdir(tmp_path)
-    name, files = "object-detection", {"image": "it's my house.png"}
-    item = {"image": orjson.dumps(TASKS[name].input(image=encoded).model_dump(mode="json")).decode()}
-    item = orjson.loads(item["image"])
-    one = asked(served[1], name, item=item, files=files, params=params)
-    told = calls.write(one)
-    assert all(item["image"] not in code for code in told)
-    for code, language in zip(told, calls.LANGUAGES, strict=True):
-        if language == "Caikit gRPC":
+    name = "object-detection"
+    item = TASKS[name].input(image=image).model_dump(mode="json")
+    request = make_request(servers.gateway_url, name, item=item, files={"image": file}, params=params)
+    codes = snippets.all_snippets(request)
+    assert all(item["image"] not in code for code in codes)
+    for code, (title, language) in zip(codes, snippets.LANGUAGES.items(), strict=True):
+        if title == "Caikit gRPC":
             assert code.endswith("ObjectDetectionTaskPredict")
             continue
-        shell(code, tmp_path) if calls.LANGUAGES[language] == "shell" else run(code)
-        assert heard(house)[0].image == encoded
+        run_shell(code, tmp_path) if language == "shell" else run_python(code)
+        assert pop_received(router)[0].image == image
 
 
 @pytest.mark.parametrize("name", list(TASKS))
-def test_caikits_call_names_a_method_and_its_arguments(name: str) -> None:
-    code = calls.grpcurl(asked("http://127.0.0.1:8000", name))
+def test_grpcurl_snippet_names_an_existing_rpc_and_its_fields(name: str) -> None:
+    code = snippets.grpcurl_snippet(make_request("http://127.0.0.1:8000", name))
     rpc = code.rpartition(" ")[2]
-    known = {f"{method.service}/{method.name}": method for method in known_methods()}
-    given = orjson.loads(code.split(" -d '")[1].split("' \\\n")[0].replace("'\"'\"'", "'"))
-    assert set(given) <= set(known[rpc].request.DESCRIPTOR.fields_by_name)
+    rpcs = {f"{method.service}/{method.name}": method for method in methods(DescriptorPool())}
+    message = orjson.loads(code.split(" -d '")[1].split("' \\\n")[0].replace("'\"'\"'", "'"))
+    assert set(message) <= set(rpcs[rpc].request.DESCRIPTOR.fields_by_name)
     assert f"mm-model-id: {name}" in code
 
 
-def known_methods() -> list[Any]:
-    from google.protobuf.descriptor_pool import DescriptorPool
-
-    return methods(DescriptorPool())
-
-
-def test_what_caikit_cannot_say_is_told() -> None:
-    assert calls.grpcurl(asked("http://x", "sentiment")).startswith("# Caikit's call has no top_k\n")
+def test_grpcurl_snippet_lists_parameters_without_a_caikit_field() -> None:
+    request = make_request("http://x", "sentiment")
+    assert snippets.grpcurl_snippet(request).startswith("# The Caikit rpc has no top_k\n")

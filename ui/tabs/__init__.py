@@ -1,4 +1,4 @@
-"""Tabs made by hand: every file here is one, and says which tasks it `fits`; all others get the form."""
+"""Custom tabs: each module has `fits(task)` and `build(...)`; other tasks get the generic form tab."""
 
 import importlib
 import pkgutil
@@ -6,15 +6,17 @@ from collections.abc import Callable
 
 from deployments.task import Task
 from ui import form_tab
-from ui.client import Client
-from ui.panel import Panel
-from ui.requests import Place
+from ui.client import GatewayClient
+from ui.panel import TaskPanel
+from ui.requests import AddressResolver
 
-MADE = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+TabBuilder = Callable[[Task, GatewayClient, AddressResolver], TaskPanel]
+CUSTOM_TABS = [
+    importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+]
 
 
-def builder(task: Task) -> Callable[[Task, Client, Place], Panel]:
-    """What makes the task's tab."""
-    found: Callable[[Task, Client, Place], Panel]
-    found = next((tab.build for tab in MADE if tab.fits(task)), form_tab.build)
-    return found
+def find_tab_builder(task: Task) -> TabBuilder:
+    """Return the function that builds the task's tab."""
+    builder: TabBuilder = next((tab.build for tab in CUSTOM_TABS if tab.fits(task)), form_tab.build)
+    return builder

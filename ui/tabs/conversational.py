@@ -1,149 +1,176 @@
-"""A conversation: what was said so far, and the reply as it is written. The history lives in the page."""
+"""The chat tab: a conversation with a streamed reply. The browser holds the history."""
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from html import escape, unescape
 from typing import Any
 
 import gradio as gr
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
-from ui import charts as drawing
-from ui import forms, panel
-from ui import requests as asking
-from ui import tab_bar as strip
-from ui.client import Client
-from ui.forms import Blank, Field
-from ui.requests import Place, notice
-from ui.snippets import Asked
+from ui import charts, forms, panel, requests
+from ui.client import GatewayClient
+from ui.forms import Field, MissingInput
+from ui.requests import AddressResolver, notice
+from ui.snippets import InferenceRequest
+from ui.tab_bar import tab_panel
 
-Turns = list[dict[str, Any]]
+Messages = list[dict[str, Any]]
 
 
 def fits(task: Task) -> bool:
-    """Tasks that take a conversation, and stream."""
-    return "conversation" in words(task.input).values() and task.chunk is not None
+    """Return whether the task takes a conversation and streams its output."""
+    return "conversation" in field_types(task.input).values() and task.chunk is not None
 
 
-def build(task: Task, client: Client, place: Place) -> panel.Panel:
-    """Make the tab, in the gradio block that is open."""
-    with strip.panel(task.name):
-        model, standing = panel.choose(task)
-        chat = gr.Chatbot(
-            label="Conversation",
-            height=420,
-            render_markdown=False,
-            buttons=["copy", "copy_all"],
-            feedback_options=None,
-            placeholder="Say something, or take an example.",
-        )
-        said = panel.html("said")
-        box, send, stop, clear = _controls()
-        chips = _chips(task)
-        params = panel.parameters(task)
-        code = panel.code()
-    talk = _Talk(task, client, place, params, len(code))
-    outputs = [box, chat, said, *code]
-    sent = gr.on(
-        [box.submit, send.click],
-        talk.say,
-        [model, box, chat, *(field.widget for field in params)],
-        [send, *outputs],
+@dataclass(frozen=True)
+class _Controls:
+    """The message box and the buttons below it."""
+
+    message: gr.Textbox
+    send: gr.Button
+    stop: gr.Button
+    clear: gr.Button
+
+
+def build(task: Task, client: GatewayClient, addresses: AddressResolver) -> panel.TaskPanel:
+    """Build the tab in the current gradio block."""
+    with tab_panel(task.name):
+        model, model_states = panel.build_model_selection(task)
+        chat = _build_chatbot()
+        status = panel.html("request-status")
+        controls = _build_controls()
+        example_buttons = _build_example_buttons(task)
+        params = panel.build_parameters(task)
+        code = panel.build_code_blocks()
+    handlers = _ChatHandlers(task, client, addresses, params, len(code))
+    outputs = [controls.message, chat, status, *code]
+    event = gr.on(
+        [controls.message.submit, controls.send.click],
+        handlers.send,
+        [model, controls.message, chat, *(field.widget for field in params)],
+        [controls.send, *outputs],
         trigger_mode="once",
         show_progress="hidden",
         api_visibility="private",
     )
-    panel.free(sent, send)
-    stop.click(lambda: "", None, said, cancels=[sent], api_visibility="private")
-    clear.click(
-        lambda: ["", [], "", *[""] * len(code)], None, outputs, cancels=[sent], api_visibility="private"
-    )
-    _fill(task, chips, box, chat, sent)
-    return panel.Panel(task, model, standing)
+    panel.enable_after(event, controls.send)
+    controls.stop.click(lambda: "", None, status, cancels=[event], api_visibility="private")
+    empty = ["", [], "", *[""] * len(code)]
+    controls.clear.click(lambda: empty, None, outputs, cancels=[event], api_visibility="private")
+    _bind_examples(task, example_buttons, controls.message, chat, event)
+    return panel.TaskPanel(task, model, model_states)
 
 
-class _Talk:
-    """The tab's conversation with whichever model is chosen."""
+class _ChatHandlers:
+    """Event handlers of the chat. `num_code_blocks` is the number of code components."""
 
-    def __init__(self, task: Task, client: Client, place: Place, params: list[Field], code: int) -> None:
-        self.task, self.client, self.place, self.params = task, client, place, params
-        self.skip = [panel.SKIP] * code
-        self.field = next(name for name, word in words(task.input).items() if word == "conversation")
+    def __init__(
+        self,
+        task: Task,
+        client: GatewayClient,
+        addresses: AddressResolver,
+        params: list[Field],
+        num_code_blocks: int,
+    ) -> None:
+        self.task, self.client, self.addresses, self.params = task, client, addresses, params
+        self.skip_code = [panel.SKIP] * num_code_blocks
+        self.field = next(name for name, type_ in field_types(task.input).items() if type_ == "conversation")
 
-    async def say(
-        self, request: gr.Request, model: str | None, text: str, shown: Turns, *values: Any
+    async def send(
+        self, page_request: gr.Request, model: str | None, text: str, history: Messages, *values: Any
     ) -> AsyncIterator[list[Any]]:
-        """What the outputs show: the button, the box, the conversation, a notice, and the request as code."""
-        before = turns(shown)
+        """Yield updates of the send button, the message box, the chat, the status and the code blocks."""
         try:
-            asked = self._question(request, model, text, before, values)
-        except Blank as blank:
-            yield [panel.SKIP, panel.SKIP, panel.SKIP, asking.refusal(blank), *self.skip]
+            request = self._build_request(page_request, model, text, to_task_messages(history), values)
+        except MissingInput as error:
+            yield [panel.SKIP, panel.SKIP, panel.SKIP, requests.error_notice(error), *self.skip_code]
             return
-        said = [_turn(**turn) for turn in asked.item[self.field]]
-        yield [panel.BUSY, "", said, notice("Writing\N{HORIZONTAL ELLIPSIS}", "quiet"), *self.skip]
+        chat = [_to_chatbot_message(**message) for message in request.item[self.field]]
+        status = notice("Generating\N{HORIZONTAL ELLIPSIS}", "info")
+        yield [panel.DISABLED, "", chat, status, *self.skip_code]
         try:
             event: dict[str, Any] = {}
-            async for last, reply in asking.text(self.client, asked):
+            async for last, reply in requests.stream_text(self.client, request):
                 event = last
-                yield [panel.SKIP, panel.SKIP, [*said, _turn("assistant", reply)], panel.SKIP, *self.skip]
-            yield [panel.SKIP, panel.SKIP, panel.SKIP, "", *panel.written(asked, event)]
-        except Exception as error:  # what was said goes back into the box, to be sent again
-            yield [panel.SKIP, text, said[:-1], asking.refusal(error), *self.skip]
+                messages = [*chat, _to_chatbot_message("assistant", reply)]
+                yield [panel.SKIP, panel.SKIP, messages, panel.SKIP, *self.skip_code]
+            yield [panel.SKIP, panel.SKIP, panel.SKIP, "", *panel.code_values(request, event)]
+        except Exception as error:  # the failed message returns to the message box, so that it can be resent
+            yield [panel.SKIP, text, chat[:-1], requests.error_notice(error), *self.skip_code]
 
-    def _question(
-        self, request: gr.Request, model: str | None, text: str, before: Turns, values: tuple[Any, ...]
-    ) -> Asked:
+    def _build_request(
+        self,
+        page_request: gr.Request,
+        model: str | None,
+        text: str,
+        history: Messages,
+        values: tuple[Any, ...],
+    ) -> InferenceRequest:
         if not text.strip():
-            raise Blank("There is nothing to send yet.")
+            raise MissingInput("The message is empty.")
         if not model:
-            raise Blank("No model is chosen.")
-        item = {self.field: [*before, {"role": "user", "content": text.strip()}]}
-        door = self.place.door(request)
-        return Asked(door, model, self.task, item, forms.read(self.params, values), {})
+            raise MissingInput("No model is selected.")
+        item = {self.field: [*history, {"role": "user", "content": text.strip()}]}
+        params = forms.parse_form(self.params, values)
+        return InferenceRequest(self.addresses.resolve(page_request), model, self.task, item, params, {})
 
 
-def _turn(role: str, content: str) -> dict[str, str]:
-    """A turn as gradio's chat shows it: escaped, for it would obey markup, and so ask other hosts."""
+def _to_chatbot_message(role: str, content: str) -> dict[str, str]:
+    """Build a message for gr.Chatbot, escaped: the component would render HTML and load its images."""
     return {"role": role, "content": escape(content, quote=False)}
 
 
-def turns(shown: Turns | None) -> Turns:
-    """The conversation as the task reads it, from what gradio's chat holds."""
-    return [{"role": turn["role"], "content": _plain(turn["content"])} for turn in shown or []]
+def to_task_messages(history: Messages | None) -> Messages:
+    """Convert the messages of gr.Chatbot to the task's messages."""
+    return [
+        {"role": message["role"], "content": _plain_text(message["content"])} for message in history or []
+    ]
 
 
-def _plain(content: Any) -> str:
+def _plain_text(content: Any) -> str:
     parts = content if isinstance(content, list) else [content]
     return unescape("".join(part if isinstance(part, str) else part.get("text", "") for part in parts))
 
 
-def _controls() -> tuple[gr.Textbox, gr.Button, gr.Button, gr.Button]:
-    box = gr.Textbox(label="Your turn", placeholder="Enter sends", max_lines=6)
+def _build_chatbot() -> gr.Chatbot:
+    return gr.Chatbot(
+        label="Conversation",
+        height=420,
+        render_markdown=False,
+        buttons=["copy", "copy_all"],
+        feedback_options=None,
+        placeholder="Send a message or choose an example.",
+    )
+
+
+def _build_controls() -> _Controls:
+    message = gr.Textbox(label="Message", placeholder="Press Enter to send", max_lines=6)
     with gr.Row():
-        send = gr.Button("Send", variant="primary")
-        stop = gr.Button("Stop")
-        clear = gr.Button("Clear")
-    return box, send, stop, clear
+        return _Controls(message, gr.Button("Send", variant="primary"), gr.Button("Stop"), gr.Button("Clear"))
 
 
-def _chips(task: Task) -> list[gr.Button]:
-    with gr.Row(elem_classes=["chips"]):
+def _build_example_buttons(task: Task) -> list[gr.Button]:
+    with gr.Row(elem_classes=["examples"]):
         return [
-            gr.Button(drawing.short(next(iter(example.values()))[-1]["content"], 44), size="sm")
+            gr.Button(charts.truncate(next(iter(example.values()))[-1]["content"], 44), size="sm")
             for example in task.examples()
         ]
 
 
-def _fill(task: Task, chips: list[gr.Button], box: gr.Textbox, chat: gr.Chatbot, sent: Any) -> None:
-    """An example puts its last turn into the box, after those before it."""
-    for chip, example in zip(chips, task.examples(), strict=True):
-        *before, last = next(iter(example.values()))
-        chip.click(
-            lambda before=before, last=last: (last["content"], [_turn(**turn) for turn in before]),
+def _bind_examples(
+    task: Task, buttons: list[gr.Button], message: gr.Textbox, chat: gr.Chatbot, event: Any
+) -> None:
+    """Make each button put its example's last message into the message box and the others into the chat."""
+    for button, example in zip(buttons, task.examples(), strict=True):
+        *history, last = next(iter(example.values()))
+        values = last["content"], [_to_chatbot_message(**turn) for turn in history]
+        button.click(
+            lambda values=values: values,
             None,
-            [box, chat],
-            cancels=[sent],
+            [message, chat],
+            cancels=[event],
             show_progress="hidden",
             api_visibility="private",
         )

@@ -2,24 +2,20 @@
 
 from typing import Any
 
-from deployments.engines.openvino.network import Paged, Piece, held_to_torch
-from deployments.engines.torch.packed_encoder import PACKED_PADDING, PROBE, Groups, run_packed, trial
+from deployments.engines.openvino.network import Paged, Piece, checked
+from deployments.engines.packing import PACKED_PADDING, PROBE, Groups, install_packed
 
 LONG = 256  # tokens, more than the windows that some networks see: what was traced must hold there as well
 
 
 def compile(model: Any) -> float:
-    """Let OpenVINO run a text encoder's passes, without padding; as `pack` otherwise.
+    """Let OpenVINO run a text encoder's passes, without padding; its outputs are padded as before.
 
-    Raises `ModelNotReady` where there is no OpenVINO, or it cannot run this network as torch does.
+    Returns what a padded token costs from now on, beside a real one. Raises `ModelNotReady` where there is no
+    OpenVINO, or it cannot run this network as torch does.
     """
-    held_to_torch(
-        model,
-        lambda: _Encoder(model),
-        lambda run, tolerance: run_packed(
-            model, run, [trial(model, lengths) for lengths in (PROBE, (_longest(model.config),))], tolerance
-        ),
-    )
+    probes = PROBE, (_longest(model.config),)
+    checked(model, lambda tolerance: install_packed(model, lambda: _Encoder(model), probes, tolerance))
     return PACKED_PADDING
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.openvino.network import Paged, Piece, held_to_torch
-from deployments.engines.torch.generation import joinable
-from deployments.engines.torch.unpadded_generation import PROBE, Ragged, alike
+from deployments.engines.capabilities import joinable, text_config
+from deployments.engines.equivalence import ROWS, require_same, rows_difference
+from deployments.engines.openvino.network import Paged, Piece, checked
+from deployments.engines.unpadded_rows import UnpaddedRows
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +22,8 @@ class InBlocks:
         self.blocks: list[int] = []
 
 
-class PagedRows(Ragged):
-    """As `Ragged`, with a compiled network: blocks are free unless a row among `rows` has them.
+class PagedRows(UnpaddedRows):
+    """Runs rows in a compiled network: blocks are free unless a row among `rows` has them.
 
     So rows that were read join before the next pass, or not at all.
     """
@@ -34,11 +35,10 @@ class PagedRows(Ragged):
 
         if not joinable(model):
             raise NotImplementedError("its answers do not run together")
-        self.model, self.device = model, model.device
+        super().__init__(model)
         row = torch.arange(6).unsqueeze(0)
-        layers = model.config.get_text_config(decoder=True).num_hidden_layers
+        layers = text_config(model).num_hidden_layers
         self.network = Paged(model, _logits, [row, row, torch.tensor([2, 5])], layers)
-        self.clear()
 
     def clear(self) -> None:
         super().clear()
@@ -73,19 +73,20 @@ class PagedRows(Ragged):
 
 
 def paged(model: Any, _: int) -> PagedRows:
-    """The model's rows in OpenVINO. Raises `ModelNotReady` where it cannot run them as torch does."""
-    return held_to_torch(
-        model,
-        lambda: PagedRows(model),
-        lambda network, tolerance: all(
-            alike(network, model, rows, tolerance) for rows in (PROBE, _long(model))
-        ),
-    )
+    """Run the model's rows in OpenVINO. Raises `ModelNotReady` where it cannot run them as torch does."""
+
+    def make(tolerance: float) -> PagedRows:
+        runner = PagedRows(model)
+        for rows in (ROWS, _long(model)):
+            require_same(rows_difference(runner, model, rows), tolerance)
+        return runner
+
+    return checked(model, make)
 
 
 def _long(model: Any) -> list[list[int]]:
     """Rows as long as `LONG`, or as the model has positions."""
-    most = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or LONG
+    most = getattr(text_config(model), "max_position_embeddings", None) or LONG
     return [[1 + place % 9 for place in range(max(min(most, LONG) - less, 2))] for less in (0, 1, 40)]
 
 

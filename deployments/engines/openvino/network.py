@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from deployments.engines.equivalence import DifferentAnswers
 from deployments.engines.openvino.paged_attention import converted
 from deployments.errors import ModelNotReady
 
@@ -131,10 +132,10 @@ class Paged:
         return [torch.from_numpy(self._request.get_output_tensor(one).data.copy()) for one in self._outputs]
 
 
-def held_to_torch(model: Any, make: Callable[[], Made], alike: Callable[[Made, float], bool]) -> Made:
-    """What `make` compiles of the model, if its answers are `alike` but for a part of the largest number.
+def checked(model: Any, make: Callable[[float], Made]) -> Made:
+    """Return what `make` compiles of the model; its answers are torch's but for a part of the largest number.
 
-    Raises `ModelNotReady` if they are not, or it cannot be compiled.
+    `make` takes this tolerance. Raises `ModelNotReady` if it cannot compile the model, or the answers differ.
     """
     import torch
 
@@ -144,14 +145,15 @@ def held_to_torch(model: Any, make: Callable[[], Made], alike: Callable[[Made, f
         )
     try:
         with torch.inference_mode():
-            made = make()
-            if alike(made, TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE):
-                return made
+            return make(TOLERANCE if model.dtype == torch.float32 else HALF_TOLERANCE)
+    except DifferentAnswers as different:
+        raise ModelNotReady(
+            "OpenVINO's answers are not torch's with this network: leave `engine.name` out"
+        ) from different
     except ImportError as absent:
         raise ModelNotReady(f"OpenVINO is not installed (`pip install '.[openvino]'`): {absent}") from absent
     except Exception as refused:
         raise ModelNotReady(f"OpenVINO does not run this network; torch may: {_said(refused)}") from refused
-    raise ModelNotReady("OpenVINO's answers are not torch's with this network: leave `engine.name` out")
 
 
 def _said(error: BaseException) -> str:

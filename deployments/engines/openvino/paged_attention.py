@@ -10,7 +10,7 @@ from copy import deepcopy
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deployments.engines.torch.packed_encoder import register
+from deployments.engines.attention import implementation, register
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,9 +53,9 @@ def converted(
             pages = Pages(causal, rest[: len(places)], rest[len(places) :])
             return forward(self.network, *own, cu_seq_lens_q=pages)
 
-    kind, usual = "causal" if causal else "bidirectional", network.config._attn_implementation
-    register(f"openvino_{kind}", _attend, f"{kind}_mask_function")
-    network.set_attn_implementation(f"openvino_{kind}")
+    name, usual = f"openvino_{'causal' if causal else 'bidirectional'}", implementation(network)
+    register(name, _attend, causal=causal)
+    network.set_attn_implementation(name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, of what transformers asks of shapes

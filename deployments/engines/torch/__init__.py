@@ -1,0 +1,1 @@
+"""Networks that torch runs: encoders without padding, and runners that generate text."""

@@ -1,14 +1,13 @@
-"""The forward passes of running rows: all in one cache that rows join and leave, or each in its own.
+"""Running rows in one cache that they join and leave; and which of torch's ways a model's rows run in."""
 
-`Ragged` is a third way, and quicker on a processor; `PagedRows` is the same in OpenVINO.
-"""
-
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from deployments.engines.capabilities import joinable, pass_options, rope_types
 from deployments.engines.torch.growing_cache import growing_cache
-from deployments.engines.torch.unpadded_generation import Ragged, ragged
+from deployments.engines.torch.sequential_generation import Apart
+from deployments.engines.torch.unpadded_generation import ragged
+from deployments.generation.sequence_runner import SequenceRunner
 
 if TYPE_CHECKING:
     import torch
@@ -22,16 +21,15 @@ class Joined:
     Layers with a sliding window keep all of it, as the others do; their mask cuts the window out.
     """
 
-    most: int | None = None
+    most = read_beside_step = None
     pads = undoes = True
 
     def __init__(self, model: Any, pad: int) -> None:
         self.model, self.pad, self.device = model, pad, model.device
-        self.options = _options(model)
+        self.options = pass_options(model)
         self.clear()
 
     def clear(self) -> None:
-        """Forget all rows."""
         self.lengths: list[int] = []
         self.width = 0
         self.cache: Any = None
@@ -39,7 +37,6 @@ class Joined:
         self.next: Any = None
 
     def read(self, rows: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
-        """Read token ids: the logits [rows, vocabulary] after each row, and what `join` takes."""
         import torch
 
         longest = max(map(len, rows))
@@ -52,7 +49,6 @@ class Joined:
         return logits, (cache, [len(row) for row in rows])
 
     def join(self, read: Any, places: list[int]) -> None:
-        """Take those of the rows just read that are at `places`, after the others. Raises, or changes all."""
         cache, lengths = read
         self._pick(cache, lengths, places)
         lengths = [lengths[place] for place in places]
@@ -70,10 +66,6 @@ class Joined:
             self.cache = cache
 
     def step(self, tokens: list[int]) -> "torch.Tensor":
-        """Read one token more in every row: the logits [rows, vocabulary] after it.
-
-        A step that fails leaves the rows as they were, in a network that `undoes` it.
-        """
         import torch
 
         if self.width == self.mask.shape[-1]:
@@ -90,7 +82,6 @@ class Joined:
         return logits
 
     def keep(self, places: list[int]) -> None:
-        """Go on with the rows at `places` only."""
         if not places:
             return self.clear()
         self._pick(self.cache, self.lengths, places)
@@ -129,103 +120,11 @@ class Joined:
             layer.put(keys.index_select(0, index), values.index_select(0, index))
 
 
-class Apart:
-    """Rows each in a cache of its own kind: a step is a forward pass for every one of them.
-
-    For models whose caches cannot be joined; each row goes as `generate` would go with it alone. `most` is
-    how many may run at once.
-    """
-
-    pads = undoes = False
-
-    def __init__(self, model: Any, most: int | None = None) -> None:
-        self.model, self.most, self.device = model, most, model.device
-        self.options = _options(model)
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        self.rows: list[tuple[torch.Tensor, dict[str, Any]]] = []
-
-    def read(self, rows: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
-        """As `Joined.read`."""
-        import torch
-
-        begun = [self._begin(torch.tensor([row], device=self.device)) for row in rows]
-        return torch.cat([logits for logits, _ in begun]), [row for _, row in begun]
-
-    def join(self, read: Any, places: list[int]) -> None:
-        """As `Joined.join`."""
-        self.rows = self.rows + [read[place] for place in places]
-
-    def step(self, tokens: list[int]) -> "torch.Tensor":
-        """As `Joined.step`."""
-        import torch
-
-        stepped = []
-        for place, ((ids, state), token) in enumerate(zip(self.rows, tokens, strict=True)):
-            ids = torch.cat([ids, ids.new_tensor([[token]])], -1)
-            logits, self.rows[place] = self._forward(ids, state, next_sequence_length=1)
-            stepped.append(logits)
-        return torch.cat(stepped)
-
-    def keep(self, places: list[int]) -> None:
-        """As `Joined.keep`."""
-        self.rows = [self.rows[place] for place in places]
-
-    def _begin(self, ids: "torch.Tensor") -> tuple["torch.Tensor", Any]:
-        import torch
-
-        state = dict(self.options)
-        if "position_ids" in _takes(self.model):
-            state["position_ids"] = torch.arange(ids.shape[-1], device=self.device).unsqueeze(0)
-        return self._forward(ids, state, is_first_iteration=True)
-
-    def _forward(self, ids: "torch.Tensor", state: dict[str, Any], **now: Any) -> tuple["torch.Tensor", Any]:
-        inputs = self.model.prepare_inputs_for_generation(ids, **now, **state)
-        told = self.model(**inputs, return_dict=True)
-        return told.logits[:, -1], (ids, self.model._update_model_kwargs_for_generation(told, state))
-
-
-def network(model: Any, pad: int) -> Joined | Apart | Ragged:
-    """The way in which a model's rows run together and yet give what each would give alone."""
-    if "dynamic" in _rope_types(model):  # its frequencies stay as the row before has left them
+def network(model: Any, pad: int) -> SequenceRunner:
+    """Choose the way in which a model's rows run together and yet give what each would give alone."""
+    if "dynamic" in rope_types(model):  # its frequencies stay as the row before has left them
         return Apart(model, most=1)
     return (ragged(model) or Joined(model, pad)) if joinable(model) else Apart(model)
-
-
-def joinable(model: Any) -> bool:
-    """Whether a token's place in a pass, and the rows beside its own, change nothing for the model."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
-
-    kinds = {type(layer) for layer in DynamicCache(config=_text_config(model)).layers}
-    return (
-        kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
-        and {"attention_mask", "position_ids", "past_key_values"} <= _takes(model)
-        and not {"dynamic", "longrope"} & _rope_types(model)  # the longest row changes the frequencies of all
-        and not model.is_remote_code()
-    )
-
-
-def _takes(model: Any) -> set[str]:
-    return {*inspect.signature(model.forward).parameters}
-
-
-def _options(model: Any) -> dict[str, Any]:
-    """To every forward pass; the logits of a prompt's other tokens would fill the memory."""
-    return {"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in _takes(model) else {})
-
-
-def _text_config(model: Any) -> Any:
-    return model.config.get_text_config(decoder=True)
-
-
-def _rope_types(model: Any) -> set[str]:
-    """Of all layers: some configs have one set of parameters, some one for each kind of layer."""
-    told = getattr(_text_config(model), "rope_parameters", None) or {}
-    each = [told, *(inner for inner in told.values() if isinstance(inner, dict))]
-    return {str(parameters.get("rope_type")) for parameters in each}
 
 
 def _mask(gaps: list[int], width: int, device: Any) -> "torch.Tensor":

@@ -1,21 +1,21 @@
 """Running rows without padding: all their tokens one after another, and each row's keys and values apart.
 
 A pass may read the prompts of some rows and the next tokens of others. On a processor, where what is not
-padded is not computed; rows join and leave without a copy of what is there.
+padded is not computed.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.torch.packed_encoder import TOLERANCE, register
+from deployments.engines.attention import implementation, register, used_for_one_pass
+from deployments.engines.equivalence import TOLERANCE, require_same, rows_difference
+from deployments.engines.unpadded_rows import UnpaddedRows
 
 if TYPE_CHECKING:
     import torch
 
 NAME = "ragged"
 AHEAD = 64  # tokens for which there is room at once
-PROBE = ([9, 5, 7, 3], [8, 2], [4, 6, 1])
 
 
 class Kept:
@@ -41,42 +41,14 @@ class Kept:
         return larger
 
 
-class Ragged:
-    """Rows in a cache each: a pass reads any number of tokens more in every one of them."""
+class Ragged(UnpaddedRows):
+    """Runs rows in torch, with an attention function that keeps them apart."""
 
-    most: int | None = None
-    pads, undoes = False, True
-    kept: type[Any] = Kept  # what there is of each row
+    kept = Kept
 
     def __init__(self, model: Any) -> None:
-        self.model, self.device = model, model.device
-        register(NAME, _attend, "causal_mask_function")
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all rows."""
-        self.rows: list[Any] = []
-
-    def read(self, rows: Sequence[list[int]], beside: Sequence[int] = ()) -> tuple["torch.Tensor", list[Any]]:
-        """As `Joined.read`; with a token `beside` for every running row, this is their step as well.
-
-        Then the running rows' logits come first.
-        """
-        kept = [self.kept() for _ in rows]
-        running = self.rows if beside else []
-        return self._forward([*([token] for token in beside), *rows], [*running, *kept]), kept
-
-    def join(self, read: list[Any], places: list[int]) -> None:
-        """As `Joined.join`."""
-        self.rows = self.rows + [read[place] for place in places]
-
-    def step(self, tokens: list[int]) -> "torch.Tensor":
-        """As `Joined.step`."""
-        return self.read([], tokens)[0]
-
-    def keep(self, places: list[int]) -> None:
-        """As `Joined.keep`."""
-        self.rows = [self.rows[place] for place in places]
+        super().__init__(model)
+        register(NAME, _attend, causal=True)
 
     def _forward(self, rows: Sequence[list[int]], kept: list[Any]) -> "torch.Tensor":
         import torch
@@ -84,7 +56,7 @@ class Ragged:
         sizes = [len(new) for new in rows]
         starts = [one.length for one in kept]
         positions = [torch.arange(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        with _ragged_attention(self.model.config):
+        with used_for_one_pass(NAME, self.model):
             logits: torch.Tensor = self.model(
                 input_ids=torch.tensor([[id for new in rows for id in new]]),
                 position_ids=torch.cat(positions).unsqueeze(0),
@@ -99,49 +71,19 @@ class Ragged:
 
 
 def ragged(model: Any) -> Ragged | None:
-    """The model's rows without padding, where it answers the same so; on a processor only."""
+    """Run the model's rows without padding, where the answers are the same; on a processor only."""
     import torch
 
     tolerance = TOLERANCE.get(str(model.dtype))
-    if model.device.type != "cpu" or tolerance is None or model.config._attn_implementation != "sdpa":
+    if model.device.type != "cpu" or tolerance is None or implementation(model) != "sdpa":
         return None
     network = Ragged(model)
-    with torch.inference_mode():
-        try:
-            return network if alike(network, model, PROBE, tolerance) else None
-        except Exception:  # a network that was written otherwise
-            return None
-
-
-def alike(network: Ragged, model: Any, rows: Sequence[list[int]], tolerance: float) -> bool:
-    """Whether logits are the model's own, in each kind of pass.
-
-    Rows are read, all at once or one beside the last tokens of the others, and take a step.
-    """
-    import torch
-
-    expected = torch.cat([model(torch.tensor([row])).logits[:, -1] for row in rows])
-    _, read = network.read([row[:-1] for row in rows])
-    network.join(read, list(range(len(rows))))
-    stepped = network.step([row[-1] for row in rows])
-    network.clear()
-    first, *others = rows
-    _, read = network.read([row[:-1] for row in others])
-    network.join(read, list(range(len(others))))
-    beside, _ = network.read([first], [row[-1] for row in others])
-    network.clear()
-    found = torch.stack([stepped, beside.roll(1, 0)])
-    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
-
-
-@contextmanager
-def _ragged_attention(config: Any) -> Iterator[None]:
-    """For one pass: all else that is done with the model goes its usual way."""
-    usual, config._attn_implementation = config._attn_implementation, NAME
     try:
-        yield
-    finally:
-        config._attn_implementation = usual
+        with torch.inference_mode():
+            require_same(rows_difference(network, model), tolerance)
+    except Exception:  # a network that was written differently
+        return None
+    return network
 
 
 def _attend(
@@ -157,7 +99,7 @@ def _attend(
     position_ids: Any = None,
     **others: Any,
 ) -> tuple["torch.Tensor", None]:
-    """Each row's attention to itself: of (1, heads, tokens, size), a (1, tokens, heads, size)."""
+    """Compute each row's attention to itself: of (1, heads, tokens, size), a (1, tokens, heads, size)."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 

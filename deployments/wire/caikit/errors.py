@@ -32,7 +32,7 @@ class Unprocessable(InvalidInput):
         self.errors = errors
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     """Caikit's error body, or that of its web framework where it refuses a request before Caikit."""
     if isinstance(error, UnsupportedMedia | UnknownKey):
         return json_response({"detail": str(error)}, 415 if isinstance(error, UnsupportedMedia) else 422)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def health(router: "Router", request: Request) -> Response:
     """OK once the models that were there at start are loaded: before, Caikit does not listen at all."""
-    if not router.settled:
+    if not router.startup_complete:
         raise ModelNotReady("the models are still loading")
     return PlainTextResponse("OK")
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from deployments.dialect import Operation, Rpc
 from deployments.errors import InferenceError, InvalidInput, ModelNotFound, TaskMismatch
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire import protobuf
 from deployments.wire.caikit import types as caikit_data_model
@@ -80,7 +80,7 @@ class Predict:
         example = self.task.examples()[0]
         given = {argument: example[field] for argument, field in self.arguments.items()}
         for argument, field in self.arguments.items():
-            if words(self.task.input)[field] == "conversation":  # here one turn, as a text
+            if field_types(self.task.input)[field] == "conversation":  # here one turn, as a text
                 given[argument] = example[field][-1]["content"]
         return given
 
@@ -117,7 +117,7 @@ class Predict:
             raise InvalidInput("Missing required model ID")
         try:
             self._check(router, model_id)
-            inputs, chosen = await router.read(self.task, NAME, [self._input(given)], params)
+            inputs, chosen = await router.validator.validate(self.task, NAME, [self._input(given)], params)
             (output,) = await router.infer(model_id, inputs, chosen)
         except ModelNotFound:
             raise ModelNotFound(f"Model '{model_id}' not loaded") from None

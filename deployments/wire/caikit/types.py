@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, create_model
 
 from deployments.errors import InvalidInput
-from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, words
+from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, field_types
 from deployments.wire.protobuf import Number, bare, without_none
 
 ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_bytes_or_url"}
@@ -124,13 +124,13 @@ class ModelInfoResponse(Schema):
 def arguments(input_: type[Schema]) -> dict[str, str]:
     """The field behind each of Caikit's arguments. What has a default is no argument."""
     required = [name for name, field in input_.model_fields.items() if field.is_required()]
-    names = [ARGUMENTS.get(words(input_)[field], field) for field in required]
+    names = [ARGUMENTS.get(field_types(input_)[field], field) for field in required]
     return dict(zip(names if len({*names}) == len(names) else required, required, strict=True))
 
 
 def request(name: str, input_: type[Schema]) -> type[BaseModel]:
     """The schema of these arguments, under the request message's name."""
-    meant = words(input_)
+    meant = field_types(input_)
     types: dict[str, Any] = {
         argument: (str if meant[field] in ARGUMENTS else bare(input_.model_fields[field].annotation), ...)
         for argument, field in arguments(input_).items()

@@ -34,7 +34,7 @@ class HubFailure(BaseModel):
     estimated_time: float | None = Field(None, description="Seconds until a loading model may answer.")
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     """An error's response; its sentence is in the body and, as far as it fits, in `X-Error-Message`."""
     status = 415 if isinstance(error, UnsupportedMedia) else HTTP_STATUS[error.kind]
     response = json_response(failure(error), status)

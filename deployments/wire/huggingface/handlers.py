@@ -44,7 +44,7 @@ async def infer(router: "Router", request: Request, model_id: str, task: Task, a
     """Tell all answers at once, an error in the place of each that failed."""
     outcomes = await _outcomes(router, model_id, task, asked)
     answers = [failure(told) if isinstance(told, InferenceError) else said(told) for told in outcomes]
-    return json_response(answers if asked.batch or task.lone_answer_in_list else answers[0])
+    return json_response(answers if asked.batch or task.single_output_in_list else answers[0])
 
 
 async def stream(router: "Router", request: Request, model_id: str, task: Task, asked: Asked) -> Response:
@@ -53,7 +53,7 @@ async def stream(router: "Router", request: Request, model_id: str, task: Task, 
         raise InvalidInput(f"an answer of {task.name} cannot stream")
     if asked.batch:
         raise InvalidInput("only the answer to a lone input can stream, not that to a list")
-    (input_,), params = await router.read(task, NAME, asked.items, asked.params)
+    (input_,), params = await router.validator.validate(task, NAME, asked.items, asked.params)
     chunks = router.stream(model_id, input_, params)
     return await event_stream(request, chunks, _chunk, lambda error: orjson.dumps(failure(error)))
 
@@ -68,7 +68,7 @@ def find(router: "Router", model_id: str, named: str | None = None) -> Task:
 
 async def _outcomes(router: "Router", model_id: str, task: Task, asked: Asked) -> list[Any]:
     """One output or error per item; raises the first error if there is no output at all."""
-    items, params = await router.read_each(task, NAME, asked.items, asked.params)
+    items, params = await router.validator.validate_each(task, NAME, asked.items, asked.params)
     inputs = [item for item in items if not isinstance(item, InferenceError)]
     outputs = iter(await router.infer(model_id, inputs, params) if inputs else ())
     outcomes = [item if isinstance(item, InferenceError) else next(outputs) for item in items]

@@ -45,7 +45,7 @@ def request_type(task: Task) -> type[BaseModel]:
 def answer_type(task: Task) -> type[BaseModel]:
     """The JSON answer to a request: an item's answer, or a list with one per item, some of them failures."""
     item: Any = reduce(or_, said_types(task.output))
-    lone = list[item] if task.lone_answer_in_list else item
+    lone = list[item] if task.single_output_in_list else item
     return create_model(
         f"HuggingFace{task.title}Answer",
         __base__=RootModel[lone | list[item | HubFailure]],  # type: ignore[valid-type]

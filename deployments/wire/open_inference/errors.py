@@ -16,6 +16,6 @@ class Failure(Wire):
     error: str
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     status = 415 if isinstance(error, UnsupportedMedia) else STATUS[error.kind]
     return json_response(Failure(error=str(error)).model_dump(), status)

@@ -58,10 +58,10 @@ async def generate_stream(router: "Router", request: Request) -> Response:
     if not streams(task):
         raise InvalidInput(f"an answer of {task.name} cannot stream")
 
-    def say(piece: tuple[str, bool]) -> bytes:
+    def encode_piece(piece: tuple[str, bool]) -> bytes:
         return GenerateResponse(model_name=model_id, text_output=piece[0]).model_dump_json().encode()
 
-    return await event_stream(request, pieces(router, model_id, input, params), say, _say_error)
+    return await event_stream(request, pieces(router, model_id, input, params), encode_piece, _say_error)
 
 
 async def _read(router: "Router", request: Request) -> tuple[str, Task, Schema, Schema]:
@@ -72,7 +72,7 @@ async def _read(router: "Router", request: Request) -> tuple[str, Task, Schema, 
         raise TaskMismatch(f"the model {model_id!r} performs {task.name}, which goes on from no text")
     asked = parse(GenerateRequest, await read_inflated(request))
     params = _params(task, {**(asked.model_extra or {}), **(asked.parameters or {})})
-    (input,), chosen = await router.read(task, NAME, [{field: asked.text_input}], params)
+    (input,), chosen = await router.validator.validate(task, NAME, [{field: asked.text_input}], params)
     return model_id, task, input, chosen
 
 

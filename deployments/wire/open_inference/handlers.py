@@ -54,7 +54,7 @@ async def check_live(router: "Router", request: Request) -> Response:
 
 async def check_ready(router: "Router", request: Request) -> Response:
     """200 once the models that were there at start have loaded; before, 503."""
-    if not router.settled:
+    if not router.startup_complete:
         raise ModelNotReady("the models are still loading")
     return json_response(Ready().model_dump())
 

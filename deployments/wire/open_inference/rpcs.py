@@ -44,7 +44,7 @@ async def server_live(router: "Router", asked: Any) -> dict[str, Any]:
 
 
 async def server_ready(router: "Router", asked: Any) -> dict[str, Any]:
-    return {"ready": router.settled}
+    return {"ready": router.startup_complete}
 
 
 async def model_ready(router: "Router", asked: Any) -> dict[str, Any]:

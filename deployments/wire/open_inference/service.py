@@ -148,10 +148,10 @@ async def statistics(router: "Router", model_id: str = "", wanted: str = "") -> 
 
     A request's time in the queue is that of the input that waited longest, its compute time that of every
     batch that held one of its inputs: one that requests shared counts for each of them. Executions are
-    counted by the share of a batch. Answers that stream are not counted.
+    counted by the share of a batch. InferenceResults that stream are not counted.
     """
     cards = [find(router, model_id, wanted)] if model_id else list(router.cards.values())
-    totals = {figures.id: figures.totals for figures in await router.figures()}
+    totals = {figures.id: figures.totals for figures in await router.stats()}
     return [_statistics(card.id, totals.get(card.id, Totals())) for card in cards]
 
 
@@ -159,7 +159,7 @@ async def _read(
     router: "Router", task: Task, items: list[dict[str, Any]], params: Mapping[str, Any]
 ) -> tuple[list[Schema], Schema]:
     """As `Router.read`; what is wrong with one of several rows is told with its number."""
-    inputs, chosen = await router.read_each(task, NAME, items, params)
+    inputs, chosen = await router.validator.validate_each(task, NAME, items, params)
     return _whole(inputs), chosen
 
 
@@ -185,7 +185,7 @@ def _statistics(model_id: str, totals: Totals) -> ModelStatistics:
             success=_duration(totals.succeeded, totals.succeeded_s),
             fail=_duration(totals.failed, totals.failed_s),
             queue=_duration(totals.succeeded, totals.queued_s),
-            compute_infer=_duration(totals.succeeded, totals.computed_s),
+            compute_infer=_duration(totals.succeeded, totals.inference_s),
         ),
     )
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from deployments.dialect import StreamRpc
-from deployments.wire.http import tell
+from deployments.wire.http import to_public_error
 from deployments.wire.open_inference import service
 from deployments.wire.open_inference.generate import streams
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, describe
@@ -84,7 +84,7 @@ class Stream:
                 async for one in each:
                     await self._told.put({"infer_response": one})
         except Exception as error:
-            why = str(tell(error, uuid.uuid4().hex))
+            why = str(to_public_error(error, uuid.uuid4().hex))
             named = {"model_name": request.model_name, "id": request.id}
             await self._told.put({"error_message": why, "infer_response": named})
         finally:

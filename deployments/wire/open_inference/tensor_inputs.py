@@ -18,13 +18,13 @@ from typing import Any
 import orjson
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.schema import MAX_ITEMS, Schema, words
+from deployments.schema import MAX_ITEMS, Schema, field_types
 from deployments.task import Task
 from deployments.wire.http import check_json
 from deployments.wire.open_inference.tensors import Tensor
 from deployments.wire.task_json import form
 
-meanings = lru_cache(words)
+meanings = lru_cache(field_types)
 
 LISTS = ("texts", "array")
 NUMBERS = {"boolean": "BOOL", "integer": "INT64", "number": "FP64"}

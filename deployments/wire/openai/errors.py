@@ -65,7 +65,7 @@ def event_of(error: InferenceError) -> bytes:
     return failure(error).model_dump_json().encode()
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     """An error's response. Clients try again by themselves, unless they are told that it is no use."""
     form = FORMS[error.kind]
     status = 415 if isinstance(error, UnsupportedMedia) else form.status

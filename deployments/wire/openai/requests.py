@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch, TooLarge
-from deployments.results import Answers
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, words
+from deployments.results import InferenceResults
+from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, field_types
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, check_json, json_response, read_body
 
@@ -153,7 +153,7 @@ async def read_items(
     """The items and parameters as the task reads them. What is wrong is told by the caller's `names` of the
     task's own; the first of them is the items' own."""
     try:
-        return await router.read(task, DIALECT, items, params, names)
+        return await router.validator.validate(task, DIALECT, items, params, names)
     except InferenceError as error:
         if error.field:
             raise
@@ -175,7 +175,7 @@ async def texts_of(
         raise error.restated(f"`{param}`: {error}", field=param) from None
 
 
-def outputs_of(answers: Answers, param: str) -> list[Any]:
+def outputs_of(answers: InferenceResults, param: str) -> list[Any]:
     """All outputs; one that failed fails the request, by its place in the caller's `param`."""
     for place, output in enumerate(answers):
         if isinstance(output, InferenceError):
@@ -188,7 +188,7 @@ def outputs_of(answers: Answers, param: str) -> list[Any]:
 def _lone_field(input_: type[Schema]) -> tuple[str | None, str | None]:
     """The only required field of an Input, and what it means."""
     required = [name for name, field in input_.model_fields.items() if field.is_required()]
-    return (required[0], words(input_)[required[0]]) if len(required) == 1 else (None, None)
+    return (required[0], field_types(input_)[required[0]]) if len(required) == 1 else (None, None)
 
 
 def _place(parts: Sequence[int | str]) -> str:

@@ -17,5 +17,5 @@ class RosterFailure(BaseModel):
     error_type: Literal[tuple(HTTP_STATUS)]  # type: ignore[valid-type]
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     return json_response({"error": str(error), "error_type": error.kind}, HTTP_STATUS[error.kind])

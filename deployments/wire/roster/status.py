@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from deployments.card import State
 from deployments.dialect import HTTP_STATUS
-from deployments.telemetry.request_stats import Figures
+from deployments.telemetry.request_stats import ModelStats
 from deployments.wire.http import json_response
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Liveness(BaseModel):
     status: Literal["live"] = "live"
 
 
-class Status(RootModel[list[Figures]]):
+class Status(RootModel[list[ModelStats]]):
     """How each model does: requests per second, latencies, requests in flight."""
 
 
@@ -66,19 +66,19 @@ async def show_ready(router: "Router", request: Request) -> Response:
     """200 once the cluster has settled; before, 503 with the counts beside the error."""
     states: Counter[State] = Counter(card.state for card in router.cards.values())
     readiness = Readiness(
-        status="ready" if router.settled else "starting",
+        status="ready" if router.startup_complete else "starting",
         ready=states["ready"],
         loading=states["loading"],
         unavailable=states["unavailable"],
     )
-    if router.settled:
+    if router.startup_complete:
         return json_response(readiness.model_dump())
     told = {"error": "the models are still loading", "error_type": "unavailable", **readiness.model_dump()}
     return json_response(told, HTTP_STATUS["unavailable"])
 
 
 async def show_status(router: "Router", request: Request) -> Response:
-    return json_response([figures.model_dump() for figures in await router.figures()])
+    return json_response([figures.model_dump() for figures in await router.stats()])
 
 
 async def show_counters(router: "Router", request: Request) -> Response:

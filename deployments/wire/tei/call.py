@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from starlette.responses import Response
 
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
-from deployments.results import Answers, Usage
-from deployments.schema import TextToken, words
+from deployments.results import InferenceResults, Usage
+from deployments.schema import TextToken, field_types
 from deployments.wire import ranking
 from deployments.wire.http import json_response
 from deployments.wire.model_info import Kind, kind
@@ -40,14 +40,14 @@ class Call:
         texts = iter(await self.decode(ids) if ids else ())
         return [row if isinstance(row, str) else next(texts) for row in given]
 
-    async def infer(self, asked: wire.Cut, texts: list[str], **params: Any) -> Answers:
+    async def infer(self, asked: wire.Cut, texts: list[str], **params: Any) -> InferenceResults:
         """The answer to each text, to which the `asked` parameters apply that the task knows. Raises the
         first error of any."""
         await self._refuse_longer(asked, texts)
-        (name,) = words(self.task.input)
+        (name,) = field_types(self.task.input)
         params |= self._params(asked)
         items = [{name: text} for text in texts]
-        inputs, chosen = await self.router.read(self.task, DIALECT, items, params)
+        inputs, chosen = await self.router.validator.validate(self.task, DIALECT, items, params)
         answers = await self.router.infer(self.model_id, inputs, chosen)
         for answer in answers:
             if isinstance(answer, InferenceError):
@@ -109,7 +109,7 @@ class Call:
                 "x-total-time": str(total),
                 "x-tokenization-time": str(round(1000 * usage.encoded_s)),
                 "x-queue-time": str(round(1000 * (usage.queued_s - usage.encoded_s))),
-                "x-inference-time": str(round(1000 * usage.computed_s)),
+                "x-inference-time": str(round(1000 * usage.inference_s)),
             }
         )
         return response

@@ -39,7 +39,7 @@ SAID: dict[type[InferenceError], tuple[int, str]] = {
 }
 
 
-def say(error: InferenceError, request_id: str) -> Response:
+def error_response(error: InferenceError, request_id: str) -> Response:
     usual = {**HTTP_STATUS, "internal": 424}[error.kind], ERROR_TYPE.get(error.kind, "Validation")
     status, error_type = SAID.get(type(error), usual)
     return json_response({"error": str(error), "error_type": error_type}, status)

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from deployments.schema import words
+from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire.model_info import Kind, kind
 
 
 def examples(task: Task) -> dict[str, dict[str, Any]]:
     """Return a request's body for each route that a model of the task answers, by the route's name."""
-    example, meant = task.examples()[0], words(task.input)
+    example, meant = task.examples()[0], field_types(task.input)
     by_word = {word: example[name] for name, word in meant.items() if name in example}
     text, texts = by_word.get("text"), by_word.get("texts")
     main: dict[Kind | None, dict[str, Any]] = {

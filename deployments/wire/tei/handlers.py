@@ -116,7 +116,7 @@ async def ping(router: "Router", request: Request) -> Response:
     try:
         model_id = router.default_model
     except ModelNotFound:
-        if not router.settled:
+        if not router.startup_complete:
             raise ModelNotReady("the models are still loading") from None
         return json_response(Health().model_dump())
     return json_response(healthy(router.card(model_id)).model_dump())

@@ -14,7 +14,7 @@ from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.openvino import encoder as openvino_engine
 from deployments.engines.openvino.generation import paged
 from deployments.engines.openvino.network import LEAST_BLOCKS, Paged
-from deployments.engines.torch.packed_encoder import PACKED_PADDING
+from deployments.engines.packing import PACKED_PADDING
 from deployments.errors import ModelNotReady
 from deployments.task import Module
 from deployments.tasks.conversational import Conversational

@@ -13,8 +13,10 @@ import transformers as hf
 from deployments.engines.openvino.generation import paged
 from deployments.engines.openvino.network import LEAST_BLOCKS, Paged
 from deployments.engines.torch import generation as kv_cache
-from deployments.engines.torch.generation import MASK_AHEAD, Apart, Joined, network
+from deployments.engines.torch.generation import MASK_AHEAD, Joined, network
+from deployments.engines.torch.sequential_generation import Apart
 from deployments.engines.torch.unpadded_generation import AHEAD, Ragged
+from deployments.generation.sequence_runner import SequenceRunner
 from tests import tiny_models as tiny
 
 pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
@@ -66,8 +68,10 @@ def alone(model: Any, prompt: list[int], count: int) -> list[int]:
 class Batch:
     """Rows of a network that always take the best token."""
 
-    def __init__(self, rows: Joined | Apart | Ragged) -> None:
-        self.network, self.told, self.running = rows, {}, []
+    def __init__(self, rows: SequenceRunner) -> None:
+        self.network: Any = rows
+        self.told: dict[int, list[int]] = {}
+        self.running: list[int] = []
 
     def take(self, *places: int) -> None:
         logits, read = self.network.read([PROMPTS[place] for place in places])
@@ -77,7 +81,7 @@ class Batch:
 
     def take_beside_step(self, *places: int) -> None:
         last = [self.told[place][-1] for place in self.running]
-        logits, read = self.network.read([PROMPTS[place] for place in places], last)
+        logits, read = self.network.read_beside_step([PROMPTS[place] for place in places], last)
         self.network.join(read, list(range(len(places))))
         self.running += places
         for place, id in zip(self.running, logits.argmax(-1).tolist(), strict=True):

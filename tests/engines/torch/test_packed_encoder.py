@@ -7,7 +7,8 @@ import pytest
 import torch
 import transformers as hf
 
-from deployments.engines.torch.packed_encoder import PACKED_PADDING, pack
+from deployments.engines.packing import PACKED_PADDING
+from deployments.engines.torch.packed_encoder import pack
 
 pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
 

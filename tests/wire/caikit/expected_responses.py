@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deployments.media import EXAMPLE_PICTURE
+from deployments.media import EXAMPLE_IMAGE
 from deployments.task import TASKS
 from tests.fake_router import FakeRouter
 
@@ -29,9 +29,9 @@ OUTPUTS: dict[str, dict[str, Any]] = {
 }
 
 ASKED: dict[str, Any] = {
-    "image-classification": EXAMPLE_PICTURE,
-    "image-segmentation": EXAMPLE_PICTURE,
-    "object-detection": EXAMPLE_PICTURE,
+    "image-classification": EXAMPLE_IMAGE,
+    "image-segmentation": EXAMPLE_IMAGE,
+    "object-detection": EXAMPLE_IMAGE,
     "sentence-similarity": ["A cat.", "A dog."],
 }
 """What is asked of a task; of those not here, a text."""

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from deployments.errors import InvalidInput, ModelNotFound, ModelNotReady, Overloaded, TimedOut
-from deployments.media import EXAMPLE_PICTURE
+from deployments.media import EXAMPLE_IMAGE
 from deployments.wire.http import MAX_ELEMENTS
 from tests.fake_router import FakeRouter
 from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, answer, fail, model_info
@@ -268,13 +268,13 @@ async def test_a_form_with_parameters(
 
 
 @pytest.mark.parametrize(
-    "file", [base64.b64decode(EXAMPLE_PICTURE), EXAMPLE_PICTURE.encode()], ids=["picture", "its base64"]
+    "file", [base64.b64decode(EXAMPLE_IMAGE), EXAMPLE_IMAGE.encode()], ids=["picture", "its base64"]
 )
 async def test_a_form_with_a_file(http: httpx.AsyncClient, router: FakeRouter, file: bytes) -> None:
     upload = ("inputs", ("cat.png", file, "image/png"))
     response = await form(http, "object-detection", upload, ("model_id", "object-detection"))
     assert response.status_code == 200, response.text
-    assert item(router).image == base64.b64decode(EXAMPLE_PICTURE)
+    assert item(router).image == base64.b64decode(EXAMPLE_IMAGE)
 
 
 @pytest.mark.parametrize("key", ["foo", "foo.bar", "inputs.foo", "model_id."])

@@ -24,12 +24,13 @@ from deployments.dialects.huggingface import dialect
 from deployments.errors import Forbidden, InvalidInput, Overloaded, TimedOut, TooLarge
 from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
-from deployments.schema import MAX_ITEMS, Label, words
+from deployments.routing.validation import RequestValidator
+from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
 from tests.fake_router import PICTURE, FakeRouter, fetching, sample
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-PICTURE_TASKS = [task for task in TASKS.values() if [*words(task.input).values()] == ["image"]]
+PICTURE_TASKS = [task for task in TASKS.values() if [*field_types(task.input).values()] == ["image"]]
 EVERY_PICTURE_TASK = pytest.mark.parametrize("task", PICTURE_TASKS, ids=[task.name for task in PICTURE_TASKS])
 STREAMING = [task for task in TASKS.values() if task.chunk]
 
@@ -83,7 +84,7 @@ async def test_a_batch_is_answered_item_by_item(http, router, conforms, task: Ta
     batch = (await http.post(f"/models/{task.name}", json=request)).json()
     conforms(batch, f"HuggingFace{task.title}Answer")
     lone = (await http.post(f"/models/{task.name}", json={"inputs": task.examples()[0]})).json()
-    assert batch == [lone[0] if task.lone_answer_in_list else lone] * 2
+    assert batch == [lone[0] if task.single_output_in_list else lone] * 2
     assert len(router.asked[0][1]) == 2
 
 
@@ -171,7 +172,7 @@ async def test_streaming(http, router, conforms, task: Task) -> None:
 async def test_a_raw_body_is_the_picture(http, router, task: Task, headers: dict[str, str]) -> None:
     answered = await http.post(f"/models/{task.name}", content=PICTURE, headers=headers)
     assert answered.status_code == 200, answered.text
-    (picture,) = words(task.input)
+    (picture,) = field_types(task.input)
     assert getattr(router.asked[0][1][0], picture) == PICTURE
 
 
@@ -288,9 +289,8 @@ async def test_an_unreadable_item_fails_alone(http, router) -> None:
 
 
 async def test_each_url_is_fetched_once(http, router) -> None:
-    router.fetcher, asked = fetching(
-        lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE)
-    )
+    fetcher, asked = fetching(lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE))
+    router.validator = RequestValidator(fetcher)
     urls = [f"https://allowed.example/{place}" for place in range(16)]
     answered = await http.post("/models/image-classification", json={"inputs": urls})
     assert [place for place, told in enumerate(answered.json()) if "error" in told] == [3]
@@ -298,7 +298,8 @@ async def test_each_url_is_fetched_once(http, router) -> None:
 
 
 async def test_more_urls_than_the_limit_are_not_fetched(http, router) -> None:
-    router.fetcher, asked = fetching(lambda path: httpx.Response(200, content=PICTURE))
+    fetcher, asked = fetching(lambda path: httpx.Response(200, content=PICTURE))
+    router.validator = RequestValidator(fetcher)
     body = {"inputs": ["https://allowed.example/"] * 17}
     answered = await http.post("/models/image-classification", json=body)
     assert (answered.status_code, answered.json()["error_type"]) == (413, "validation")

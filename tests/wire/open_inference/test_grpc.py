@@ -41,7 +41,7 @@ async def test_every_task_answers_each_row(client, router, task: Task) -> None:
 
 @EVERY_TASK
 async def test_the_offer_works_and_typed_tensors_are_answered_so(grpc_address, task: Task) -> None:
-    offer = next(offer for offer in dialect.offers(task, task.name) if offer.method == "RPC")
+    offer = next(offer for offer in dialect.supported_calls(task, task.name) if offer.method == "RPC")
     async with grpc.aio.insecure_channel(grpc_address) as channel:
         raw = await call(channel, f"/{offer.path}", offer.body)
     answered = CLIENT.service_pb2.ModelInferResponse.FromString(raw)
@@ -167,7 +167,7 @@ async def test_health_and_metadata(client, router) -> None:
     assert (await client.get_server_metadata()).name == "roster"
     told = await client.get_model_metadata("sentiment")
     assert [(one.name, one.datatype, list(one.shape)) for one in told.inputs] == [("text", "BYTES", [-1])]
-    router.settled = False
+    router.startup_complete = False
     assert not await client.is_server_ready()
 
 

@@ -80,7 +80,7 @@ def test_every_tensor_of_the_metadata_can_be_asked_for(triton, task: Task) -> No
 
 @EVERY_TASK
 def test_every_offer_works(http, task: Task) -> None:
-    for offer in dialect.offers(task, task.name):
+    for offer in dialect.supported_calls(task, task.name):
         if offer.method != "RPC":
             answered = http.request(offer.method, offer.path, json=offer.body)
             assert answered.status_code == 200, answered.text
@@ -90,7 +90,7 @@ def test_every_offer_works(http, task: Task) -> None:
 @EVERY_TASK
 def test_answers_are_as_documented(http, task: Task) -> None:
     told = document([dialect])
-    asked = dialect.offers(task, task.name)[0]
+    asked = dialect.supported_calls(task, task.name)[0]
     path = told["paths"]["/v2/models/{model_id}/infer"]["post"]
     for value, where in (
         (json.loads(json.dumps(asked.body)), path["requestBody"]),

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from deployments.errors import InvalidInput, Overloaded
 from deployments.generation.output import GeneratedChunk, Token
 from deployments.task import TASKS
-from deployments.telemetry.request_stats import Figures, Totals
+from deployments.telemetry.request_stats import ModelStats, Totals
 from tests.fake_router import FakeRouter
 
 GENERATING = ["text-generation", "conversational"]
@@ -40,7 +40,7 @@ async def test_health(http, router) -> None:
     assert await told(http, "/models/broken/ready", 503) == {"error": "models/broken/config.yml: no"}
     assert await told(http, "/models/nope/ready", 404) == {"error": "no model is named 'nope'"}
     assert "no version '2'" in (await told(http, "/models/sentiment/versions/2", 404))["error"]
-    router.settled = False
+    router.startup_complete = False
     assert await told(http, "/health/ready", 503) == {"error": "the models are still loading"}
 
 
@@ -99,19 +99,19 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
         succeeded_s=1.5,
         failed_s=0.25,
         queued_s=0.5,
-        computed_s=0.75,
+        inference_s=0.75,
         inputs=6,
         batches=2.25,
         last=1700000000.5,
     )
 
-    async def figures() -> list[Figures]:
+    async def stats() -> list[ModelStats]:
         one = {"requests_per_second": 1.0, "p50_ms": None, "p95_ms": None, "in_flight": 0}
-        return [Figures(id="sentiment", **one, totals=totals)]
+        return [ModelStats(id="sentiment", **one, totals=totals)]
 
-    monkeypatch.setattr(router, "figures", figures)
+    monkeypatch.setattr(router, "stats", stats)
     (one,) = (await told(http, "/models/sentiment/versions/1/stats"))["model_stats"]
-    stats = one.pop("inference_stats")
+    inference_stats = one.pop("inference_stats")
     assert one == {
         "name": "sentiment",
         "version": "1",
@@ -122,7 +122,7 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
         "memory_usage": [],
     }
     nothing = {"count": 0, "ns": 0}
-    assert stats == {
+    assert inference_stats == {
         "success": {"count": 3, "ns": 1_500_000_000},
         "fail": {"count": 1, "ns": 250_000_000},
         "queue": {"count": 3, "ns": 500_000_000},

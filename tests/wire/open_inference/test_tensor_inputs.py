@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from deployments.errors import TooLarge
+from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
 from deployments.wire.open_inference.tensor_inputs import read_items
 from deployments.wire.open_inference.tensors import Tensor
@@ -92,9 +93,8 @@ async def test_a_picture_in_json(http, router, content_type: str | None) -> None
 async def test_each_url_is_fetched_once(
     http, router, count: int, status: int, said: str, fetched: int
 ) -> None:
-    router.fetcher, asked = fetching(
-        lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE)
-    )
+    fetcher, asked = fetching(lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE))
+    router.validator = RequestValidator(fetcher)
     urls = [f"https://allowed.example/{place}" for place in range(count)]
     path = "/v2/models/image-classification/infer"
     answered = await http.post(path, json=body({"name": "image", "data": urls}))

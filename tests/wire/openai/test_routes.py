@@ -14,7 +14,7 @@ from pydantic import Field
 
 from deployments import errors
 from deployments.dialects import DIALECTS
-from deployments.dialects.openai import dialect, offers
+from deployments.dialects.openai import dialect
 from deployments.errors import InferenceError, ModelNotFound, ModelNotReady, Overloaded
 from deployments.gateway import http_app as web
 from deployments.schema import Schema, Text
@@ -62,7 +62,7 @@ def router(router: FakeRouter) -> FakeRouter:
 
 @EVERY_TASK
 def test_every_offer_is_answered_as_documented(http, task: Task) -> None:
-    for offer in offers(task, task.name):
+    for offer in dialect.supported_calls(task, task.name):
         answered = http.request(offer.method, offer.path, json=offer.body)
         assert answered.status_code == 200, answered.text
         answer, event = ANSWERS[offer.path.removeprefix("/v1/")]
@@ -77,7 +77,7 @@ def test_every_offer_is_answered_as_documented(http, task: Task) -> None:
 
 @EVERY_TASK
 def test_what_is_not_offered_is_refused(http, router, task: Task) -> None:
-    offered = {offer.path.removeprefix("/v1/") for offer in offers(task, task.name)}
+    offered = {offer.path.removeprefix("/v1/") for offer in dialect.supported_calls(task, task.name)}
     for path, body in BODIES.items():
         answered = http.post(f"/v1/{path}", json={**body, "model": task.name})
         if path in offered:
@@ -90,7 +90,7 @@ def test_what_is_not_offered_is_refused(http, router, task: Task) -> None:
 
 
 def test_every_route_is_offered_by_some_task() -> None:
-    offered = {offer.path for task in TASKS.values() for offer in offers(task, "it")}
+    offered = {offer.path for task in TASKS.values() for offer in dialect.supported_calls(task, "it")}
     assert offered == {f"/v1/{path}" for path in BODIES}
 
 
@@ -112,7 +112,7 @@ def test_what_a_model_can_is_read_off_its_tasks_schemas() -> None:
 def test_an_answer_that_cannot_stream(http, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = replace(TASKS["text-generation"], chunk=None)
     monkeypatch.setitem(TASKS, "text-generation", whole)
-    assert [offer.streams for offer in offers(whole, "it")] == [False]
+    assert [offer.streams for offer in dialect.supported_calls(whole, "it")] == [False]
     answered = http.post("/v1/completions", json={**BODIES["completions"], "stream": True})
     assert (answered.status_code, answered.json()["error"]["param"]) == (400, "stream")
 

@@ -67,7 +67,7 @@ async def test_ready_once_settled(http, router) -> None:
     counts = {"ready": 2, "loading": 1, "unavailable": 1}
     answered = await http.get("/health/ready")
     assert (answered.status_code, answered.json()) == (200, {"status": "ready", **counts})
-    router.settled = False
+    router.startup_complete = False
     answered = await http.get("/health/ready")
     told = {"error": "the models are still loading", "error_type": "unavailable"}
     assert (answered.status_code, answered.json()) == (503, {**told, "status": "starting", **counts})

@@ -468,7 +468,7 @@ async def test_ping_without_a_default_model_asks_whether_the_cluster_has_settled
     router = Homeless()
     async with client_of(web.build(router, [dialect])) as http:
         assert (await http.get("/ping")).status_code == 200
-        router.settled = False
+        router.startup_complete = False
         answered = await http.get("/ping")
         assert (answered.status_code, answered.json()["error_type"]) == (503, "Unhealthy")
 
