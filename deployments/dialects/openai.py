@@ -43,22 +43,28 @@ def operations() -> list[Operation]:
 
 
 def _routes(root: str) -> list[Operation]:
-    chat = {"body": ChatCompletionRequest, "answer": ChatCompletion, "event": ChatCompletionChunk}
-    completion = {"body": CompletionRequest, "answer": Completion, "event": Completion}
-    response = {"body": ResponsesRequest, "answer": OpenAIResponse, "event": ResponseEvent}
-    embeddings: dict[str, Any] = {"body": EmbeddingsRequest, "answer": Embeddings}
+    chat = {"body": ChatCompletionRequest, "response": ChatCompletion, "event": ChatCompletionChunk}
+    completion = {"body": CompletionRequest, "response": Completion, "event": Completion}
+    response = {"body": ResponsesRequest, "response": OpenAIResponse, "event": ResponseEvent}
+    embeddings: dict[str, Any] = {"body": EmbeddingsRequest, "response": Embeddings}
     told: list[tuple[str, str, Any, str, dict[str, Any]]] = [
-        ("GET", "models", list_models, "List models", {"answer": OpenAIModels}),
-        ("GET", "models/{model}", show_model, "Show one model", {"answer": OpenAIModel}),
-        ("GET", "models/{organisation}/{model}", show_no_model, "Show one model", {"answer": OpenAIModel}),
+        ("GET", "models", list_models, "List models", {"response": OpenAIModels}),
+        ("GET", "models/{model}", show_model, "Show one model", {"response": OpenAIModel}),
+        ("GET", "models/{organisation}/{model}", show_no_model, "Show one model", {"response": OpenAIModel}),
         ("POST", "chat/completions", complete_chat, "Go on with a conversation", chat),
         ("POST", "completions", complete, "Go on with a text", completion),
         ("POST", "responses", respond, "Answer a text or a conversation", response),
         ("GET", "responses/{response_id}", show_response, "Show none: responses are not stored", {}),
         ("POST", "embeddings", embed, "Turn texts into vectors", embeddings),
-        ("POST", "moderations", moderate, "Label texts", {"body": ModerationRequest, "answer": Moderations}),
-        ("POST", "rerank", rerank, "Put texts in order", {"body": RankRequest, "answer": Ranking}),
-        ("POST", "score", score, "Tell how near texts are", {"body": ScoreRequest, "answer": Scores}),
+        (
+            "POST",
+            "moderations",
+            moderate,
+            "Label texts",
+            {"body": ModerationRequest, "response": Moderations},
+        ),
+        ("POST", "rerank", rerank, "Put texts in order", {"body": RankRequest, "response": Ranking}),
+        ("POST", "score", score, "Tell how near texts are", {"body": ScoreRequest, "response": Scores}),
     ]
     return [
         Operation(method, f"{root}/{path}", endpoint, summary, **types)
