@@ -9,13 +9,12 @@ from deployments.catalog.deployment_options import options
 from deployments.catalog.replica_code import code_version
 from deployments.config.model_config import ModelConfig
 
-METADATA_KEY = (
-    "roster"  # in a deployment's user_config: this application is a model, and this is what it was made from
-)
+METADATA_KEY = "roster"
+"""The key in a deployment's `user_config`: it marks an application as a model, and holds the metadata."""
 
 
 def read_metadata(app: dict[str, Any]) -> dict[str, Any]:
-    """What a running application (as Serve details it) was made from; empty if it is no model of ours."""
+    """Return the metadata of a running application, from Serve's details; empty if it is no model."""
     for deployment in app["deployments"].values():
         user_config = deployment["deployment_config"].get("user_config")
         if isinstance(user_config, dict) and isinstance(user_config.get(METADATA_KEY), dict):
@@ -24,18 +23,18 @@ def read_metadata(app: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_external(app: dict[str, Any]) -> bool:
-    """Whether an application was declared by hand, and not made from a folder."""
+    """Return whether an application was declared by hand instead of by a folder."""
     return bool(app["deployments"]) and not read_metadata(app).get("folder")
 
 
 def fingerprint(config: ModelConfig, folder: Path | None, files: str) -> str:
-    """Changes whenever the application must be deployed again, be it to load anew or only to scale."""
+    """Return a digest that changes whenever the application must be deployed again, even only to scale."""
     code = code_version(config.module.__module__)
     return digest(code, config.model_dump(), options(config.deployment), str(folder), files)
 
 
 def new_metadata(config: ModelConfig, folder: Path | None, files: str) -> dict[str, Any]:
-    """What to write into the `user_config` of an application made from `config`."""
+    """Return what to write into the `user_config` of an application that is built from `config`."""
     checkpoint = config.checkpoint(folder)
     return {
         "module_id": config.module_id,
@@ -47,5 +46,5 @@ def new_metadata(config: ModelConfig, folder: Path | None, files: str) -> dict[s
 
 
 def digest(*parts: Any) -> str:
-    """A short digest of JSON values."""
+    """Return a short digest of JSON values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

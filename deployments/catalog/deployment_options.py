@@ -46,6 +46,6 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
 def _actor_options(given: dict[str, Any]) -> dict[str, Any]:
     runtime_env = given.get("runtime_env") or {}
     # Ray sets this too late for a warm worker, which has imported torch already.
-    threads = {"OMP_NUM_THREADS": str(max(1, int(given.get("num_cpus", NUM_CPUS))))}
+    threads = {"OMP_NUM_THREADS": str(max(1, int(given.get("num_cpus") or NUM_CPUS)))}
     env_vars = {**RUNTIME_ENV["env_vars"], **threads, **runtime_env.get("env_vars", {})}
     return {"num_cpus": NUM_CPUS, **given, "runtime_env": {**runtime_env, "env_vars": env_vars}}

@@ -1,4 +1,4 @@
-"""Images through a network: those of one size together, never padded, so that a batch changes no answer."""
+"""Image networks: images of one size share a batch without padding, so that a batch changes no output."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -16,10 +16,10 @@ Size = tuple[int, int]
 T = TypeVar("T")
 
 
-class Picture(NamedTuple):
-    """An image as the network reads it, and its own (height, width) in pixels."""
+class PreprocessedImage(NamedTuple):
+    """The network's input for an image, and the image's own (height, width) in pixels."""
 
-    prepared: Any
+    features: Any
     size: Size
 
 
@@ -31,7 +31,7 @@ class HasImage(Protocol):
 
 
 class ImageModel:
-    """A loaded image network and its image processor: what all image tasks have in common."""
+    """A loaded image network and its image processor, shared by all image tasks."""
 
     def __init__(self, checkpoint: Checkpoint, auto_class: Any) -> None:
         from transformers import AutoImageProcessor
@@ -40,35 +40,39 @@ class ImageModel:
         self.model = checkpoint.network(auto_class)
 
     def encode(self, inputs: Iterable[HasImage]) -> list[Encoded]:
-        """Decode and resize the images: a `Picture` each, with its cost in pixels."""
+        """Decode and resize the images: a `PreprocessedImage` each, with its cost in pixels."""
         return [self._encode(decode_image(item.image)) for item in inputs]
 
-    def run(self, pictures: list[Picture], read: Callable[[Any, list[Size]], Iterable[T]]) -> list[T]:
-        """Run the network, and return what `read` makes of its outputs: one value for each picture, in order.
+    def run(
+        self, images: list[PreprocessedImage], post_process: Callable[[Any, list[Size]], Iterable[T]]
+    ) -> list[T]:
+        """Run the network and post-process its outputs: one result per image, in order.
 
-        `read` is called once for each group of equal size, with the outputs and each image's own size.
+        `post_process` is called once per group of equal size, with the outputs and each image's own size.
         """
         import torch
 
         groups = defaultdict(list)
-        for index, picture in enumerate(pictures):
-            groups[picture.prepared["pixel_values"].shape].append(index)
-        values: dict[int, T] = {}
+        for index, image in enumerate(images):
+            groups[image.features["pixel_values"].shape].append(index)
+        results: dict[int, T] = {}
         for indices in groups.values():
-            group = [pictures[index] for index in indices]
-            batch = type(group[0].prepared)(
-                {name: torch.cat([picture.prepared[name] for picture in group]) for name in group[0].prepared}
+            group = [images[index] for index in indices]
+            batch = type(group[0].features)(
+                {name: torch.cat([image.features[name] for image in group]) for name in group[0].features}
             )
             with torch.inference_mode():
                 outputs = self.model(**batch.to(self.model.device, self.model.dtype))
-                values.update(zip(indices, read(outputs, [picture.size for picture in group]), strict=True))
-        return [values[index] for index in range(len(pictures))]
+                results.update(
+                    zip(indices, post_process(outputs, [image.size for image in group]), strict=True)
+                )
+        return [results[index] for index in range(len(images))]
 
     def _encode(self, image: "Image.Image") -> Encoded:
         try:
-            prepared = self.processor(images=[image], return_tensors="pt")
-        except ValueError as unfit:
+            features = self.processor(images=[image], return_tensors="pt")
+        except ValueError as error:
             size = f"{image.width} x {image.height}"
-            raise InvalidInput(f"a picture of {size} pixels cannot be resized for this model") from unfit
-        height, width = prepared["pixel_values"].shape[-2:]
-        return Encoded(Picture(prepared, (image.height, image.width)), height * width)
+            raise InvalidInput(f"an image of {size} pixels cannot be resized for this model") from error
+        height, width = features["pixel_values"].shape[-2:]
+        return Encoded(PreprocessedImage(features, (image.height, image.width)), height * width)

@@ -1,4 +1,4 @@
-"""From a classifier's raw outputs to labels with scores."""
+"""Conversion of a classifier's logits to labels with scores."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 Function = Literal["softmax", "sigmoid", "none"]
 
 
-def labels(
+def top_labels(
     logits: "torch.Tensor", config: Any, function: Function | None, top_k: int | None, sort: bool = True
 ) -> list[list[Label]]:
-    """The best `top_k` labels of each row: best first, or else in the order of their ids.
+    """Return the best `top_k` labels of each row: best first, or unsorted in the order of their ids.
 
-    Without a `function`, the checkpoint's own makes scores.
+    Without a `function`, scores come from the checkpoint's default activation.
     """
     import torch
 
-    scores = _apply(function or own_function(config), logits.float())
+    scores = _apply(function or default_activation(config), logits.float())
     ids = torch.topk(scores, min(top_k or scores.shape[-1], scores.shape[-1])).indices
     ids = ids if sort else ids.sort(-1).values
     return [
@@ -28,14 +28,14 @@ def labels(
     ]
 
 
-def own_function(config: Any) -> Function:
-    """What turns this checkpoint's outputs into scores, by the rules of transformers' pipelines."""
+def default_activation(config: Any) -> Function:
+    """Return the activation for this checkpoint's logits, by the rules of transformers' pipelines."""
     if config.problem_type == "regression":
         return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:
         return "sigmoid"
-    chosen: Function = getattr(config, "function_to_apply", None) or "softmax"
-    return chosen
+    function: Function = getattr(config, "function_to_apply", None) or "softmax"
+    return function
 
 
 def _apply(function: Function, logits: "torch.Tensor") -> "torch.Tensor":

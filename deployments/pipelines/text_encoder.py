@@ -1,4 +1,4 @@
-"""From texts to vectors: the network's token vectors, pooled the way the checkpoint was trained."""
+"""Text encoders: the network's token vectors, pooled the way the checkpoint was trained."""
 
 from collections.abc import Iterator, Sequence
 from inspect import signature
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.engines.encoders import ENGINES
 from deployments.errors import InvalidInput, ModelNotReady, out_of_memory
-from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
+from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
 
 if TYPE_CHECKING:
     import torch
 
 Pooling = Literal["mean", "cls", "last", "none"]
 
-# Of one pass through the network: how many tokens it holds, and how many of them may be padding, which must
-# cost less than a pass of its own. Measured on networks of 20 to 100 million weights.
+# Tokens per forward pass, and how many of them may be padding: padding must cost less than another pass.
+# Measured on networks of 20 to 100 million weights.
 CPU_PASS, GPU_PASS = (1024, 32), (16_384, 2048)
 
-# sentence-transformers' 1_Pooling/config.json says one of these, in its older or its newer spelling.
+# The values in sentence-transformers' 1_Pooling/config.json, in the older and the newer spelling.
 POOLINGS: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -30,78 +30,78 @@ POOLINGS: dict[str, Pooling] = {
 
 
 class TextEncoder:
-    """A loaded text encoder, with what sentence-transformers' files in the checkpoint say about it.
+    """A loaded text encoder with its sentence-transformers configuration.
 
-    `pooling` and `normalize` are the checkpoint's own; a checkpoint that says nothing is mean-pooled.
+    `pooling` and `normalize` are the checkpoint's; without a configuration, vectors are mean-pooled.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoModel
 
-        # Networks count positions from the left, so padding on the right leaves them as they are.
+        # Networks count positions from the left, so padding on the right does not change them.
         self.tokenizer = checkpoint.tokenizer(padding_side="right")
         self.model = checkpoint.network(AutoModel)
         if self.model.config.is_encoder_decoder:
             self.model = self.model.get_encoder()
         if "add_pooling_layer" in signature(type(self.model).__init__).parameters:
-            self.model.pooler = None  # it takes time, and `_pool` does not look at it
-        self.collate = Collator(self.tokenizer, known_tokens(self.model))
+            self.model.pooler = None  # it takes time, and `_pool` does not use it
+        self.collate = Collator(self.tokenizer, vocabulary_size(self.model))
         self.padding_cost = ENGINES[checkpoint.engine](self.model)
-        self._read_recipe(checkpoint)
+        self._load_pooling_config(checkpoint)
 
-    def _read_recipe(self, checkpoint: Checkpoint) -> None:
+    def _load_pooling_config(self, checkpoint: Checkpoint) -> None:
         modules = checkpoint.json("modules.json") or []
-        kinds = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
-        unknown = kinds.keys() - {"Transformer", "Pooling", "Normalize"}
-        if unknown:
+        types = {module["type"].rpartition(".")[2]: module["path"] for module in modules}
+        unsupported = types.keys() - {"Transformer", "Pooling", "Normalize"}
+        if unsupported:
             raise ModelNotReady(
-                f"{checkpoint.name!r} has layers that are not supported here: {sorted(unknown)}"
+                f"{checkpoint.name!r} has layers that are not supported: {sorted(unsupported)}"
             )
-        self.normalize = "Normalize" in kinds
-        pooling = checkpoint.json(f"{kinds['Pooling']}/config.json") if "Pooling" in kinds else {}
-        self.pooling = _pooling(pooling)
+        self.normalize = "Normalize" in types
+        pooling_config = checkpoint.json(f"{types['Pooling']}/config.json") if "Pooling" in types else {}
+        self.pooling = _pooling(pooling_config)
         prompts = checkpoint.json("config_sentence_transformers.json") or {}
         self.prompts: dict[str, str] = prompts.get("prompts") or {}
-        if any(self.prompts.values()) and not pooling.get("include_prompt", True):
-            raise ModelNotReady(f"{checkpoint.name!r} pools without its prompts, which is not supported here")
+        if any(self.prompts.values()) and not pooling_config.get("include_prompt", True):
+            raise ModelNotReady(f"{checkpoint.name!r} excludes prompts from pooling, which is not supported")
         self.default_prompt: str | None = prompts.get("default_prompt_name")
-        recipe = checkpoint.json("sentence_bert_config.json") or {}
-        limits = (max_length(self.tokenizer, self.model.config), recipe.get("max_seq_length"))
+        transformer_config = checkpoint.json("sentence_bert_config.json") or {}
+        limits = (max_length(self.tokenizer, self.model.config), transformer_config.get("max_seq_length"))
         self.max_length: int = min(limit for limit in limits if limit)
 
     def prompt(self, name: str | None) -> str:
-        """The text that goes before each input: the prompt of that name, or the checkpoint's default."""
+        """Return the prompt that precedes each input: by name, or the checkpoint's default."""
         name = name or self.default_prompt
         if name and name not in self.prompts:
             raise InvalidInput(f"this model has no prompt {name!r}, only {sorted(self.prompts)}")
         return self.prompts[name] if name else ""
 
     def tokenize(self, texts: Sequence[str], side: str = "right", truncate: bool = True) -> list[list[int]]:
-        """Each text's token ids, without padding; `side` is where too long a text loses its rest."""
+        """Return each text's token ids, without padding; too long a text is truncated on `side`."""
         return token_ids(self.tokenizer, texts, self.max_length, truncate=truncate, side=side)
 
     def vectors(self, ids: Sequence[Sequence[int]], pooling: Pooling | None = None) -> "torch.Tensor":
-        """One vector per text, in one pass: float32 on the CPU, (texts, size)."""
+        """Return one vector per text, from one pass: float32 on the CPU, (texts, size)."""
         states, mask = self._forward(ids)
         return _pool(states, mask, pooling or self.pooling).cpu()
 
     def token_vectors(self, ids: Sequence[Sequence[int]]) -> list["torch.Tensor"]:
-        """One vector per token, in one pass: float32 on the CPU, (tokens, size) of each text."""
+        """Return one vector per token, from one pass: float32 on the CPU, (tokens, size) for each text."""
         states, mask = self._forward(ids)
-        return [rows[kept] for rows, kept in zip(states.cpu(), mask.bool().cpu(), strict=True)]
+        return [vectors[real] for vectors, real in zip(states.cpu(), mask.bool().cpu(), strict=True)]
 
-    def vectors_of_many(self, ids: Sequence[Sequence[int]]) -> "torch.Tensor":
-        """As `vectors`, in as many passes as it takes: texts of similar length share one."""
+    def vectors_in_passes(self, ids: Sequence[Sequence[int]]) -> "torch.Tensor":
+        """Return `vectors` from as many passes as needed; texts of similar length share a pass."""
         import torch
 
-        most, padding = CPU_PASS if self.model.device.type == "cpu" else GPU_PASS
-        passes = list(_passes([len(one) for one in ids], most, padding / self.padding_cost))
-        vectors = torch.cat([self._halved([ids[place] for place in places]) for places in passes])
-        order = torch.tensor([place for places in passes for place in places])
+        max_tokens, max_padding = CPU_PASS if self.model.device.type == "cpu" else GPU_PASS
+        passes = list(_length_groups([len(row) for row in ids], max_tokens, max_padding / self.padding_cost))
+        vectors = torch.cat([self._retry_in_halves([ids[index] for index in indices]) for indices in passes])
+        order = torch.tensor([index for indices in passes for index in indices])
         return vectors[order.argsort()]
 
-    def _halved(self, ids: Sequence[Sequence[int]]) -> "torch.Tensor":
-        """As `vectors`, in more passes where memory is short."""
+    def _retry_in_halves(self, ids: Sequence[Sequence[int]]) -> "torch.Tensor":
+        """Return `vectors`; if memory runs out, run each half in its own pass."""
         import torch
 
         try:
@@ -109,9 +109,9 @@ class TextEncoder:
         except Exception as error:
             if len(ids) == 1 or not out_of_memory(error):
                 raise
-        # Out here the error is gone, and with it the tensors that its traceback held.
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
         half = len(ids) // 2
-        return torch.cat([self._halved(ids[:half]), self._halved(ids[half:])])
+        return torch.cat([self._retry_in_halves(ids[:half]), self._retry_in_halves(ids[half:])])
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> tuple["torch.Tensor", "torch.Tensor"]:
         import torch
@@ -121,33 +121,33 @@ class TextEncoder:
             return self.model(**batch).last_hidden_state.float(), batch["attention_mask"]
 
 
-def unit(vectors: "torch.Tensor") -> "torch.Tensor":
-    """The vectors scaled to length 1."""
-    from torch.nn.functional import normalize
+def normalize(vectors: "torch.Tensor") -> "torch.Tensor":
+    """Scale the vectors to length 1."""
+    from torch.nn import functional
 
-    return normalize(vectors, dim=-1)
+    return functional.normalize(vectors, dim=-1)
 
 
 def _pooling(config: dict[str, Any]) -> Pooling:
-    chosen = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
-    chosen = chosen or [config.get("pooling_mode", "mean")]
-    if len(chosen) > 1 or chosen[0] not in POOLINGS:
-        raise ModelNotReady(f"the checkpoint is pooled by {chosen}, which is not supported here")
-    return POOLINGS[chosen[0]]
+    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    modes = modes or [config.get("pooling_mode", "mean")]
+    if len(modes) > 1 or modes[0] not in POOLINGS:
+        raise ModelNotReady(f"the checkpoint is pooled by {modes}, which is not supported")
+    return POOLINGS[modes[0]]
 
 
-def _passes(lengths: list[int], most: int, most_padding: float) -> Iterator[list[int]]:
-    """Places of texts, shortest first, as many as fit into one pass."""
-    places: list[int] = []
+def _length_groups(lengths: list[int], max_tokens: int, max_padding: float) -> Iterator[list[int]]:
+    """Yield the indices of texts for each pass, shortest texts first."""
+    group: list[int] = []
     padding = 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        size = lengths[place]
-        padding += len(places) * (size - lengths[places[-1]]) if places else 0
-        if places and ((len(places) + 1) * size > most or padding > most_padding):
-            yield places
-            places, padding = [], 0
-        places.append(place)
-    yield places
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[index]
+        padding += len(group) * (length - lengths[group[-1]]) if group else 0
+        if group and ((len(group) + 1) * length > max_tokens or padding > max_padding):
+            yield group
+            group, padding = [], 0
+        group.append(index)
+    yield group
 
 
 def _pool(states: "torch.Tensor", mask: "torch.Tensor", pooling: Pooling) -> "torch.Tensor":
@@ -156,5 +156,5 @@ def _pool(states: "torch.Tensor", mask: "torch.Tensor", pooling: Pooling) -> "to
         return states[:, 0]
     if pooling == "last":
         return states[range(len(states)), lengths - 1]
-    shares = mask / lengths.unsqueeze(1)
-    return (shares.unsqueeze(1) @ states).squeeze(1)
+    weights = mask / lengths.unsqueeze(1)
+    return (weights.unsqueeze(1) @ states).squeeze(1)

@@ -12,7 +12,7 @@ from deployments.generation.params import GenerationParams
 from deployments.generation.sequence import Row
 from deployments.generation.settings import Wishes, fresh_seed, resolve
 from deployments.limits import Batching
-from deployments.pipelines.tokenization import UNKNOWN_TOKEN, known_tokens
+from deployments.pipelines.tokenization import UNKNOWN_TOKEN, vocabulary_size
 
 DEFAULT_NEW_TOKENS = 100  # where neither the request nor the checkpoint says
 LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may say more
@@ -34,7 +34,7 @@ class TextGenerator:
         self.model, self.engine, self.max_length = load(checkpoint, tokenizer, lambda: self.limits)
         self.own = take_settings(self.model, task)
         self.ends = end_token_ids(self.model, tokenizer)
-        self.vocabulary = known_tokens(self.model)
+        self.vocabulary = vocabulary_size(self.model)
 
     async def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
         """One whole answer per prompt. Raises `InvalidInput` for a prompt that the model cannot read."""

@@ -1,4 +1,4 @@
-"""Texts to token ids, and the ids of several texts to one padded batch."""
+"""Tokenization of texts, and padding of token ids to a batch."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 UNKNOWN_TOKEN = "the text has the token {}, which this model does not know"
 
 
-def known_tokens(model: Any) -> float:
-    """How many tokens a network knows: any, where it has no table of them."""
+def vocabulary_size(model: Any) -> float:
+    """Return the number of tokens in a network's embedding table; infinity if it has none."""
     try:
         return len(model.get_input_embeddings().weight)
     except (NotImplementedError, AttributeError):
@@ -24,12 +24,12 @@ def known_tokens(model: Any) -> float:
 def token_ids(
     tokenizer: Any, texts: Sequence[str], limit: int, *, truncate: bool = True, side: str | None = None
 ) -> list[list[int]]:
-    """Each text's token ids, without padding; `side` is where too long a text loses its rest.
+    """Return each text's token ids, without padding; a text over `limit` tokens is truncated on `side`.
 
-    Raises `InvalidInput` where a text has no tokens, or more than `limit` and is not to be cut.
+    Raises `InvalidInput` for a text without tokens, or over `limit` without `truncate`.
     """
-    told = tokenizer(list(texts), verbose=False, return_attention_mask=False, return_token_type_ids=False)
-    ids: list[list[int]] = told["input_ids"]
+    encoding = tokenizer(list(texts), verbose=False, return_attention_mask=False, return_token_type_ids=False)
+    ids: list[list[int]] = encoding["input_ids"]
     if not all(ids):
         raise InvalidInput("the text has no tokens for this model")
     longest = max(map(len, ids))
@@ -37,46 +37,46 @@ def token_ids(
         return ids
     if not truncate:
         raise InvalidInput(f"the text has {longest:,} tokens; this model reads at most {limit:,}")
-    return _cut(tokenizer, ids, limit, side or tokenizer.truncation_side)
+    return _truncate(tokenizer, ids, limit, side or tokenizer.truncation_side)
 
 
-def _cut(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> list[list[int]]:
-    """As the tokenizer would, which keeps the limit as a state of its own, for all threads that use it."""
-    signs = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
-    first, last = signs.index(0), signs[::-1].index(0)
-    room = max(limit - first - last, 0)
-    cut = []
-    for one in ids:
-        text = one[first : len(one) - last]
-        kept = text[:room] if side == "right" else text[max(len(text) - room, 0) :]
-        cut.append([*one[:first], *kept, *one[len(one) - last :]])
-    return cut
+def _truncate(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> list[list[int]]:
+    """Truncate as the tokenizer would. Its own limit is state that all threads share."""
+    special = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    prefix, suffix = special.index(0), special[::-1].index(0)
+    budget = max(limit - prefix - suffix, 0)
+    truncated = []
+    for row in ids:
+        text = row[prefix : len(row) - suffix]
+        kept = text[:budget] if side == "right" else text[max(len(text) - budget, 0) :]
+        truncated.append([*row[:prefix], *kept, *row[len(row) - suffix :]])
+    return truncated
 
 
 class Collator:
-    """Pads several texts' token ids to one batch, as their tokenizer would, in less time.
+    """Pads token ids to a batch, as the tokenizer would, but faster.
 
-    `vocabulary` is how many tokens the network knows: a tokenizer may have more.
+    `vocabulary` is the size of the network's embedding table; a tokenizer may have more tokens.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: float) -> None:
-        given = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        self.id: int = next(id for id in given if id is not None and id < vocabulary)
+        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        self.pad_id: int = next(id for id in candidates if id is not None and id < vocabulary)
         self.vocabulary = vocabulary
         self.left = tokenizer.padding_side == "left"
 
     def __call__(self, ids: Sequence[Sequence[int]], device: Any) -> dict[str, "torch.Tensor"]:
-        """`input_ids` and `attention_mask`, (texts, longest) each, on the device.
+        """Return `input_ids` and `attention_mask`, (texts, longest) each, on the device.
 
-        Raises `InvalidInput` for a token that the network does not know: a GPU would run nothing after it.
+        Raises `InvalidInput` for a token outside the embedding table: it would leave a GPU unusable.
         """
         import numpy as np
         import torch
 
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-        places = np.arange(lengths.max())
-        mask = (places[::-1] if self.left else places) < lengths[:, None]
-        rows = np.full(mask.shape, self.id)
+        positions = np.arange(lengths.max())
+        mask = (positions[::-1] if self.left else positions) < lengths[:, None]
+        rows = np.full(mask.shape, self.pad_id)
         rows[mask] = np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())
         if rows.max() >= self.vocabulary:
             raise InvalidInput(UNKNOWN_TOKEN.format(rows.max()))

@@ -5,7 +5,7 @@ from pathlib import Path
 import deployments.tasks  # noqa: F401  (registers the tasks)
 from deployments.dialects import DIALECTS
 from deployments.gateway import openapi
-from deployments.reference import dialect_table, protos, task_table
+from deployments.reference import architecture, configuration, dialect_table, protos, task_table
 from deployments.wire.open_inference.protos import COMPILED, SERVICE
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +16,8 @@ def generated_files() -> dict[Path, bytes]:
     """Generate the content of each file."""
     docs, services = ROOT / "docs", {rpc.service for dialect in DIALECTS for rpc in dialect.rpcs()}
     texts = {
+        docs / "architecture.md": architecture.text(),
+        docs / "configuration.md": configuration.text(),
         docs / "dialects.md": dialect_table.text(DIALECTS),
         docs / "openapi.json": openapi.text(DIALECTS),
         docs / "tasks.md": task_table.text(),

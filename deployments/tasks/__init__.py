@@ -1,4 +1,4 @@
-"""Every file here is a task; importing this package registers them all."""
+"""One file per task; importing this package registers all of them."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Conversation: what was said in, the reply out."""
+"""Conversation: the turns so far in, the reply out."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -47,8 +47,8 @@ class Conversational(Module):
 
     async def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
         prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
-        answers = await self.generator.run(prompts, params)
-        return [whole(answer, params.details) for answer in answers]
+        outputs = await self.generator.run(prompts, params)
+        return [whole(output, params.details) for output in outputs]
 
     async def stream(
         self, input: ConversationalInput, params: GenerationParams
@@ -65,15 +65,15 @@ class Conversational(Module):
         self.generator.limits = limits
 
     def _prompt(self, item: ConversationalInput) -> list[int]:
-        """By the tokenizer's chat template, or as DialoGPT was trained: each turn, then the end token."""
+        """Apply the chat template, or else DialoGPT's training format: each turn, then the end token."""
         if self.tokenizer.chat_template is None:
             end = self.tokenizer.eos_token or "\n"
             text = "".join(message.content + end for message in item.messages)
             ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]
             return ids
-        return self._template(item)
+        return self._apply_chat_template(item)
 
-    def _template(self, item: ConversationalInput) -> list[int]:
+    def _apply_chat_template(self, item: ConversationalInput) -> list[int]:
         from jinja2 import TemplateError
 
         try:
@@ -83,6 +83,6 @@ class Conversational(Module):
                 return_dict=False,
                 tokenizer_kwargs={"verbose": False},
             )
-        except TemplateError as refused:
-            raise InvalidInput(f"this model's chat template refuses the conversation: {refused}") from refused
+        except TemplateError as error:
+            raise InvalidInput(f"this model's chat template refuses the conversation: {error}") from error
         return ids

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
 from deployments.errors import InvalidInput
-from deployments.pipelines.text_encoder import Pooling, TextEncoder, unit
+from deployments.pipelines.text_encoder import Pooling, TextEncoder, normalize
 from deployments.schema import Schema, Text, Vector
 from deployments.task import Encoded, Module, task
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def _lower(value: Any) -> Any:
+def _lowercase(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
@@ -29,29 +29,29 @@ class EmbeddingsInput(Schema):
 class EmbeddingsParams(Schema):
     normalize: bool | None = Field(
         None,
-        description="Whether vectors are scaled to length 1; as the checkpoint was trained if not given.",
+        description="Whether to scale vectors to length 1; by default as the checkpoint was trained.",
     )
     truncate: bool = Field(
-        True, description="Cut too long a text at the model's limit; otherwise it is refused."
+        True, description="Truncate a text over the model's limit; otherwise the request is refused."
     )
-    truncation_direction: Annotated[Literal["left", "right"], BeforeValidator(_lower)] = Field(
-        "right", description="The side on which too long a text is cut."
+    truncation_direction: Annotated[Literal["left", "right"], BeforeValidator(_lowercase)] = Field(
+        "right", description="The side on which a text over the limit is truncated."
     )
     prompt_name: str | None = Field(
-        None, description="Which of the checkpoint's prompts goes before the text."
+        None, description="The name of the checkpoint's prompt to put before the text."
     )
-    dimensions: int | None = Field(None, ge=1, description="Keep only so many of a vector's first numbers.")
+    dimensions: int | None = Field(None, ge=1, description="Keep only this many of a vector's first numbers.")
     pooling: Pooling | None = Field(
         None,
-        description="How the tokens' vectors become one; `none` returns them all. "
-        "As the checkpoint was trained if not given.",
+        description="How token vectors become one vector; `none` returns all of them. "
+        "By default as the checkpoint was trained.",
     )
 
 
 class EmbeddingsOutput(Schema):
     embedding: list[float] | None = Field(default=None, description="The text's vector.")
     tokens: list[Vector] | None = Field(
-        default=None, description="One vector per token, by token id, where none are pooled."
+        default=None, description="One vector per token, by token id, with pooling `none`."
     )
 
 
@@ -62,7 +62,7 @@ class EmbeddingsOutput(Schema):
     dialect_params={"caikit": {"pooling": "none"}},
 )
 class Embeddings(Module):
-    """Turn a text into numbers that are near where meanings are."""
+    """Compute an embedding vector for a text."""
 
     module_id = "01A9FC92-EF27-4AE7-8D95-E2DC488302D4"
     default_model = "distilbert/distilbert-base-uncased"
@@ -83,7 +83,7 @@ class Embeddings(Module):
         texts = [prompt + item.text for item in inputs]
         ids = self.encoder.tokenize(texts, params.truncation_direction, params.truncate)
         size = params.dimensions or size
-        return [Encoded(one, len(one), size * (len(one) if params.pooling == "none" else 1)) for one in ids]
+        return [Encoded(row, len(row), size * (len(row) if params.pooling == "none" else 1)) for row in ids]
 
     def run(self, inputs: list[list[int]], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
         if params.pooling != "none":
@@ -96,7 +96,7 @@ class Embeddings(Module):
         ]
 
     def _finish(self, vectors: "torch.Tensor", params: EmbeddingsParams) -> "torch.Tensor":
-        """Cut and scale, in this order: a shortened vector has length 1 as well."""
+        """Shorten, then scale, so that a shortened vector has length 1 too."""
         vectors = vectors[..., : params.dimensions]
-        own = self.encoder.normalize and params.pooling != "none"
-        return unit(vectors) if (own if params.normalize is None else params.normalize) else vectors
+        trained = self.encoder.normalize and params.pooling != "none"
+        return normalize(vectors) if (trained if params.normalize is None else params.normalize) else vectors

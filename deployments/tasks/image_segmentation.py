@@ -1,4 +1,4 @@
-"""Image segmentation: a picture in, its regions out, each as a mask."""
+"""Image segmentation: an image in, its regions out, each with a mask."""
 
 import io
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from pydantic import Field
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
 from deployments.media import EXAMPLE_IMAGE
-from deployments.pipelines.images import ImageModel, Picture, Size
-from deployments.pipelines.segmentation import draw, only
+from deployments.pipelines.images import ImageModel, PreprocessedImage, Size
+from deployments.pipelines.segmentation import post_process_segmentation, select_example
 from deployments.schema import Image, Schema, Segment, Unit
 from deployments.task import Encoded, Module, task
 
@@ -22,30 +22,29 @@ SUBTASKS: tuple[Subtask, ...] = ("panoptic", "instance", "semantic")
 
 
 class ImageSegmentationInput(Schema):
-    image: Image = Field(description="The picture to divide.", examples=[EXAMPLE_IMAGE])
+    image: Image = Field(description="The image to segment.", examples=[EXAMPLE_IMAGE])
 
 
 class ImageSegmentationParams(Schema):
-    threshold: Unit = Field(
-        0.9, description="Only segments with a better score than this; not for semantic models."
-    )
-    mask_threshold: Unit = Field(0.5, description="How sure a pixel must be to belong to a mask.")
+    threshold: Unit = Field(0.9, description="The minimum score of a segment; not for semantic segmentation.")
+    mask_threshold: Unit = Field(0.5, description="The minimum probability of a pixel in a mask.")
     overlap_mask_area_threshold: Unit = Field(
         0.5,
-        description="The share of a mask that must remain, once others have taken their pixels, to count.",
+        description="The fraction of a mask that must remain after overlaps with better masks.",
     )
     subtask: Subtask | None = Field(
-        None, description="Which kind of segments; the first that the model can, in this order, if not given."
+        None,
+        description="The kind of segmentation; by default the first, in this order, that the model supports.",
     )
 
 
 class ImageSegmentationOutput(Schema):
-    segments: list[Segment] = Field(description="The regions of the picture.")
+    segments: list[Segment] = Field(description="The regions of the image.")
 
 
 @task("image-segmentation", dialect_params={"caikit": {"threshold": 0.5}})
 class ImageSegmentation(Module):
-    """Divide a picture into its regions."""
+    """Segment an image into its regions."""
 
     module_id = "D44941F7-6967-45ED-823B-C1070C9257F9"
     default_model = "facebook/detr-resnet-50-panoptic"
@@ -57,36 +56,46 @@ class ImageSegmentation(Module):
 
         self.images = ImageModel(checkpoint, _auto_class(checkpoint.read(AutoConfig)))
         self.model, self.processor = self.images.model, self.images.processor
-        self.subtasks = [kind for kind in SUBTASKS if hasattr(self.processor, _reader(kind))]
+        self.subtasks = [
+            subtask for subtask in SUBTASKS if hasattr(self.processor, _post_process_name(subtask))
+        ]
 
     def encode(self, inputs: list[ImageSegmentationInput], params: ImageSegmentationParams) -> list[Encoded]:
         if params.subtask and params.subtask not in self.subtasks:
-            raise InvalidInput(f"this model cannot do {params.subtask!r} segmentation, only {self.subtasks}")
+            raise InvalidInput(
+                f"this model does not support {params.subtask!r} segmentation, only {self.subtasks}"
+            )
         return self.images.encode(inputs)
 
-    def run(self, inputs: list[Picture], params: ImageSegmentationParams) -> list[ImageSegmentationOutput]:
+    def run(
+        self, inputs: list[PreprocessedImage], params: ImageSegmentationParams
+    ) -> list[ImageSegmentationOutput]:
         subtask = params.subtask or self.subtasks[0]
         thresholds = {} if subtask == "semantic" else params.model_dump(exclude={"subtask"})
-        post_process = getattr(self.processor, _reader(subtask))
+        processor = getattr(self.processor, _post_process_name(subtask))
 
-        def read(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
+        def post_process(outputs: Any, sizes: list[Size]) -> list[ImageSegmentationOutput]:
             return [
-                self._segments(draw(post_process, only(outputs, place), size, **thresholds), size)
-                for place, size in enumerate(sizes)
+                self._segments(
+                    post_process_segmentation(processor, select_example(outputs, index), size, **thresholds),
+                    size,
+                )
+                for index, size in enumerate(sizes)
             ]
 
-        return self.images.run(inputs, read)
+        return self.images.run(inputs, post_process)
 
-    def _segments(self, found: Any, size: Size) -> ImageSegmentationOutput:
-        # One mask at a time: each is as large as the picture.
+    def _segments(self, result: Any, size: Size) -> ImageSegmentationOutput:
+        # A generator holds one mask at a time: each is as large as the image.
         parts: Iterable[tuple[int, float | None, torch.Tensor]]
-        if not isinstance(found, dict):  # a semantic map: each pixel's class
-            classes = found.flatten().bincount().nonzero().flatten().tolist()
-            parts = ((label, None, found == label) for label in classes)
+        if not isinstance(result, dict):  # a semantic map: the class of each pixel
+            classes = result.flatten().bincount().nonzero().flatten().tolist()
+            parts = ((label, None, result == label) for label in classes)
         else:
-            drawn = found["segmentation"]
+            segment_map = result["segmentation"]
             parts = (
-                (part["label_id"], part["score"], drawn == part["id"]) for part in found["segments_info"]
+                (part["label_id"], part["score"], segment_map == part["id"])
+                for part in result["segments_info"]
             )
         names = self.model.config.id2label
         return ImageSegmentationOutput(
@@ -97,7 +106,7 @@ class ImageSegmentation(Module):
         )
 
 
-def _reader(subtask: Subtask) -> str:
+def _post_process_name(subtask: Subtask) -> str:
     return f"post_process_{subtask}_segmentation"
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
-from deployments.pipelines.text_encoder import TextEncoder, unit
+from deployments.pipelines.text_encoder import TextEncoder, normalize
 from deployments.schema import Schema, Text, Texts, Vector
 from deployments.task import Encoded, Module, task
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class SentenceSimilarityInput(Schema):
     source_sentence: Text | None = Field(
         None,
-        description="The sentence to compare with; without one, the sentences' vectors are returned.",
+        description="The sentence to compare with. Without it, the response has the sentences' vectors.",
         examples=["A man is eating food.", "How do I reset my password?"],
     )
     sentences: Texts = Field(
@@ -43,12 +43,12 @@ class SentenceSimilarityOutput(Schema):
         default=None, description="The cosine between the source sentence and each sentence, -1 to 1."
     )
     embeddings: list[Vector] | None = Field(
-        default=None, description="Each sentence's vector, by its place, where there was no source sentence."
+        default=None, description="Each sentence's vector, by its index, without a source sentence."
     )
 
 
 class Sentences(NamedTuple):
-    """The token ids of an item's sentences; the source sentence, where there is one, is the first."""
+    """The token ids of an item's sentences; a source sentence comes first."""
 
     ids: list[list[int]]
     have_source: bool
@@ -56,7 +56,7 @@ class Sentences(NamedTuple):
 
 @task("sentence-similarity")
 class SentenceSimilarity(Module):
-    """Tell how near sentences are in meaning."""
+    """Compare sentences by meaning."""
 
     module_id = "A2543F83-1520-416B-85E4-F2BCB6F63354"
     default_model = "sentence-transformers/all-MiniLM-L6-v2"
@@ -71,7 +71,7 @@ class SentenceSimilarity(Module):
         self, inputs: list[SentenceSimilarityInput], params: SentenceSimilarityParams
     ) -> list[Encoded]:
         prompt = self.encoder.prompt(None)
-        ids = iter(self.encoder.tokenize([prompt + one for item in inputs for one in _all(item)]))
+        ids = iter(self.encoder.tokenize([prompt + text for item in inputs for text in _all(item)]))
         encoded = []
         for item in inputs:
             own = list(islice(ids, len(_all(item))))
@@ -85,8 +85,8 @@ class SentenceSimilarity(Module):
     ) -> list[SentenceSimilarityOutput]:
         import torch
 
-        vectors = self.encoder.vectors_of_many([ids for item in inputs for ids in item.ids])
-        vectors = unit(vectors) if self.encoder.normalize else vectors
+        vectors = self.encoder.vectors_in_passes([ids for item in inputs for ids in item.ids])
+        vectors = normalize(vectors) if self.encoder.normalize else vectors
         rows = iter(vectors)
         return [_compare(item, torch.stack([*islice(rows, len(item.ids))])) for item in inputs]
 
@@ -97,7 +97,7 @@ def _all(item: SentenceSimilarityInput) -> list[str]:
 
 def _compare(item: Sentences, vectors: "torch.Tensor") -> SentenceSimilarityOutput:
     if item.have_source:
-        vectors = unit(vectors)
+        vectors = normalize(vectors)
         return SentenceSimilarityOutput(similarities=(vectors[1:] @ vectors[0]).tolist())
-    embeddings = [Vector(index=place, values=values) for place, values in enumerate(vectors.tolist())]
+    embeddings = [Vector(index=index, values=values) for index, values in enumerate(vectors.tolist())]
     return SentenceSimilarityOutput(embeddings=embeddings)

@@ -10,11 +10,11 @@ from deployments.generation.params import MAX_NEW_TOKENS, SamplingParams
 from deployments.generation.sampling import Sampler
 from deployments.generation.settings import fresh_seed, resolve
 from deployments.pipelines.text_generator import take_settings
-from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
+from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module, task
 
-DEFAULT_NEW_TOKENS = 20  # transformers' own, where neither the request nor the checkpoint says
+DEFAULT_NEW_TOKENS = 20  # transformers' default, if neither the request nor the checkpoint sets a length
 
 
 class SummarizationInput(Schema):
@@ -34,23 +34,21 @@ class SummarizationParams(SamplingParams):
         None,
         ge=0,
         le=MAX_NEW_TOKENS,
-        description="The fewest tokens to generate; the checkpoint's own if not given.",
+        description="The minimum number of tokens to generate; by default the checkpoint's.",
     )
-    num_beams: int | None = Field(
-        None, ge=1, le=16, description="How many wordings to follow at once, to find the likeliest one."
-    )
+    num_beams: int | None = Field(None, ge=1, le=16, description="The number of beams of beam search.")
     truncation: Literal["do_not_truncate", "longest_first", "only_first", "only_second"] = Field(
         "longest_first",
-        description="Cut too long a text at the model's limit, or with `do_not_truncate` refuse it.",
+        description="Truncate a text over the model's limit, or with `do_not_truncate` refuse it.",
     )
     clean_up_tokenization_spaces: bool | None = Field(
-        None, description="Remove spaces before punctuation; as the tokenizer says if not given."
+        None, description="Remove spaces before punctuation; by default as the tokenizer is configured."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _merge(cls, values: Any) -> Any:
-        """The Hub's clients send most of these in a dict of their own, `generate_parameters`."""
+        """Merge `generate_parameters`, in which the Hub's clients nest most of these."""
         match values:
             case {"generate_parameters": dict(nested), **others}:
                 return {**others, **nested}
@@ -63,7 +61,7 @@ class SummarizationOutput(Schema):
 
 @task("summarization", single_output_in_list=True)
 class Summarization(Module):
-    """Say a long text in few words."""
+    """Summarize a text."""
 
     module_id = "866DB835-F2EA-4AD1-A57E-E2707A293EB9"
     default_model = "JulesBelveze/t5-small-headline-generator"
@@ -77,14 +75,15 @@ class Summarization(Module):
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSeq2SeqLM)
         self.max_length = max_length(self.tokenizer, self.model.config)
-        self.collate = Collator(self.tokenizer, known_tokens(self.model))
+        self.collate = Collator(self.tokenizer, vocabulary_size(self.model))
         self.own = take_settings(self.model, self.task.pipeline_tag)
 
     def encode(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[Encoded]:
         texts = [self.own.get("prefix", "") + item.text for item in inputs]
-        cut = params.truncation != "do_not_truncate"
+        truncate = params.truncation != "do_not_truncate"
         return [
-            Encoded(ids, len(ids)) for ids in token_ids(self.tokenizer, texts, self.max_length, truncate=cut)
+            Encoded(ids, len(ids))
+            for ids in token_ids(self.tokenizer, texts, self.max_length, truncate=truncate)
         ]
 
     def run(self, inputs: list[list[int]], params: SummarizationParams) -> list[SummarizationOutput]:
@@ -92,33 +91,33 @@ class Summarization(Module):
 
         batch = self.collate(inputs, self.model.device)
         with torch.inference_mode():
-            ids = self.model.generate(**batch, **self._search(len(inputs), params))
+            ids = self.model.generate(**batch, **self._generate_options(len(inputs), params))
         clean = params.clean_up_tokenization_spaces
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=clean)
         return [SummarizationOutput(summary_text=text.strip()) for text in texts]
 
-    def _search(self, count: int, params: SummarizationParams) -> dict[str, Any]:
-        """What `generate` is to do: draw, follow several beams, or take the best token each time."""
+    def _generate_options(self, count: int, params: SummarizationParams) -> dict[str, Any]:
+        """Return the options of `generate`: sampling, beam search or greedy decoding."""
         from transformers import GenerationConfig
 
-        several = params.num_beams is not None and params.num_beams > 1
-        if several and resolve(params, {}):
-            problem = "`num_beams` over 1 finds the likeliest summary; it cannot draw one as well"
+        beam_search = params.num_beams is not None and params.num_beams > 1
+        if beam_search and resolve(params, {}):
+            problem = "`num_beams` over 1 selects beam search, which cannot be combined with sampling"
             raise InvalidInput(problem, field="num_beams")
-        settings = {} if several else resolve(params, self.own)
+        settings = {} if beam_search else resolve(params, self.own)
         seeds = [fresh_seed() if params.seed is None else params.seed for _ in range(count)]
         config = GenerationConfig(
             num_beams=params.num_beams or (1 if settings else self.own.get("num_beams", 1)),
             repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty"),
             **self._lengths(params),
         )
-        draw = [Sampler(settings, seeds, self.model.device)] if settings else None
-        return {"generation_config": config, "logits_processor": draw}
+        processors = [Sampler(settings, seeds, self.model.device)] if settings else None
+        return {"generation_config": config, "logits_processor": processors}
 
     def _lengths(self, params: SummarizationParams) -> dict[str, int]:
-        own = self.own  # whose `max_length` and `min_length` count the token that starts every summary
-        most = own.get("max_new_tokens", own.get("max_length", DEFAULT_NEW_TOKENS + 1) - 1)
-        least = own.get("min_new_tokens", max(own.get("min_length", 0) - 1, 0))
-        most = min(params.max_new_tokens or most, self.max_length - 1)
-        least = least if params.min_new_tokens is None else params.min_new_tokens
-        return {"max_new_tokens": most, "min_new_tokens": min(least, most)}
+        own = self.own  # its `max_length` and `min_length` count the token that starts every summary
+        longest = own.get("max_new_tokens", own.get("max_length", DEFAULT_NEW_TOKENS + 1) - 1)
+        shortest = own.get("min_new_tokens", max(own.get("min_length", 0) - 1, 0))
+        longest = min(params.max_new_tokens or longest, self.max_length - 1)
+        shortest = shortest if params.min_new_tokens is None else params.min_new_tokens
+        return {"max_new_tokens": longest, "min_new_tokens": min(shortest, longest)}

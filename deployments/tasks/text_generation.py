@@ -1,4 +1,4 @@
-"""Text generation: the beginning of a text in, how it may go on out."""
+"""Text generation: a prompt in, its continuation out."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,13 +18,13 @@ from deployments.task import Module, task
 
 class TextGenerationInput(Schema):
     text: Text = Field(
-        description="The beginning of the text.",
+        description="The prompt.",
         examples=["Once upon a time", "The old dog looked at the moon and"],
     )
 
 
 class TextGenerationParams(GenerationParams):
-    return_full_text: bool = Field(False, description="Return the given beginning as well.")
+    return_full_text: bool = Field(False, description="Return the prompt before the generated text.")
 
 
 @task(
@@ -33,7 +33,7 @@ class TextGenerationParams(GenerationParams):
     dialect_params={"caikit": {"return_full_text": True, "max_new_tokens": 20}},
 )
 class TextGeneration(Module):
-    """Go on with a text."""
+    """Continue a text."""
 
     module_id = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
     default_model = "rpgz31/tiny-nfl"
@@ -47,20 +47,20 @@ class TextGeneration(Module):
 
     async def run(self, inputs: list[TextGenerationInput], params: TextGenerationParams) -> list[Generated]:
         prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
-        answers = await self.generator.run(prompts, params)
+        outputs = await self.generator.run(prompts, params)
         return [
-            whole(answer, params.details, item.text if params.return_full_text else "")
-            for item, answer in zip(inputs, answers, strict=True)
+            whole(output, params.details, item.text if params.return_full_text else "")
+            for item, output in zip(inputs, outputs, strict=True)
         ]
 
     async def stream(
         self, input: TextGenerationInput, params: TextGenerationParams
     ) -> AsyncGenerator[GeneratedChunk, None]:
         prompt = await asyncio.to_thread(self._prompt, input)
-        before = input.text if params.return_full_text else ""
+        prefix = input.text if params.return_full_text else ""
         async with aclosing(self.generator.stream(prompt, params)) as chunks:
             async for chunk in chunks:
-                yield following(before, chunk)
+                yield following(prefix, chunk)
 
     def counters(self) -> dict[str, int]:
         return self.generator.counters()

@@ -9,7 +9,10 @@ from deployments.catalog.deployment_options import options
 from deployments.config.yaml_file import parse
 
 
-@pytest.mark.parametrize(("share", "threads"), [({}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")])
+@pytest.mark.parametrize(
+    ("share", "threads"),
+    [({}, "1"), ({"num_cpus": None}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")],
+)
 def test_replica_has_one_thread_per_cpu(share: dict[str, Any], threads: str) -> None:
     told = options({"ray_actor_options": share})["ray_actor_options"]["runtime_env"]["env_vars"]
     assert told["OMP_NUM_THREADS"] == threads

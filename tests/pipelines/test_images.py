@@ -11,7 +11,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from deployments.errors import InvalidInput
-from deployments.pipelines.segmentation import fitting
+from deployments.pipelines.segmentation import max_mask_size
 from deployments.task import Module
 from deployments.tasks.image_classification import ImageClassification
 from deployments.tasks.image_segmentation import ImageSegmentation
@@ -139,7 +139,7 @@ def enlarged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_map_of_classes_is_drawn_in_strips(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, enlarged: list[int]
 ) -> None:
-    monkeypatch.setattr("deployments.pipelines.segmentation.MOST_SCORES", 20_000)
+    monkeypatch.setattr("deployments.pipelines.segmentation.MAX_STRIP_SCORES", 20_000)
     module = starter(ImageSegmentation.module_id)
     [prepared] = module.encode([module.task.input(image=picture(*size))], module.task.params())
     with torch.inference_mode():
@@ -159,7 +159,7 @@ def test_segments_of_a_large_picture_are_drawn_smaller(
 ) -> None:
     module = loaded(ImageSegmentation.module_id, tiny.detr_segmentation())
     [exact] = see(module, picture(200, 130), subtask=subtask, **SEGMENTS)
-    monkeypatch.setattr("deployments.pipelines.segmentation.MOST_DRAWN", 50_000)
+    monkeypatch.setattr("deployments.pipelines.segmentation.MAX_MASK_PIXELS", 50_000)
     enlarged.clear()
     [found] = see(module, picture(200, 130), subtask=subtask, **SEGMENTS)
     assert max(enlarged) <= 50_000 < 5 * 200 * 130
@@ -169,11 +169,11 @@ def test_segments_of_a_large_picture_are_drawn_smaller(
 
 
 def test_what_is_drawn_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deployments.pipelines.segmentation.MOST_DRAWN", 1000)
-    assert fitting((10, 10), 10) == (10, 10)
-    assert fitting((20, 40), 10) == (7, 14)
-    assert fitting((1, 10_000), 10) == (1, 100)
-    assert fitting((10_000, 1), 10) == (100, 1)
+    monkeypatch.setattr("deployments.pipelines.segmentation.MAX_MASK_PIXELS", 1000)
+    assert max_mask_size((10, 10), 10) == (10, 10)
+    assert max_mask_size((20, 40), 10) == (7, 14)
+    assert max_mask_size((1, 10_000), 10) == (1, 100)
+    assert max_mask_size((10_000, 1), 10) == (100, 1)
 
 
 def test_a_subtask_that_the_model_lacks_is_refused() -> None:

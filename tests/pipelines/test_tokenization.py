@@ -11,7 +11,7 @@ import transformers
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import InvalidInput
-from deployments.pipelines.tokenization import Collator, known_tokens, token_ids
+from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
 from deployments.task import Module
 from deployments.tasks.embeddings import Embeddings
 from deployments.tasks.sentiment import Sentiment
@@ -79,7 +79,7 @@ def test_a_tokenizer_may_have_more_tokens_than_the_network(cls: type[Module], ma
 def test_a_network_without_a_table_of_tokens_knows_any() -> None:
     config = transformers.CanineConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2)
     with torch.device("meta"):
-        assert known_tokens(transformers.CanineModel(config)) == inf
+        assert vocabulary_size(transformers.CanineModel(config)) == inf
 
 
 @pytest.mark.parametrize("side", ["right", "left"])

@@ -58,7 +58,7 @@ def operation_types(task: Task) -> dict[str, Any]:
     raw_body = "image/*" if form(task.input).picture else None
     return {
         "body": request_type(task),
-        "answer": answer_type(task),
+        "response": answer_type(task),
         "raw_body": raw_body,
         "event": task.chunk,
     }
@@ -68,7 +68,7 @@ def any_of(types: list[dict[str, Any]]) -> dict[str, Any]:
     """How OpenAPI types the performing of whichever task a model has."""
     return {
         "body": _union("HuggingFaceRequest", [each["body"] for each in types]),
-        "answer": _union("HuggingFaceAnswer", [each["answer"] for each in types]),
+        "response": _union("HuggingFaceAnswer", [each["response"] for each in types]),
         "raw_body": next((each["raw_body"] for each in types if each["raw_body"]), None),
         "event": _union("HuggingFaceEvent", [each["event"] for each in types if each["event"]]),
     }

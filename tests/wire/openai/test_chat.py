@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,41 +15,30 @@ from openai import AsyncOpenAI, OpenAI
 
 from deployments.errors import InvalidInput, Overloaded
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door, streamed, writes, written
+from tests.wire.openai.openai_outputs import always, conforms, streamed, writes, written
 
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
 ANSWER = written("Good", " day", "!")
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
+@pytest.fixture
+def strict() -> bool:
+    return True
 
 
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    writes(door[0], "conversational", ANSWER)
-    return door[0]
-
-
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    """Its answers must have exactly OpenAI's types."""
-    with OpenAI(
-        base_url=f"{door[1]}/v1", api_key="any", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
+def router(router: FakeRouter) -> FakeRouter:
+    writes(router, "conversational", ANSWER)
+    return router
 
 
 def ask(client: OpenAI, messages: Any = HELLO, **settings: Any) -> Any:
     return client.chat.completions.create(model="conversational", messages=messages, **settings)
 
 
-def post(door: Any, **body: Any) -> httpx.Response:
+def post(url: str, **body: Any) -> httpx.Response:
     asked = {"model": "conversational", "messages": HELLO, **body}
-    return httpx.post(f"{door[1]}/v1/chat/completions", json=asked)
+    return httpx.post(f"{url}/v1/chat/completions", json=asked)
 
 
 # ---------------------------------------------------------------------------------------------------- whole
@@ -233,8 +221,8 @@ def test_a_stream(client, router) -> None:
     assert router.closed == ["conversational"]
 
 
-def test_a_delta_holds_only_what_is_new(door, router) -> None:
-    lines = [line for line in post(door, stream=True).text.split("\n\n") if line]
+def test_a_delta_holds_only_what_is_new(url, router) -> None:
+    lines = [line for line in post(url, stream=True).text.split("\n\n") if line]
     assert lines[-1] == "data: [DONE]"
     deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines[:-1]]
     assert deltas[0] == {"role": "assistant", "content": ""}
@@ -272,8 +260,8 @@ def test_logprobs_in_a_stream(client, router) -> None:
     assert [one.token for one in told[1].content[0].top_logprobs] == ["Good", "other"]
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=0) as client:
+async def test_the_async_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
         told = await client.chat.completions.create(model="conversational", messages=HELLO)
         assert told.choices[0].message.content == "Good day!"
         stream = await client.chat.completions.create(model="conversational", messages=HELLO, stream=True)
@@ -350,8 +338,8 @@ def test_the_clients_own_way_to_stream(client, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_read_is_named(door, router, body: dict[str, Any], param: str) -> None:
-    answered = post(door, **body)
+def test_what_cannot_be_read_is_named(url, router, body: dict[str, Any], param: str) -> None:
+    answered = post(url, **body)
     assert answered.status_code == 400, answered.text
     conforms(answered.json(), "OpenAIFailure")
     error = answered.json()["error"]
@@ -421,7 +409,7 @@ def test_an_error_of_one_answer_ends_the_others(client, router) -> None:
 
 
 @pytest.mark.parametrize("seen", [0, 1])
-def test_a_caller_who_leaves_ends_every_stream(door, router, seen: int) -> None:
+def test_a_caller_who_leaves_ends_every_stream(url, router, seen: int) -> None:
     async def chunks(_: Any) -> Any:
         for chunk in streamed(ANSWER)[:seen]:
             yield chunk
@@ -431,7 +419,7 @@ def test_a_caller_who_leaves_ends_every_stream(door, router, seen: int) -> None:
     body = {"model": "conversational", "messages": HELLO, "stream": True, "n": 3}
     asked = httpx.Timeout(5, read=5 if seen else 0.3)
     try:
-        with httpx.stream("POST", f"{door[1]}/v1/chat/completions", json=body, timeout=asked) as answered:
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=asked) as answered:
             lines = answered.iter_lines()
             assert next(lines).startswith("data: ")
             assert not router.closed
@@ -447,15 +435,15 @@ def test_a_caller_who_leaves_ends_every_stream(door, router, seen: int) -> None:
 
 
 @pytest.mark.parametrize("model", ["conversational", "anything", None])
-def test_the_path_names_the_model(door, router, model: str | None) -> None:
+def test_the_path_names_the_model(url, router, model: str | None) -> None:
     body = {"messages": HELLO, **({"model": model} if model else {})}
-    answered = httpx.post(f"{door[1]}/models/conversational/v1/chat/completions", json=body)
+    answered = httpx.post(f"{url}/models/conversational/v1/chat/completions", json=body)
     assert answered.json()["model"] == "conversational"
 
 
 @pytest.mark.parametrize("path", ["", "/v1", "/v1/chat/completions"])
-def test_the_hubs_client(door, router, path: str) -> None:
-    client = InferenceClient(base_url=f"{door[1]}/models/conversational{path}", token="none")
+def test_the_hubs_client(url, router, path: str) -> None:
+    client = InferenceClient(base_url=f"{url}/models/conversational{path}", token="none")
     told = client.chat_completion(HELLO, max_tokens=5, logprobs=True, top_logprobs=1)
     assert told.choices[0].message.content == "Good day!"
     assert told.choices[0].logprobs.content[0].token == "Good"
@@ -465,8 +453,8 @@ def test_the_hubs_client(door, router, path: str) -> None:
     assert chunks[-1].usage.total_tokens == 9
 
 
-async def test_the_hubs_async_client(door, router) -> None:
-    client = AsyncInferenceClient(base_url=f"{door[1]}/models/conversational", token="none")
+async def test_the_hubs_async_client(url, router) -> None:
+    client = AsyncInferenceClient(base_url=f"{url}/models/conversational", token="none")
     async with client:
         told = await client.chat_completion(HELLO)
         assert told.choices[0].message.content == "Good day!"
@@ -474,8 +462,8 @@ async def test_the_hubs_async_client(door, router) -> None:
         assert "".join([one.choices[0].delta.content or "" async for one in chunks]) == "Good day!"
 
 
-def test_the_hubs_client_can_read_what_went_wrong(door, router) -> None:
-    client = InferenceClient(base_url=f"{door[1]}/models/conversational", token="none")
+def test_the_hubs_client_can_read_what_went_wrong(url, router) -> None:
+    client = InferenceClient(base_url=f"{url}/models/conversational", token="none")
     with pytest.raises(HubBadRequest, match="`max_tokens`: Input should be greater"):
         client.chat_completion(HELLO, max_tokens=0)
     writes(router, "conversational", ANSWER, fails=Overloaded("the replica has gone"))

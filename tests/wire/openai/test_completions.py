@@ -1,7 +1,6 @@
 """Completions, judged by the openai client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,28 +10,15 @@ from openai import AsyncOpenAI, OpenAI
 
 from deployments.errors import InvalidInput, Overloaded
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door, writes, written
+from tests.wire.openai.openai_outputs import always, conforms, writes, written
 
 ANSWER = written(" upon", " a", " time")
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
-
-
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    writes(door[0], "text-generation", ANSWER)
-    return door[0]
-
-
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=0) as client:
-        yield client
+def router(router: FakeRouter) -> FakeRouter:
+    writes(router, "text-generation", ANSWER)
+    return router
 
 
 def ask(client: OpenAI, prompt: Any = "Once", **settings: Any) -> Any:
@@ -43,8 +29,8 @@ def prompts(router: FakeRouter) -> list[list[str]]:
     return [[input_.text for input_ in inputs] for _, inputs, _ in router.asked]
 
 
-def test_an_answer(door, router) -> None:
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", _strict_response_validation=True) as strict:
+def test_an_answer(url, router) -> None:
+    with OpenAI(base_url=f"{url}/v1", api_key="any", _strict_response_validation=True) as strict:
         told = ask(strict)
     (choice,) = told.choices
     assert (choice.index, choice.text, choice.finish_reason) == (0, " upon a time", "stop")
@@ -158,8 +144,8 @@ def test_streams_of_several_prompts_interleave(client, router) -> None:
     assert router.closed == ["text-generation"] * 4
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/models/text-generation/v1", api_key="any") as client:
+async def test_the_async_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/models/text-generation/v1", api_key="any") as client:
         told = await client.completions.create(model="any", prompt="Once")
         assert told.choices[0].text == " upon a time"
         stream = await client.completions.create(model="any", prompt="Once", stream=True)
@@ -190,9 +176,9 @@ async def test_the_async_client(door, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_read_is_named(door, router, body: dict[str, Any], param: str) -> None:
+def test_what_cannot_be_read_is_named(url, router, body: dict[str, Any], param: str) -> None:
     asked = {"model": "text-generation", "prompt": "Once", **body}
-    answered = httpx.post(f"{door[1]}/v1/completions", json=asked)
+    answered = httpx.post(f"{url}/v1/completions", json=asked)
     assert answered.status_code == 400, answered.text
     error = answered.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)

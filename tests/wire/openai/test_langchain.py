@@ -1,31 +1,16 @@
 """The OpenAI dialect, judged by LangChain."""
 
-from collections.abc import Iterator
-
 import openai
 import pytest
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
 from deployments.errors import Overloaded
-from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, open_door, writes, written
+from tests.wire.openai.openai_outputs import always, writes, written
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
-
-
-@pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    return door[0]
-
-
-def test_it_chats(door, router) -> None:
+def test_it_chats(url, router) -> None:
     writes(router, "conversational", written("Good", " day", "!"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", max_retries=0)
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", max_retries=0)
     told = chat.invoke("Hello!")
     assert told.content == "Good day!"
     assert told.usage_metadata["total_tokens"] == 9
@@ -35,42 +20,42 @@ def test_it_chats(door, router) -> None:
     assert [one.content for one in chat.batch(["Hello!", "And you?"])] == ["Good day!"] * 2
 
 
-async def test_it_chats_async(door, router) -> None:
+async def test_it_chats_async(url, router) -> None:
     writes(router, "conversational", written("Good", " day", "!"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", stream_usage=True)
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", stream_usage=True)
     assert (await chat.ainvoke("Hello!")).content == "Good day!"
     chunks = [chunk async for chunk in chat.astream("Hello!")]
     assert "".join(chunk.text for chunk in chunks) == "Good day!"
     assert sum(chunk.usage_metadata["total_tokens"] for chunk in chunks if chunk.usage_metadata) == 9
 
 
-def test_it_responds(door, router) -> None:
+def test_it_responds(url, router) -> None:
     writes(router, "conversational", written("Good", " day", "!"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", use_responses_api=True)
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", use_responses_api=True)
     assert chat.invoke([("system", "Be kind."), ("human", "Hello!")]).text == "Good day!"
     assert "".join(chunk.text for chunk in chat.stream("Hello!")) == "Good day!"
 
 
-def test_it_hears_what_went_wrong(door, router) -> None:
+def test_it_hears_what_went_wrong(url, router) -> None:
     router.outputs["conversational"] = always(Overloaded("every queue is full"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", max_retries=0)
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", max_retries=0)
     with pytest.raises(openai.RateLimitError, match="every queue is full"):
         chat.invoke("Hello!")
     with pytest.raises(openai.BadRequestError, match="tools"):
         chat.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]).invoke("Hello!")
 
 
-def test_it_completes(door, router) -> None:
+def test_it_completes(url, router) -> None:
     writes(router, "text-generation", written(" upon", " a", " time"))
-    model = OpenAI(model="text-generation", base_url=f"{door[1]}/v1", api_key="any")
+    model = OpenAI(model="text-generation", base_url=f"{url}/v1", api_key="any")
     assert model.invoke("Once") == " upon a time"
     assert "".join(model.stream("Once")) == " upon a time"
     assert model.batch(["Once", "Twice"]) == [" upon a time"] * 2
 
 
-def test_it_embeds(door, router) -> None:
+def test_it_embeds(url, router) -> None:
     model = OpenAIEmbeddings(
-        model="embeddings", base_url=f"{door[1]}/v1", api_key="any", check_embedding_ctx_length=False
+        model="embeddings", base_url=f"{url}/v1", api_key="any", check_embedding_ctx_length=False
     )
     assert model.embed_query("One") == [0.5, 0.5]
     assert model.embed_documents(["One", "Two"]) == [[0.5, 0.5]] * 2

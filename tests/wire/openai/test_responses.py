@@ -1,7 +1,6 @@
 """Responses, judged by the openai client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ from openai import AsyncOpenAI, OpenAI
 
 from deployments.errors import Overloaded
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door, writes, written
+from tests.wire.openai.openai_outputs import always, conforms, writes, written
 
 ANSWER = written("Good", " day", "!")
 ORDER = [
@@ -26,26 +25,15 @@ ORDER = [
 ]
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
+@pytest.fixture
+def strict() -> bool:
+    return True
 
 
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    writes(door[0], "conversational", ANSWER)
-    return door[0]
-
-
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    """Its answers must have exactly OpenAI's types."""
-    with OpenAI(
-        base_url=f"{door[1]}/v1", api_key="any", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
+def router(router: FakeRouter) -> FakeRouter:
+    writes(router, "conversational", ANSWER)
+    return router
 
 
 def ask(client: OpenAI, said: Any = "Hello!", **settings: Any) -> Any:
@@ -150,8 +138,8 @@ def test_the_clients_own_way_to_stream(client, router) -> None:
         assert text == stream.get_final_response().output_text == "Good day!"
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/models/conversational/v1", api_key="any") as client:
+async def test_the_async_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/models/conversational/v1", api_key="any") as client:
         assert (await client.responses.create(input="Hello!")).output_text == "Good day!"
         stream = await client.responses.create(input="Hello!", stream=True)
         assert [event.type async for event in stream] == [*ORDER, "response.completed"]
@@ -209,9 +197,9 @@ def test_an_error_before_the_first_token_has_its_status(client, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_read_is_named(door, router, body: dict[str, Any], param: str) -> None:
+def test_what_cannot_be_read_is_named(url, router, body: dict[str, Any], param: str) -> None:
     asked = {"model": "conversational", "input": "Hello!", **body}
-    answered = httpx.post(f"{door[1]}/v1/responses", json=asked)
+    answered = httpx.post(f"{url}/v1/responses", json=asked)
     assert answered.status_code == 400, answered.text
     error = answered.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)

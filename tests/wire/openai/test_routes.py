@@ -1,7 +1,6 @@
 """The OpenAI dialect as a whole: every route, every model, every kind of error."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +23,7 @@ from deployments.wire.http import MAX_ELEMENTS
 from deployments.wire.openai.completions import COMPLETION
 from deployments.wire.openai.messages import CHAT
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door
+from tests.wire.openai.openai_outputs import always, conforms
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 ANSWERS = {
@@ -50,31 +49,12 @@ class Plain(Schema):
     details: bool = False
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
-
-
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
+def router(router: FakeRouter) -> FakeRouter:
     """Its models answer with anything; but texts are compared one by one."""
-    router, output = door[0], TASKS["sentence-similarity"].output
-    router.forget()
+    output = TASKS["sentence-similarity"].output
     router.outputs["sentence-similarity"] = lambda input_: output(similarities=[0.5] * len(input_.sentences))
     return router
-
-
-@pytest.fixture
-def http(door, router) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=door[1], timeout=10) as client:
-        yield client
-
-
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=0) as client:
-        yield client
 
 
 # ------------------------------------------------------------------------------------------------- every task
@@ -129,13 +109,11 @@ def test_what_a_model_can_is_read_off_its_tasks_schemas() -> None:
     assert CHAT.field(spoken) is None
 
 
-def test_an_answer_that_cannot_stream(router, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_cannot_stream(http, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = replace(TASKS["text-generation"], chunk=None)
     monkeypatch.setitem(TASKS, "text-generation", whole)
     assert [offer.streams for offer in dialect.supported_calls(whole, "it")] == [False]
-    with open_door() as (_, url):
-        body = {**BODIES["completions"], "stream": True}
-        answered = httpx.post(f"{url}/v1/completions", json=body)
+    answered = http.post("/v1/completions", json={**BODIES["completions"], "stream": True})
     assert (answered.status_code, answered.json()["error"]["param"]) == (400, "stream")
 
 
@@ -307,10 +285,10 @@ def test_what_is_quoted_in_a_sentence_is_not_taken_for_a_field(client, router) -
 @pytest.mark.parametrize(
     ("failure", "tries"), [(ValueError("secret"), 1), (Overloaded("full", retry_after=0.01), 2)]
 )
-def test_clients_try_again_where_it_may_help(door, router, failure: Exception, tries: int) -> None:
+def test_clients_try_again_where_it_may_help(url, router, failure: Exception, tries: int) -> None:
     router.outputs["embeddings"] = always(failure)
     with (
-        OpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=1) as client,
+        OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=1) as client,
         pytest.raises(openai.APIStatusError) as told,
     ):
         client.embeddings.create(model="embeddings", input="a")
@@ -351,13 +329,13 @@ def test_a_name_that_no_model_has(client, name: str) -> None:
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
 
 
-def test_a_models_own_path_shows_it_alone(door, router) -> None:
-    with OpenAI(base_url=f"{door[1]}/models/sentiment/v1", api_key="any", max_retries=0) as client:
+def test_a_models_own_path_shows_it_alone(url, router) -> None:
+    with OpenAI(base_url=f"{url}/models/sentiment/v1", api_key="any", max_retries=0) as client:
         assert [model.id for model in client.models.list()] == ["sentiment"]
         assert client.models.retrieve("whatever").id == "sentiment"
         assert client.models.retrieve("org/whatever").id == "sentiment"
     with (
-        OpenAI(base_url=f"{door[1]}/models/nobody/v1", api_key="any", max_retries=0) as client,
+        OpenAI(base_url=f"{url}/models/nobody/v1", api_key="any", max_retries=0) as client,
         pytest.raises(openai.NotFoundError),
     ):
         client.models.list()

@@ -1,38 +1,18 @@
-"""A router behind the OpenAI dialect on loopback, and what its models write, token by token."""
+"""Outputs of a generating model, whole and token by token, and a check of answers against OpenAPI."""
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from functools import cache
 from typing import Any
 
 import jsonschema
-import uvicorn
 
 from deployments.dialects.openai import dialect
-from deployments.gateway import http_app as web
 from deployments.gateway.openapi import document
 from deployments.generation.output import Details, Generated, GeneratedChunk, StreamDetails, Token
 from tests.fake_router import FakeRouter
 
 END = Token(id=2, text="</s>", logprob=-0.5, special=True)
-
-
-@contextmanager
-def open_door() -> Iterator[tuple[FakeRouter, str]]:
-    """The router, and the URL of a real server in front of it."""
-    router = FakeRouter()
-    app = web.build(router, [dialect])  # type: ignore[arg-type]
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    host, port = server.servers[0].sockets[0].getsockname()
-    yield router, f"http://{host}:{port}"
-    server.should_exit = True
-    thread.join()
 
 
 def conforms(answer: Any, name: str) -> None:
