@@ -21,15 +21,15 @@ def http(url: str, router: FakeRouter) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def strict() -> bool:
-    """Whether the client refuses answers that have not exactly the types that it knows."""
+def strict_validation() -> bool:
+    """Whether the client raises an error for a response that does not have exactly OpenAI's types."""
     return False
 
 
 @pytest.fixture
-def client(url: str, router: FakeRouter, strict: bool) -> Iterator[OpenAI]:
-    """OpenAI's own client."""
+def client(url: str, router: FakeRouter, strict_validation: bool) -> Iterator[OpenAI]:
+    """The openai client."""
     with OpenAI(
-        base_url=f"{url}/v1", api_key="any", max_retries=0, _strict_response_validation=strict
+        base_url=f"{url}/v1", api_key="any", max_retries=0, _strict_response_validation=strict_validation
     ) as client:
         yield client
