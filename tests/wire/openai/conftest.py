@@ -22,13 +22,13 @@ def http(url: str, router: FakeRouter) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def strict_validation() -> bool:
-    """Whether the client raises an error for a response that does not have exactly OpenAI's types."""
+    """Return whether the client raises an error for a response without exactly OpenAI's types."""
     return False
 
 
 @pytest.fixture
 def client(url: str, router: FakeRouter, strict_validation: bool) -> Iterator[OpenAI]:
-    """The openai client."""
+    """Yield the openai client."""
     with OpenAI(
         base_url=f"{url}/v1", api_key="any", max_retries=0, _strict_response_validation=strict_validation
     ) as client:

@@ -47,7 +47,7 @@ class DetailsOnly(Schema):
 
 @pytest.fixture
 def router(router: FakeRouter) -> FakeRouter:
-    """A router whose ranking model returns one score per text; the other models return any output."""
+    """Return a router whose ranking model gives one score per text; other models return any output."""
     output = TASKS["sentence-similarity"].output
     router.outputs["sentence-similarity"] = lambda input_: output(similarities=[0.5] * len(input_.sentences))
     return router
