@@ -28,7 +28,7 @@ NAMES = {"messages": "input", "top_k": "best_of"}
 
 async def refusal(input_: Any, names: dict[str, str] | None = None, **params: Any) -> InvalidInput:
     with pytest.raises(InvalidInput) as refused:
-        await FakeRouter().read(TASK, "any", [input_], params, names or {})
+        await FakeRouter().validator.validate(TASK, "any", [input_], params, names or {})
     return refused.value
 
 
@@ -70,7 +70,7 @@ async def test_fields_are_called_as_the_caller_calls_them() -> None:
 
 
 async def test_one_wrong_input_leaves_the_others_alone() -> None:
-    items, _ = await FakeRouter().read_each(TASK, "any", [GOOD, {"messages": 7}], {}, NAMES)
+    items, _ = await FakeRouter().validator.validate_each(TASK, "any", [GOOD, {"messages": 7}], {}, NAMES)
     assert isinstance(items[0], Input)
     assert isinstance(items[1], InvalidInput)
     assert items[1].field == "input"

@@ -357,7 +357,7 @@ def test_errors_are_the_clients_own(client, router) -> None:
     assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError, match="`model`"):
         client.post("/chat/completions", body={"messages": HELLO}, cast_to=object)
-    with pytest.raises(openai.BadRequestError, match="'Go on with a text'; it does not hold a conversation"):
+    with pytest.raises(openai.BadRequestError, match="'Continue a text'; it does not hold a conversation"):
         client.chat.completions.create(model="text-generation", messages=HELLO)
     router.outputs["conversational"] = always(Overloaded("every queue is full", retry_after=3))
     with pytest.raises(openai.RateLimitError, match="every queue is full") as full:

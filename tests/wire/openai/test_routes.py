@@ -27,7 +27,7 @@ from tests.wire.openai.openai_outputs import always, conforms
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 ANSWERS = {
-    operation.path.removeprefix("/v1/"): (operation.answer, operation.event)
+    operation.path.removeprefix("/v1/"): (operation.response, operation.event)
     for operation in dialect.operations()
     if operation.method == "POST" and operation.path.startswith("/v1/")
 }

@@ -158,7 +158,9 @@ def test_too_many_token_ids(client, router, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_model_without_embeddings(client, router) -> None:
-    with pytest.raises(openai.BadRequestError, match="'Tell how a sentence feels'; it does not embed texts"):
+    with pytest.raises(
+        openai.BadRequestError, match="'Classify the sentiment of a sentence'; it does not embed texts"
+    ):
         client.embeddings.create(model="sentiment", input="a")
 
 
