@@ -26,8 +26,8 @@ def test_the_gateway_has_the_pages_only_where_they_are_wanted(ui: bool) -> None:
 
 
 def test_an_unknown_gateway_argument_is_refused() -> None:
-    with pytest.raises(ValidationError, match="spare_wokers"):
-        build({"spare_wokers": 2})
+    with pytest.raises(ValidationError, match="warm_wokers"):
+        build({"warm_wokers": 2})
 
 
 def test_a_model_declared_by_hand_is_marked_as_one_without_a_folder() -> None:

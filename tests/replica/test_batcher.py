@@ -14,7 +14,7 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.limits import Batching
 from deployments.replica import batch_queue as backlog
 from deployments.replica import batcher as batching
-from deployments.replica.batcher import AHEAD, Batcher
+from deployments.replica.batcher import MAX_ENCODED_BATCHES, Batcher
 from deployments.results import InferenceResults
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module
@@ -96,7 +96,7 @@ async def busy(batcher: Batcher, model: Model) -> "asyncio.Task[InferenceResults
 
 async def queued(batcher: Batcher, *texts: str) -> None:
     """Until these, and no others, are encoded and wait for the network."""
-    await until(lambda: batcher._backlog.cost == sum(map(len, texts)))
+    await until(lambda: batcher._queue.cost == sum(map(len, texts)))
 
 
 async def behind_a_busy_model(
@@ -157,9 +157,9 @@ async def test_only_so_much_is_encoded_ahead(model: Model) -> None:
     texts = ["x" * 10] * 4000
     model.gate.clear()
     asked = [ask(b, "first"), ask(b, *texts)]
-    await until(lambda: sum(map(len, model.bunches)) > AHEAD)
+    await until(lambda: sum(map(len, model.bunches)) > MAX_ENCODED_BATCHES)
     await asyncio.sleep(0.25)  # as long as more would take
-    assert sum(map(len, model.bunches)) - 1 <= AHEAD + 512
+    assert sum(map(len, model.bunches)) - 1 <= MAX_ENCODED_BATCHES + 512
     model.gate.set()
     await asyncio.gather(*asked)
     assert sum(map(len, model.bunches)) == 4001
@@ -237,7 +237,7 @@ async def test_what_others_had_of_the_memory_is_used_again(
     model.memory = 1_000_000
     await ask(b, "a")
     assert b.limits.max_batch_tokens == 20, "not at once"
-    monkeypatch.setattr(batching, "SHORT_OF_MEMORY_S", 0.0)
+    monkeypatch.setattr(batching, "MEMORY_RETRY_S", 0.0)
     b._larger_at = 0.0
     await ask(b, "a")
     assert b.limits.max_batch_tokens == 40
@@ -276,7 +276,7 @@ async def test_a_module_that_loses_an_item_is_found_out(
 async def test_what_makes_its_request_s_answer_too_large_is_refused(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog, "MOST_NUMBERS", 10)
+    monkeypatch.setattr(backlog, "MAX_OUTPUT_NUMBERS", 10)
     b = batcher(model)
     answers = await ask(b, "four", "seven..", "six...", "a", params=Params(top_k=1))
     assert answers[:1] + answers[2:3] == ["FOUR", "SIX..."]
@@ -290,7 +290,7 @@ async def test_what_makes_its_request_s_answer_too_large_is_refused(
 
 
 async def test_company_makes_no_answer_too_large(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "MOST_NUMBERS", 10)
+    monkeypatch.setattr(backlog, "MAX_OUTPUT_NUMBERS", 10)
     texts = ["eight...", "six...", "four", "ten......."]
     answers = await batcher(model).submit([In(text=text) for text in texts], Params(), [1, 2, 1])
     assert answers == [text.upper() for text in texts]

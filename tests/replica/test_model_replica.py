@@ -153,9 +153,9 @@ async def test_many_streams_send_fewer_messages_each(replica: Replica) -> None:
         bunches = [bunch async for bunch in replica.stream(EchoInput(text="a"), EchoParams())]
         return len(bunches), [chunk.number for bunch in bunches for chunk in bunch]
 
-    told = await asyncio.gather(*(read() for _ in range(20)))
-    assert all(numbers == [*range(1000)] for _, numbers in told)
-    assert max(count for count, _ in told) < 100
+    streams = await asyncio.gather(*(read() for _ in range(20)))
+    assert all(numbers == [*range(1000)] for _, numbers in streams)
+    assert max(count for count, _ in streams) < 100
 
 
 async def test_a_stream_that_fails_tells_what_came_before(replica: Replica) -> None:

@@ -40,9 +40,9 @@ async def test_redirects_and_failures_are_refused(response: httpx.Response) -> N
 
 
 async def test_an_allowed_picture_is_fetched_once() -> None:
-    fetcher, asked = fetching(lambda _: httpx.Response(200, content=b"png"))
+    fetcher, paths = fetching(lambda _: httpx.Response(200, content=b"png"))
     assert await fetcher.resolve_image_urls(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2
-    assert asked == ["/a.png"]
+    assert paths == ["/a.png"]
 
 
 async def test_a_picture_that_fails_is_its_input_s_alone() -> None:
@@ -51,18 +51,20 @@ async def test_a_picture_that_fails_is_its_input_s_alone() -> None:
             raise httpx.ConnectError("refused")
         return httpx.Response(404) if path == "/1.png" else httpx.Response(200, content=path.encode())
 
-    fetcher, asked = fetching(answer)
-    told = await fetcher.resolve_image_urls(PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"])
-    assert [told[0], told[3], told[5]] == [{"image": b"/0.png"}, {"image": b"/3.png"}, "odd"]
-    assert [type(told[place]) for place in (1, 2, 4)] == [InvalidInput, InvalidInput, Forbidden]
-    assert sorted(asked) == ["/0.png", "/1.png", "/2.png", "/3.png"]
+    fetcher, paths = fetching(answer)
+    results = await fetcher.resolve_image_urls(
+        PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"]
+    )
+    assert [results[0], results[3], results[5]] == [{"image": b"/0.png"}, {"image": b"/3.png"}, "odd"]
+    assert [type(results[index]) for index in (1, 2, 4)] == [InvalidInput, InvalidInput, Forbidden]
+    assert sorted(paths) == ["/0.png", "/1.png", "/2.png", "/3.png"]
 
 
 async def test_too_many_are_refused_before_any_is_fetched() -> None:
-    fetcher, asked = fetching(lambda _: httpx.Response(200))
+    fetcher, paths = fetching(lambda _: httpx.Response(200))
     with pytest.raises(TooLarge, match="17 pictures"):
         await fetcher.resolve_image_urls(PICTURES, [*URLS, URL])
-    assert not asked
+    assert not paths
 
 
 async def test_what_nobody_foresaw_ends_the_other_fetches() -> None:

@@ -25,7 +25,7 @@ class Params(Schema):
 
 
 class Replicas:
-    """Stands for a ReplicaSet: keeps each call until it is told to answer it."""
+    """Stands for a ReplicaSet: keeps each call until `answer`."""
 
     def __init__(self) -> None:
         self.requests: list[int] = []
@@ -357,7 +357,7 @@ LOST = ConnectionError("the replica has gone")
 
 
 class Streams:
-    """Stands for a ReplicaSet whose streams go as told: bunches of chunks, or what is raised."""
+    """Stands for a ReplicaSet whose streams yield the given lists of chunks, or raise."""
 
     def __init__(self, *streams: list[Any]) -> None:
         self.requests, self.left = 0, [*streams]
@@ -366,10 +366,10 @@ class Streams:
         pass
 
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
-        for told in self.left.pop(0):
-            if isinstance(told, Exception):
-                raise told
-            yield told
+        for item in self.left.pop(0):
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
 
 async def written(*streams: list[Any]) -> list[str]:

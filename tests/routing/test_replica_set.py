@@ -1,4 +1,4 @@
-"""Which replica is asked, and what happens when replicas come, go and break: Serve's side is a stand-in."""
+"""Which replica gets a call, and what happens when replicas come, go and break. Serve is a stand-in."""
 
 import asyncio
 import logging

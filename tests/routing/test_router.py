@@ -60,9 +60,9 @@ async def make() -> Any:
     made: list[Router] = []
 
     def build(
-        *answers: Any, card: Card = READY, timeout_s: float = 5, told: list[Snapshot] | None = None
+        *answers: Any, card: Card = READY, timeout_s: float = 5, snapshots: list[Snapshot] | None = None
     ) -> tuple[Router, Handle]:
-        snapshots, model = told or [Snapshot("1", True, {card.id: card})], Handle(*answers)
+        snapshots, model = snapshots or [Snapshot("1", True, {card.id: card})], Handle(*answers)
         router = Router(Handle(*snapshots), [], timeout_s, connect=lambda _: model)
         made.append(router)
         return router, model
@@ -92,9 +92,9 @@ async def test_an_answer_comes_through(make: Make) -> None:
 async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
     router, _ = make(InferenceResults(["answer"]))
     await ask(router)
-    assert set(router._stats.read()) == {"m"}
+    assert set(router._stats.report()) == {"m"}
     router._apply_snapshot(Snapshot("2", True, {}))
-    assert not router._stats.read()
+    assert not router._stats.report()
 
 
 async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
@@ -118,7 +118,7 @@ async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) ->
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [
         (DeploymentUnavailableError(None), ModelNotReady),
         (RayServeException("gone"), ModelNotReady),
@@ -126,9 +126,9 @@ async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) ->
         (InvalidInput("bad"), InvalidInput),
     ],
 )
-async def test_rays_errors_become_ours(make: Make, raised: Exception, told: type[InferenceError]) -> None:
+async def test_rays_errors_become_ours(make: Make, raised: Exception, expected: type[InferenceError]) -> None:
     router, _ = make(*[raised] * MAX_ATTEMPTS)
-    with pytest.raises(told):
+    with pytest.raises(expected):
         await ask(router)
 
 
@@ -159,8 +159,8 @@ async def test_before_the_first_snapshot_nothing_is_said_to_be_unknown(make: Mak
 
 
 async def test_a_catalog_that_has_not_looked_yet_tells_nothing(make: Make) -> None:
-    router, _ = make(told=[Snapshot("1", True, {"m": READY}), Snapshot()])
-    fresh, _ = make(told=[Snapshot()])
+    router, _ = make(snapshots=[Snapshot("1", True, {"m": READY}), Snapshot()])
+    fresh, _ = make(snapshots=[Snapshot()])
     await asyncio.sleep(0.05)
     assert router._catalog.answers == []
     assert router.task("m") is SENTIMENT

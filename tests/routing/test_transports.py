@@ -217,7 +217,7 @@ async def test_a_model_whose_replicas_keep_dying_is_restarting(model: Model, ser
 async def test_the_handle_needs_nothing_that_ray_keeps_private(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("running_replicas", "count_running", "count_queued", "most_queued", "ongoing_requests"):
+    for name in ("running_replicas", "count_running", "count_queued", "most_queued"):
         monkeypatch.delattr(ray_private, name)
     one = client(TRANSPORTS["handle"]("m"))
     calls = [infer(one, text) for text in "abcdef"]

@@ -33,9 +33,9 @@ async def test_what_is_large_comes_whole(connection: ReplicaConnection) -> None:
 
 
 async def test_our_errors_come_as_they_are_and_others_are_not_quoted(connection: ReplicaConnection) -> None:
-    with pytest.raises(Overloaded, match="full") as told:
+    with pytest.raises(Overloaded, match="full") as overloaded:
         await connection.call("fail", Overloaded("full", retry_after=3.0))
-    assert told.value.retry_after == 3.0
+    assert overloaded.value.retry_after == 3.0
     with pytest.raises(Internal) as hidden:
         await connection.call("fail", ValueError("secret"))
     assert "secret" not in str(hidden.value)

@@ -27,7 +27,7 @@ from deployments.transport.connection import (
 from tests.transport.conftest import HOST, Address, Target
 from tests.waiting import until
 
-SOCKET_BYTES = 64 * 1024  # asked of the kernel for each socket's buffers, which may take some times as much
+SOCKET_BYTES = 64 * 1024  # of a socket's receive buffer, which the kernel may exceed some times
 KERNEL_BYTES = 4 * 1024 * 1024  # certainly more than those of both ends
 PAYLOAD = bytes(256 * 1024)
 
@@ -171,7 +171,7 @@ async def test_a_replica_keeps_results_that_the_router_does_not_read_out_of_its_
 
 
 class SilentReplica(asyncio.Protocol):
-    """A replica that greets, and then reads only when it is told to."""
+    """A replica that greets, and then reads after `resume_reading`."""
 
     def __init__(self) -> None:
         self.received = bytearray()
