@@ -174,7 +174,7 @@ MISSING = "Sentiment.run() missing 1 required positional argument: 'text_in'"
             "object-detection",
             {"encoded_bytes_or_url": "aGVsbG8="},
             "INVALID_ARGUMENT",
-            "not a picture",
+            "not an image",
         ),
         ("sentiment", "sentiment", {"raw": b"\xff\xff"}, "INTERNAL", "Exception deserializing request!"),
         (

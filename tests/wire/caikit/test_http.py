@@ -111,7 +111,7 @@ EXTRA = "Extra inputs are not permitted"
             400,
             "Invalid base64-encoded string: ",
         ),
-        ("object-detection", {"inputs": "aGVsbG8=", "model_id": "object-detection"}, 400, "not a picture"),
+        ("object-detection", {"inputs": "aGVsbG8=", "model_id": "object-detection"}, 400, "not an image"),
         ("object-detection", {"inputs": "/etc/passwd", "model_id": "object-detection"}, 400, ""),
         (
             "embeddings",

@@ -180,7 +180,7 @@ async def test_a_raw_body_is_the_picture(http, router, task: Task, headers: dict
 async def test_no_picture_is_told_so(http, task: Task) -> None:
     answered = await http.post(f"/models/{task.name}", content=b"GIF89a, or not", headers={})
     assert answered.status_code == 422
-    assert "picture" in answered.json()["error"]
+    assert "not an image" in answered.json()["error"]
 
 
 JSON = st.recursive(

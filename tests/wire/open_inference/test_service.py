@@ -58,7 +58,7 @@ async def test_metadata(http, router) -> None:
             {"name": "output", "datatype": "BYTES", "shape": [-1, 1]},
             {"name": "objects", "datatype": "BYTES", "shape": [-1, 1]},
         ],
-        "parameters": {"threshold": "Only objects with a better score than this are returned."},
+        "parameters": {"threshold": "The minimum score of an object."},
     }
 
 
