@@ -10,7 +10,7 @@ from deployments.card import Card, Description, State
 from deployments.errors import ModelNotReady
 from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
-from deployments.wire.ranking import compares
+from deployments.wire.ranking import is_ranking_task
 
 Kind = Literal["embedding", "classifier", "reranker"]
 
@@ -63,7 +63,7 @@ class Info(BaseModel):
 
 def kind(task: Task) -> Kind | None:
     """Which of Text Embeddings Inference's models perform such a task, by what goes in and comes out."""
-    if compares(task):
+    if is_ranking_task(task):
         return "reranker"
     if [*field_types(task.input).values()] != ["text"]:
         return None

@@ -1,4 +1,4 @@
-"""Every dialect with every task: call calls work as documented, and errors have the dialect's form."""
+"""Every dialect with every task: supported calls work as documented, and errors have the dialect's form."""
 
 import json
 import re

@@ -64,7 +64,7 @@ class TeiCall:
         for name in self._task_params(body):
             raise InvalidInput(f"`{name}` is not a parameter of {self.task.name}", field=name)
         await self._check_token_limit(body, [query, *texts])
-        return await ranking.scores(self.router, NAME, self.model_id, query, texts)
+        return await ranking.score_texts(self.router, NAME, self.model_id, query, texts)
 
     async def tokenize(self, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Return each text's tokens. Raises `Untokenizable`."""

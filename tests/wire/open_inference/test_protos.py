@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, describe
 from deployments.wire.open_inference.rpcs import HANDLES
-from tests.wire.open_inference.triton_server import triton
+from tests.wire.open_inference.triton_stubs import triton
 
 _, THEIRS = triton()
 
