@@ -27,7 +27,7 @@ from deployments.gateway.openapi import document
 from deployments.routing.validation import RequestValidator
 from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
-from tests.fake_router import PICTURE, FakeRouter, fetching, sample
+from tests.fake_router import IMAGE, FakeRouter, mock_image_fetcher, sample
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 PICTURE_TASKS = [task for task in TASKS.values() if [*field_types(task.input).values()] == ["image"]]
@@ -74,7 +74,7 @@ async def test_a_bare_value_means_the_same(http, router, conforms, task: Task) -
         named = await http.post(f"/models/{task.name}", json={"inputs": example})
         answered = await http.post(f"/models/{task.name}", json={"inputs": bare})
         assert answered.json() == named.json()
-        assert router.asked[0] == router.asked[1]
+        assert router.received[0] == router.received[1]
 
 
 @EVERY_TASK
@@ -85,7 +85,7 @@ async def test_a_batch_is_answered_item_by_item(http, router, conforms, task: Ta
     conforms(batch, f"HuggingFace{task.title}Answer")
     lone = (await http.post(f"/models/{task.name}", json={"inputs": task.examples()[0]})).json()
     assert batch == [lone[0] if task.single_output_in_list else lone] * 2
-    assert len(router.asked[0][1]) == 2
+    assert len(router.received[0].inputs) == 2
 
 
 @EVERY_TASK
@@ -123,7 +123,7 @@ async def test_another_task_is_a_mismatch(http, router, task: Task) -> None:
         answered = await http.post(f"/models/{task.name}/pipeline/{name}", json={"inputs": "hi"})
         assert answered.status_code == 422
         assert repr(name) in answered.json()["error"]
-    assert not router.asked
+    assert not router.received
 
 
 @EVERY_TASK
@@ -132,7 +132,7 @@ async def test_more_items_than_the_limit_are_refused(http, router, task: Task) -
         f"/models/{task.name}", json={"inputs": [task.examples()[0]] * (MAX_ITEMS + 1)}
     )
     assert answered.status_code == 413
-    assert not router.asked
+    assert not router.received
 
 
 @EVERY_TASK
@@ -155,7 +155,7 @@ async def test_streaming(http, router, conforms, task: Task) -> None:
     chunk = json.loads(event.removeprefix("data: "))
     assert chunk == plain(sample(task.chunk))
     conforms(chunk, task.chunk.__name__)
-    assert router.closed == [task.name]
+    assert router.closed_streams == [task.name]
 
 
 @EVERY_PICTURE_TASK
@@ -170,10 +170,10 @@ async def test_streaming(http, router, conforms, task: Task) -> None:
     ids=str,
 )
 async def test_a_raw_body_is_the_picture(http, router, task: Task, headers: dict[str, str]) -> None:
-    answered = await http.post(f"/models/{task.name}", content=PICTURE, headers=headers)
+    answered = await http.post(f"/models/{task.name}", content=IMAGE, headers=headers)
     assert answered.status_code == 200, answered.text
     (picture,) = field_types(task.input)
-    assert getattr(router.asked[0][1][0], picture) == PICTURE
+    assert getattr(router.received[0].inputs[0], picture) == IMAGE
 
 
 @EVERY_PICTURE_TASK
@@ -272,12 +272,12 @@ async def test_what_says_nothing_is_dropped(http, router) -> None:
         "function_to_apply": None,
     }
     assert (await http.post("/models/sentiment", json=body)).status_code == 200
-    assert router.asked[0][2] == TASKS["sentiment"].params()
+    assert router.received[0].params == TASKS["sentiment"].params()
 
 
 async def test_parameters_may_stand_at_the_root(http, router) -> None:
     assert (await http.post("/models/sentiment", json={"inputs": "hi", "top_k": 2})).status_code == 200
-    assert router.asked[0][2].top_k == 2
+    assert router.received[0].params.top_k == 2
 
 
 async def test_an_unreadable_item_fails_alone(http, router) -> None:
@@ -285,11 +285,13 @@ async def test_an_unreadable_item_fails_alone(http, router) -> None:
     first, second, third = answered.json()
     assert first == third == [{"label": "word", "score": 0.5}] * 2
     assert second == {"error": "the text is empty", "error_type": "validation"}
-    assert [item.text for item in router.asked[0][1]] == ["good", "better"]
+    assert [item.text for item in router.received[0].inputs] == ["good", "better"]
 
 
 async def test_each_url_is_fetched_once(http, router) -> None:
-    fetcher, asked = fetching(lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE))
+    fetcher, asked = mock_image_fetcher(
+        lambda path: httpx.Response(404 if path == "/3" else 200, content=IMAGE)
+    )
     router.validator = RequestValidator(fetcher)
     urls = [f"https://allowed.example/{place}" for place in range(16)]
     answered = await http.post("/models/image-classification", json={"inputs": urls})
@@ -298,7 +300,7 @@ async def test_each_url_is_fetched_once(http, router) -> None:
 
 
 async def test_more_urls_than_the_limit_are_not_fetched(http, router) -> None:
-    fetcher, asked = fetching(lambda path: httpx.Response(200, content=PICTURE))
+    fetcher, asked = mock_image_fetcher(lambda path: httpx.Response(200, content=IMAGE))
     router.validator = RequestValidator(fetcher)
     body = {"inputs": ["https://allowed.example/"] * 17}
     answered = await http.post("/models/image-classification", json=body)
@@ -329,7 +331,7 @@ async def test_a_batch_without_any_answer_is_an_error(http, router) -> None:
 async def test_what_is_one_conversation(http, router, inputs: Any, turns: list[int]) -> None:
     answered = await http.post("/models/conversational", json={"inputs": inputs})
     assert answered.status_code == 200, answered.text
-    assert [len(item.messages) for item in router.asked[0][1]] == turns
+    assert [len(item.messages) for item in router.received[0].inputs] == turns
 
 
 @pytest.mark.parametrize(
@@ -344,7 +346,7 @@ async def test_what_is_one_conversation(http, router, inputs: Any, turns: list[i
 async def test_what_is_one_list_of_sentences(http, router, inputs: Any, sentences: Any) -> None:
     answered = await http.post("/models/sentence-similarity", json={"inputs": inputs})
     assert answered.status_code == 200, answered.text
-    assert [item.sentences for item in router.asked[0][1]] == sentences
+    assert [item.sentences for item in router.received[0].inputs] == sentences
 
 
 # --------------------------------------------------------------------------------------------------- streams
@@ -409,10 +411,10 @@ async def test_a_caller_who_leaves_ends_the_work(router, served, told_before: in
     for _ in range(50):
         await asyncio.sleep(0)
     assert len([m for m in sent if m.get("body")]) == told_before
-    assert not router.closed
+    assert not router.closed_streams
     messages.put_nowait({"type": "http.disconnect"})
     await asyncio.wait_for(serving, 1)
-    assert router.closed == ["text-generation"]
+    assert router.closed_streams == ["text-generation"]
 
 
 # ---------------------------------------------------------------------------------------------------- models
@@ -506,7 +508,7 @@ async def test_who_waits_for_a_loading_model(
 ) -> None:
     router = Patient()
     transport = httpx.ASGITransport(web.build(router, [dialect]))
-    async with httpx.AsyncClient(transport=transport, base_url="http://door", verify=False) as http:
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", verify=False) as http:
         body = {"inputs": "Once", "options": options, "stream": stream}
         asking = asyncio.create_task(http.post("/models/loading", json=body, headers=headers))
         if held:
@@ -521,7 +523,7 @@ async def test_who_waits_for_a_loading_model(
             assert answered.status_code == 503
             assert answered.json() == {"error": "Model loading is currently loading", "estimated_time": 20.0}
             conforms(answered.json(), "HubFailure")
-            assert not router.asked
+            assert not router.received
 
 
 async def test_who_waits_for_nothing_is_answered_by_a_model_that_is_ready(http) -> None:
@@ -566,7 +568,7 @@ def test_client_text_classification(client, router) -> None:
     for params in ({}, {"top_k": 2, "function_to_apply": "softmax"}):
         labels = client("sentiment").text_classification("I loved it.", **params)
         assert [(label.label, label.score) for label in labels] == [("POSITIVE", 0.9), ("NEGATIVE", 0.1)]
-    assert [params.top_k for _, _, params in router.asked] == [None, 2]
+    assert [params.top_k for _, _, params in router.received] == [None, 2]
 
 
 def test_client_summarization(client, router) -> None:
@@ -587,8 +589,8 @@ def test_client_text_generation(client, router) -> None:
     assert told.details.finish_reason
     assert told.details.tokens[0].text == "word"
     assert told.details.top_tokens[0][0]["text"] == "word", "the client leaves these as they come"
-    assert router.asked[-1][2].details
-    assert router.asked[1][2].stop == ["."]
+    assert router.received[-1].params.details
+    assert router.received[1].params.stop == ["."]
 
 
 def test_client_text_generation_with_all_that_can_be_asked(client, router) -> None:
@@ -615,7 +617,7 @@ def test_client_text_generation_with_all_that_can_be_asked(client, router) -> No
     }
     for model_id in ("text-generation", "conversational"):
         assert client(model_id).text_generation("Once", **asked, **says_nothing) == "word"
-        params = router.asked[-1][2]
+        params = router.received[-1].params
         assert {name: getattr(params, name) for name in asked} == asked
 
 
@@ -635,7 +637,7 @@ def test_client_hears_at_once_what_cannot_be_asked(client, router, refused: Any,
     """Told in any other way ("`model_kwargs` are not used"), the client would ask again, for ever."""
     with pytest.raises(HubValidationError, match=next(iter(refused))):
         client("text-generation").text_generation("Once", stream=stream, **refused)
-    assert not router.asked
+    assert not router.received
 
 
 def test_client_text_generation_streams(client, router) -> None:
@@ -646,7 +648,7 @@ def test_client_text_generation_streams(client, router) -> None:
     assert told.top_tokens[0].text == "word"
     assert told.details.generated_tokens == 7
     assert told.details.finish_reason
-    assert router.asked[-1][2].top_n_tokens == 2
+    assert router.received[-1].params.top_n_tokens == 2
 
 
 def test_client_feature_extraction(client, router) -> None:
@@ -654,10 +656,10 @@ def test_client_feature_extraction(client, router) -> None:
     assert ask("One.").tolist() == [[0.5, 0.5]]
     assert ask(["One.", "Two."]).tolist() == [[0.5, 0.5]] * 2
     assert ask("One.", normalize=True, truncate=True, truncation_direction="left").tolist() == [[0.5, 0.5]]
-    assert router.asked[-1][2].truncation_direction == "left"
+    assert router.received[-1].params.truncation_direction == "left"
     asked = {"normalize": False, "prompt_name": "query", "truncate": False, "dimensions": 2}
     assert ask("One.", encoding_format="float", **asked).tolist() == [[0.5, 0.5]]
-    assert {name: getattr(router.asked[-1][2], name) for name in asked} == asked
+    assert {name: getattr(router.received[-1].params, name) for name in asked} == asked
     with pytest.raises(HfHubHTTPError, match="encoding_format"):
         ask("One.", encoding_format="base64")
     router.outputs["embeddings"] = lambda _: TASKS["embeddings"].output(
@@ -673,25 +675,25 @@ def test_client_sentence_similarity(client, router) -> None:
 
 def test_client_image_classification(client, router) -> None:
     for params in ({}, {"top_k": 2}):
-        assert client("image-classification").image_classification(PICTURE, **params)[0].label == "word"
-    assert [inputs[0].image for _, inputs, _ in router.asked] == [PICTURE, PICTURE]
+        assert client("image-classification").image_classification(IMAGE, **params)[0].label == "word"
+    assert [inputs[0].image for _, inputs, _ in router.received] == [IMAGE, IMAGE]
 
 
 def test_client_object_detection(client, router) -> None:
     for params in ({}, {"threshold": 0.3}):
-        found = client("object-detection").object_detection(PICTURE, **params)
+        found = client("object-detection").object_detection(IMAGE, **params)
         assert found[0].box.xmin == 7
-    assert router.asked[-1][2].threshold == 0.3
+    assert router.received[-1].params.threshold == 0.3
 
 
 def test_client_image_segmentation(client, router) -> None:
     for params in ({}, {"threshold": 0.3, "subtask": "semantic"}):
-        segments = client("image-segmentation").image_segmentation(PICTURE, **params)
+        segments = client("image-segmentation").image_segmentation(IMAGE, **params)
         assert segments[0].mask.size == (64, 64)
 
 
 def test_client_picture_from_a_file(client, router, tmp_path) -> None:
-    (tmp_path / "circle.png").write_bytes(PICTURE)
+    (tmp_path / "circle.png").write_bytes(IMAGE)
     path = str(tmp_path / "circle.png")
     assert client("image-classification").image_classification(path)[0].label == "word"
 
@@ -766,11 +768,11 @@ def test_a_closed_connection_ends_the_work(url, router) -> None:
     with httpx.stream("POST", f"{url}/models/text-generation", json=body) as answered:
         lines = answered.iter_lines()
         assert next(lines).startswith("data: ")
-        assert not router.closed
+        assert not router.closed_streams
     deadline = time.monotonic() + 2
-    while not router.closed and time.monotonic() < deadline:
+    while not router.closed_streams and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert router.closed == ["text-generation"]
+    assert router.closed_streams == ["text-generation"]
 
 
 def test_client_health_and_info(url, router) -> None:
@@ -781,6 +783,6 @@ def test_client_health_and_info(url, router) -> None:
 
 
 def test_base64_on_the_wire(url, router) -> None:
-    body = {"inputs": base64.b64encode(PICTURE).decode(), "parameters": {}}
+    body = {"inputs": base64.b64encode(IMAGE).decode(), "parameters": {}}
     masks = httpx.post(f"{url}/models/image-segmentation", json=body).json()
-    assert base64.b64decode(masks[0]["mask"]) == PICTURE
+    assert base64.b64decode(masks[0]["mask"]) == IMAGE

@@ -204,7 +204,7 @@ async def outcome(told: dict[str, Any], tail: bytes) -> str:
     """How a request ends over HTTP: any status but these would be a defect."""
     head = json.dumps(told).encode()
     app = web.build(FakeRouter(), [dialect])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         answered = await http.post(PATH, content=head + tail, headers={HEADER: str(len(head))})
     assert answered.status_code in (200, 400, 413), answered.text
     assert ("outputs" if answered.status_code == 200 else "error") in answered.json()

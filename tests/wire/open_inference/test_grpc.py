@@ -13,7 +13,7 @@ from deployments.errors import Overloaded
 from deployments.task import TASKS, Task
 from deployments.wire.open_inference.protos import SERVICE
 from deployments.wire.task_json import said
-from tests.fake_router import PICTURE, sample
+from tests.fake_router import IMAGE, sample
 from tests.grpc_server import call
 from tests.wire.open_inference.triton_stubs import cells, triton
 
@@ -35,7 +35,7 @@ async def test_every_task_answers_each_row(client, router, task: Task) -> None:
     expected = json.loads(json.dumps(said(sample(task.output))))
     assert answered.as_numpy("output").shape == (2, 1)
     assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
-    ((_, items, _),) = router.asked
+    ((_, items, _),) = router.received
     assert items == [task.input.model_validate(task.examples()[0])] * 2
 
 
@@ -68,9 +68,9 @@ async def test_typed_tensors_in_and_out(client, router) -> None:
     )
     assert answered.as_numpy("labels").tolist() == [[b"word", b"word"]]
     assert answered.as_numpy("scores").tolist() == [[b"0.500000:0:word"]]
-    assert (router.asked[0][2].top_k, router.asked[0][2].sort) == (1, False)
-    await client.infer("image-classification", [tensor("image", [PICTURE])])
-    assert router.asked[1][1][0].image == PICTURE
+    assert (router.received[0].params.top_k, router.received[0].params.sort) == (1, False)
+    await client.infer("image-classification", [tensor("image", [IMAGE])])
+    assert router.received[1].inputs[0].image == IMAGE
 
 
 def request(**fields: Any) -> Any:
@@ -104,7 +104,7 @@ async def test_each_typed_list_is_read(grpc_address, router, datatype: str, cont
     asked = request()
     asked.inputs.add(**top_k(datatype, **contents))
     answered = await ask(grpc_address, asked)
-    assert router.asked[0][2].top_k == 2
+    assert router.received[0].params.top_k == 2
     assert answered.outputs[0].contents.bytes_contents and answered.model_version == "1"
 
 
@@ -114,7 +114,7 @@ async def test_raw_contents_may_come_with_empty_ones(grpc_address, router) -> No
     asked.inputs[0].contents.CopyFrom(CLIENT.service_pb2.InferTensorContents())
     assert asked.inputs[0].HasField("contents")
     answered = await ask(grpc_address, asked)
-    assert router.asked[0][1][0].text == "b"
+    assert router.received[0].inputs[0].text == "b"
     assert len(answered.raw_output_contents) == 1 and not answered.outputs[0].HasField("contents")
 
 
@@ -176,7 +176,7 @@ async def test_the_repository(client, router) -> None:
     assert {one.name: one.state for one in index}["broken"] == "UNAVAILABLE"
     with pytest.raises(Refused, match="operator"):
         await client.unload_model("sentiment")
-    router.control = True
+    router.allow_model_control = True
     await client.unload_model("sentiment")
     assert not await client.is_model_ready("sentiment")
     await client.load_model("sentiment")

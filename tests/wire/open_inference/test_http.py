@@ -20,7 +20,7 @@ from deployments.task import TASKS, Task
 from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
 from deployments.wire.task_json import said
-from tests.fake_router import PICTURE, FakeRouter, sample
+from tests.fake_router import IMAGE, FakeRouter, sample
 from tests.wire.open_inference.triton_stubs import cells
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -58,7 +58,7 @@ def test_every_task_answers_each_row(triton, router, task: Task, binary: bool) -
     assert ("data" in told) == (not binary)
     expected = json.loads(json.dumps(said(sample(task.output))))
     assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
-    ((_, items, _),) = router.asked
+    ((_, items, _),) = router.received
     assert items == [task.input.model_validate(task.examples()[0])] * 2
 
 
@@ -103,7 +103,7 @@ def test_answers_are_as_documented(http, task: Task) -> None:
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 def test_a_compressed_request(triton, router, compression: str | None) -> None:
     triton.infer("sentiment", [tensor("text", [b"Good."])], request_compression_algorithm=compression)
-    assert router.asked[0][1][0].text == "Good."
+    assert router.received[0].inputs[0].text == "Good."
 
 
 @pytest.mark.parametrize("asked", [None, True, False])
@@ -152,10 +152,10 @@ def test_rows_that_make_no_tensor(triton, router) -> None:
         triton.infer("embeddings", [tensor("text", [b"a"])], outputs=wanted)
 
 
-@pytest.mark.parametrize("value", [PICTURE, base64.b64encode(PICTURE)])
+@pytest.mark.parametrize("value", [IMAGE, base64.b64encode(IMAGE)])
 def test_a_picture_in_binary(triton, router, value: bytes) -> None:
     triton.infer("image-classification", [tensor("image", [value])])
-    assert router.asked[0][1][0].image == PICTURE
+    assert router.received[0].inputs[0].image == IMAGE
 
 
 def test_a_failed_row_fails_the_request_by_its_number(triton, router) -> None:

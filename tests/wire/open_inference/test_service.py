@@ -22,7 +22,7 @@ GENERATING = ["text-generation", "conversational"]
 def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.AsyncClient:
     """A client of the protocol's own root."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(served[1]), base_url="http://door/v2", verify=False
+        transport=httpx.ASGITransport(served[1]), base_url="http://test/v2", verify=False
     )
 
 
@@ -45,7 +45,7 @@ async def test_health(http, router) -> None:
 
 
 async def test_metadata(http, router) -> None:
-    server = await told(http, "http://door/v2")
+    server = await told(http, "http://test/v2")
     assert server["name"] == "roster"
     assert {"binary_tensor_data", "model_repository", "statistics"} < {*server["extensions"]}
     assert (await told(http, "/models"))["models"] == list(router.cards)
@@ -80,7 +80,7 @@ async def command(http: httpx.AsyncClient, what: str, body: Any = None) -> tuple
 async def test_loading_is_the_operator_s_to_allow(http, router) -> None:
     status, failure = await command(http, "sentiment/unload")
     assert (status, list(failure)) == (403, ["error"])
-    router.control = True
+    router.allow_model_control = True
     assert await command(http, "sentiment/unload", {"parameters": {"unload_dependents": False}}) == (200, {})
     assert router.cards["sentiment"].state == "unavailable"
     assert await command(http, "sentiment/load", {"parameters": None}) == (200, {})
@@ -148,7 +148,7 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
 async def test_text_is_generated(http, router, model: str, params: dict[str, Any]) -> None:
     answered = await http.post(f"/models/{model}/generate", json={"text_input": "Hi.", **params})
     assert answered.json() == {"model_name": model, "model_version": "1", "text_output": "word"}
-    ((_, (item,), chosen),) = router.asked
+    ((_, (item,), chosen),) = router.received
     assert (chosen.max_new_tokens, chosen.stop) == (5, ["a"])
     assert "Hi." in str(item)
 
@@ -158,7 +158,7 @@ async def test_tensorrt_llm_s_own_example(http, router) -> None:
     for model in GENERATING:
         answered = await http.post(f"/models/{model}/generate", json=body)
         assert answered.status_code == 200, answered.text
-    assert router.asked[0][2].stop == []
+    assert router.received[0].params.stop == []
 
 
 def events(text: str) -> list[Any]:

@@ -14,7 +14,7 @@ from deployments.generation.output import GeneratedChunk
 from deployments.task import TASKS
 from deployments.wire.open_inference.protos import SERVICE
 from tests.fake_router import FakeRouter, sample
-from tests.grpc_server import grpc_door
+from tests.grpc_server import serve_grpc
 from tests.wire.open_inference.triton_stubs import triton
 
 CLIENT, _ = triton()
@@ -62,7 +62,7 @@ async def test_generated_text_comes_in_pieces(client, router: FakeRouter) -> Non
     assert texts(answers) == ["Once", " upon", " a time"]
     assert finals(answers) == [False, False, True]
     assert {answer.get_response().id for answer, _ in answers} == {"7"}
-    ((_, (asked,), params),) = router.asked
+    ((_, (asked,), params),) = router.received
     assert (asked.text, params.max_new_tokens) == ("Tell me", 3)
 
 
@@ -120,9 +120,9 @@ async def test_who_leaves_stops_the_work(client, router: FakeRouter) -> None:
     answers.cancel()
     for _ in range(500):
         await asyncio.sleep(0.01)
-        if router.closed:
+        if router.closed_streams:
             break
-    assert router.closed == ["text-generation"]
+    assert router.closed_streams == ["text-generation"]
 
 
 async def test_a_message_too_large_ends_the_stream(
@@ -134,7 +134,7 @@ async def test_a_message_too_large_ends_the_stream(
 
 
 async def test_what_is_no_message_ends_the_stream(router: FakeRouter) -> None:
-    async with grpc_door(router) as address, grpc.aio.insecure_channel(address) as channel:
+    async with serve_grpc(router) as address, grpc.aio.insecure_channel(address) as channel:
         stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter([b"\xff\xff"]))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stream.read()
@@ -152,7 +152,7 @@ async def test_the_blocking_client(router: FakeRouter, empty: bool) -> None:
             client.async_stream_infer(**request("text-generation", "a"), enable_empty_final_response=empty)
             return [came.get(timeout=5) for _ in range(2 + empty)]
 
-    async with grpc_door(router) as address:
+    async with serve_grpc(router) as address:
         answers = await asyncio.to_thread(ask, address)
     assert texts(answers[:2]) == ["Once", " more"]
     assert finals(answers) == ([False, False, True] if empty else [False, True])

@@ -12,7 +12,7 @@ from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
 from deployments.wire.open_inference.tensor_inputs import read_items
 from deployments.wire.open_inference.tensors import Tensor
-from tests.fake_router import PICTURE, fetching
+from tests.fake_router import IMAGE, mock_image_fetcher
 
 INFER = "/v2/models/sentiment/infer"
 
@@ -27,7 +27,7 @@ async def test_the_lone_input_has_any_name(http, router, name: str) -> None:
     inputs = {"name": name, "data": ["a", "b"], "parameters": {"content_type": "str"}}
     nulls = {"id": None, "parameters": None, "outputs": None}
     assert (await http.post(INFER, json=body(inputs, **nulls))).status_code == 200
-    assert [item.text for item in router.asked[0][1]] == ["a", "b"]
+    assert [item.text for item in router.received[0].inputs] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ async def test_the_lone_input_has_any_name(http, router, name: str) -> None:
 )
 async def test_parameters_of_a_request(http, router, given: dict[str, Any]) -> None:
     assert (await http.post(INFER, json=body({"name": "text", "data": ["a"]}, **given))).status_code == 200
-    params = router.asked[0][2]
+    params = router.received[0].params
     assert (params.top_k, params.sort) == (2, False)
 
 
@@ -56,7 +56,7 @@ async def test_parameters_of_a_request(http, router, given: dict[str, Any]) -> N
 async def test_parameters_as_tensors(http, router, name: str, told: dict[str, Any], expected: Any) -> None:
     given = body({"name": "text", "data": ["a", "b"]}, {"name": name, **told})
     assert (await http.post(INFER, json=given)).status_code == 200
-    assert getattr(router.asked[0][2], name) == expected
+    assert getattr(router.received[0].params, name) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,17 @@ async def test_a_parameter_that_is_a_list(http, router, given: dict[str, Any]) -
         {"name": "text", "data": ["x"]}, *given.get("inputs", ()), parameters=given.get("parameters")
     )
     assert (await http.post("/v2/models/text-generation/infer", json=asked)).status_code == 200
-    assert router.asked[0][2].stop == ["a", "b"]
+    assert router.received[0].params.stop == ["a", "b"]
 
 
-ENCODED = base64.b64encode(PICTURE).decode()
+ENCODED = base64.b64encode(IMAGE).decode()
 
 
 @pytest.mark.parametrize("content_type", [None, "base64", "pillow_image", "str"])
 async def test_a_picture_in_json(http, router, content_type: str | None) -> None:
     told = {"name": "inputs", "data": [ENCODED], "parameters": {"content_type": content_type}}
     assert (await http.post("/v2/models/image-classification/infer", json=body(told))).status_code == 200
-    assert router.asked[0][1][0].image == PICTURE
+    assert router.received[0].inputs[0].image == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,9 @@ async def test_a_picture_in_json(http, router, content_type: str | None) -> None
 async def test_each_url_is_fetched_once(
     http, router, count: int, status: int, said: str, fetched: int
 ) -> None:
-    fetcher, asked = fetching(lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE))
+    fetcher, asked = mock_image_fetcher(
+        lambda path: httpx.Response(404 if path == "/3" else 200, content=IMAGE)
+    )
     router.validator = RequestValidator(fetcher)
     urls = [f"https://allowed.example/{place}" for place in range(count)]
     path = "/v2/models/image-classification/infer"
@@ -104,9 +106,9 @@ async def test_each_url_is_fetched_once(
 
 async def test_a_picture_alone(http, router) -> None:
     headers = {"inference-header-content-length": "0"}
-    answered = await http.post("/v2/models/object-detection/infer", content=PICTURE, headers=headers)
+    answered = await http.post("/v2/models/object-detection/infer", content=IMAGE, headers=headers)
     assert answered.status_code == 200, answered.text
-    assert router.asked[0][1][0].image == PICTURE
+    assert router.received[0].inputs[0].image == IMAGE
 
 
 SIMILAR = "/v2/models/sentence-similarity/infer"
@@ -130,7 +132,7 @@ async def test_a_field_of_texts(http, router, told: dict[str, Any], expected: li
     given = body({"name": "sentences", **told})
     answered = await http.post(SIMILAR, json=given)
     assert answered.status_code == 200, answered.text
-    assert [item.sentences for item in router.asked[0][1]] == expected
+    assert [item.sentences for item in router.received[0].inputs] == expected
 
 
 async def test_a_conversation(http, router) -> None:
@@ -138,7 +140,9 @@ async def test_a_conversation(http, router) -> None:
     path = "/v2/models/conversational/infer"
     for data in (["Hi.", "Ho."], [json.dumps(talk)] * 2):
         assert (await http.post(path, json=body({"name": "array_inputs", "data": data}))).status_code == 200
-    turns = [[message.content for message in item.messages] for _, items, _ in router.asked for item in items]
+    turns = [
+        [message.content for message in item.messages] for _, items, _ in router.received for item in items
+    ]
     assert turns == [["Hi."], ["Ho."], ["Hi.", "Ho."], ["Hi.", "Ho."]]
 
 

@@ -36,15 +36,15 @@ class Homeless(FakeRouter):
 
 
 def client_of(app: Starlette) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door", verify=False)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", verify=False)
 
 
 def params(router: FakeRouter) -> Any:
-    return router.asked[-1][2]
+    return router.received[-1].params
 
 
 def texts(router: FakeRouter) -> list[str]:
-    return [item.text for item in router.asked[-1][1]]
+    return [item.text for item in router.received[-1].inputs]
 
 
 def vectors(*numbers: list[float]) -> Any:
@@ -133,7 +133,7 @@ async def test_similarity(http, router) -> None:
     for more in ({}, {"parameters": None}, {"parameters": {"truncate": True}}):
         answered = await http.post("/models/sentence-similarity/similarity", json={"inputs": inputs, **more})
         assert answered.json() == [0.9, 0.2], answered.text
-    assert router.asked[0][1][0].model_dump() == inputs
+    assert router.received[0].inputs[0].model_dump() == inputs
 
 
 async def test_rerank(http, router) -> None:
@@ -197,7 +197,7 @@ async def test_raw_scores(http, router) -> None:
 async def test_pairs_are_refused(http, router, inputs: Any) -> None:
     answered = await http.post("/models/sentiment/predict", json={"inputs": inputs})
     assert answered.status_code == (400 if inputs == [[]] else 422)
-    assert not router.asked
+    assert not router.received
     if inputs != [[]]:
         assert "pair" in answered.json()["error"]
 
@@ -260,7 +260,7 @@ async def test_what_a_task_would_cut_is_refused_unless_it_may_be_cut(
     assert (answered.status_code, answered.json()["error_type"]) == (422, "Validation")
     assert "602 tokens" in answered.json()["error"]
     assert "512" in answered.json()["error"]
-    assert not router.asked
+    assert not router.received
     assert (await http.post(path, json={**body, "truncate": True})).status_code == 200
 
 
@@ -344,7 +344,7 @@ async def test_errors(http, router, inputs: Any, error: Exception, status: int, 
 async def test_nothing_is_empty(http, router, path: str, body: Any) -> None:
     answered = await http.post(path, json=body)
     assert (answered.status_code, answered.json()["error_type"]) == (400, "Empty")
-    assert not router.asked
+    assert not router.received
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ async def test_a_wrong_request_is_told(http, router, path: str, body: Any, told:
     answered = await http.post(path, json=body)
     assert (answered.status_code, answered.json()["error_type"]) == (422, "Validation")
     assert told in answered.json()["error"]
-    assert not router.asked
+    assert not router.received
 
 
 async def test_what_is_no_json(http) -> None:
@@ -406,7 +406,7 @@ async def test_what_is_no_json(http) -> None:
 async def test_too_much(http, router, path: str, body: Any) -> None:
     answered = await http.post(path, json=body)
     assert (answered.status_code, answered.json()["error_type"]) == (413, "Validation")
-    assert not router.asked
+    assert not router.received
 
 
 async def test_the_tokenizer_s_refusal(http) -> None:
