@@ -13,7 +13,7 @@ from deployments.errors import TooLarge
 from deployments.gateway import http_app as web
 from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
-from deployments.wire.open_inference.tensor_inputs import read_items
+from deployments.wire.open_inference.tensor_inputs import parse_items
 from deployments.wire.open_inference.tensors import Tensor
 from tests.fake_router import PICTURE, FakeRouter, fetching
 
@@ -177,4 +177,4 @@ MANY = b"[" + b"[]," * 10**6 + b"[]]"
 )
 def test_json_in_an_element_is_bounded_before_it_is_read(task, tensors, parameters) -> None:
     with pytest.raises(TooLarge, match="lists and objects"):
-        read_items(TASKS[task], tensors, parameters)
+        parse_items(TASKS[task], tensors, parameters)
