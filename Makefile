@@ -60,7 +60,7 @@ $(VENV)/test.stamp: $(VENV)/serve.stamp
 	@command -v chromium > /dev/null || $(MAKE) --no-print-directory chromium
 	@touch $@
 
-# Clients that want other versions than Roster does, each in an environment of its own.
+# Clients that need other versions than Roster, each in a separate environment.
 $(VENV)/clients/%.stamp: tests/clients/%.txt $(VENV)/test.stamp
 	$(PYTHON) -m venv $(VENV)/clients/$*
 	$(VENV)/clients/$*/bin/python -m pip --disable-pip-version-check install -q -r $<

@@ -27,7 +27,7 @@ from deployments.catalog.reconciliation import Observation, Reconciliation
 from deployments.catalog.serve_client import ServeClient
 from deployments.cluster.warm_workers import WarmWorkerPool
 from deployments.errors import Forbidden, ModelNotFound
-from deployments.telemetry.request_stats import ModelStats, Reading, put_together
+from deployments.telemetry.request_stats import ModelCounters, ModelStats, aggregate
 
 log = logging.getLogger("ray.serve")
 
@@ -54,7 +54,7 @@ class Catalog:
         self._warm_workers = WarmWorkerPool(warm_workers, RUNTIME_ENV)
         self._changed = asyncio.Event()
         self._at_start: set[str] | None = None
-        self._reports: dict[str, tuple[float, dict[str, Reading]]] = {}
+        self._reports: dict[str, tuple[float, dict[str, ModelCounters]]] = {}
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def watch(self, known: str) -> Snapshot:
@@ -64,16 +64,18 @@ class Catalog:
                 await asyncio.wait_for(self._changed.wait(), WATCH_S)
         return self.snapshot
 
-    async def report(self, router: str, readings: dict[str, Reading]) -> None:
+    async def report(self, router: str, counters: dict[str, ModelCounters]) -> None:
         """Store a Router's counts of each model's requests; each Router calls this once a second."""
-        self._reports[router] = time.monotonic(), readings
+        self._reports[router] = time.monotonic(), counters
 
     async def stats(self) -> list[ModelStats]:
         """Return each model's statistics, added up over all Routers."""
         recent = time.monotonic() - REPORT_S
         self._reports = {router: report for router, report in self._reports.items() if report[0] > recent}
-        readings = [report for _, report in self._reports.values()]
-        return [put_together(id, [one[id] for one in readings if id in one]) for id in self.snapshot.cards]
+        reports = [report for _, report in self._reports.values()]
+        return [
+            aggregate(id, [report[id] for report in reports if id in report]) for id in self.snapshot.cards
+        ]
 
     async def load(self, id: str) -> None:
         """Serve an unloaded model again. Raises `Forbidden`, `ModelNotFound`."""

@@ -1,4 +1,4 @@
-"""How much one pass through a network should hold: found by trying, once, when the model has loaded."""
+"""Measurement of how much one forward pass should hold, once, when the model has loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,78 +7,78 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from deployments.limits import Batching
-from deployments.replica.batch_queue import Room
+from deployments.replica.batch_queue import BatchBudget
 from deployments.schema import field_types
 from deployments.task import Module
 
-LIMIT_S = 1.5  # for all tries, of which the first two are made in any case
-GAIN = 1.05  # a pass of twice the cost must do so much more per second to be worth the wait
-LEAST_OVERHEAD = 1 / 32  # of a pass's best cost
-QUICK_S = 0.002  # of a pass that takes less, the clock tells too little, and no caller waits for long
-TYPICAL_TOKENS = 64  # of the text to try with
+TUNING_S = 1.5  # for all measurements; the first two are always made
+MIN_GAIN = 1.05  # a pass of twice the cost must raise the rate by this factor to be worth its latency
+MIN_OVERHEAD = 1 / 32  # of the best cost of a pass
+MIN_MEASURABLE_S = 0.002  # the clock is too coarse for shorter passes, and they add little latency
+TYPICAL_TOKENS = 64  # of the text to measure with
 
 
-class Range(NamedTuple):
-    """Where a budget is looked for: the config's field, and `untried` where there was no way to look."""
+class SearchRange(NamedTuple):
+    """The range of a budget: its config field, its bounds, and the `default` if it cannot be measured."""
 
     field: str
-    least: int
-    untried: int
-    most: int
+    minimum: int
+    default: int
+    maximum: int
 
 
 RANGES = {
-    "tokens": Range("max_batch_tokens", 512, 1024, 65_536),
-    "pixels": Range("max_batch_pixels", 1, 2**20, 2**25),
-    "items": Range("max_batch_size", 1, 32, 512),
+    "tokens": SearchRange("max_batch_tokens", 512, 1024, 65_536),
+    "pixels": SearchRange("max_batch_pixels", 1, 2**20, 2**25),
+    "items": SearchRange("max_batch_size", 1, 32, 512),
 }
 
 
 @dataclass(frozen=True)
-class Capacity:
-    """How much one pass through a module's network holds, in its unit of cost.
+class BatchCapacity:
+    """How much one pass through a module's network should hold, in its unit of cost.
 
-    `found` is the cost beyond which a pass does no more per second, `overhead` what a pass costs before its
-    first input, `padding` what a unit of padding costs, `ceiling` what memory is known to hold.
+    `best` is the cost beyond which the rate stops rising, `overhead` the cost of an empty pass, `padding` the
+    cost of a unit of padding, `ceiling` the largest cost that is known to fit into memory.
     """
 
-    range: Range
-    found: int
+    range: SearchRange
+    best: int
     overhead: float
     padding: float
     ceiling: float = inf
 
     @classmethod
-    def untried(cls, module: Module) -> "Capacity":
-        """A module without `encode` counts nothing but its inputs."""
+    def unmeasured(cls, module: Module) -> "BatchCapacity":
+        """Return the default capacity. The unit of a module without `encode` is an input."""
         range = RANGES["items" if type(module).encode is Module.encode else module.unit]
-        return cls(range, range.untried, range.untried * LEAST_OVERHEAD, module.padding_cost)
+        return cls(range, range.default, range.default * MIN_OVERHEAD, module.padding_cost)
 
     def budget(self, limits: Batching) -> int:
-        """The most that a pass may cost: as configured, or else as found, and no more than memory holds."""
-        configured = getattr(limits, self.range.field) or self.found
+        """Return the maximum cost of a pass: as configured or measured, and at most what fits into memory."""
+        configured = getattr(limits, self.range.field) or self.best
         if self.range is RANGES["items"]:
-            configured = min(configured, self.found)
+            configured = min(configured, self.best)
         return int(max(1, min(configured, self.ceiling)))
 
-    def room(self, limits: Batching) -> Room:
-        return Room(limits.max_batch_size, self.budget(limits), self.overhead, self.padding)
+    def batch_budget(self, limits: Batching) -> BatchBudget:
+        return BatchBudget(limits.max_batch_size, self.budget(limits), self.overhead, self.padding)
 
     def fill(self, limits: Batching) -> Batching:
-        """The limits, with what was found where nothing is configured."""
+        """Return the limits, completed by measured ones."""
         return limits.model_copy(update={self.range.field: self.budget(limits)})
 
-    def lowered(self, cost: int) -> "Capacity":
-        """After a pass of `cost` has failed for its size."""
+    def after_failure(self, cost: int) -> "BatchCapacity":
+        """Return the capacity after a pass of `cost` has run out of memory."""
         return replace(self, ceiling=min(self.ceiling, cost // 2))
 
-    def raised(self, measured: "Capacity", limits: Batching) -> "Capacity":
-        """Some time after that: twice as much, until it is as `measured` when the model loaded."""
+    def recovered(self, measured: "BatchCapacity", limits: Batching) -> "BatchCapacity":
+        """Return the capacity some time after a failure: twice as much, up to `measured`."""
         ceiling = 2 * max(self.ceiling, 1)
         return replace(self, ceiling=ceiling) if ceiling < measured.budget(limits) else measured
 
 
-class Try(NamedTuple):
+class Measurement(NamedTuple):
     cost: int
     seconds: float
 
@@ -87,83 +87,90 @@ class Try(NamedTuple):
         return self.cost / self.seconds
 
 
-def measure(module: Module, limits: Batching, examples: list[Any]) -> Capacity:
-    """Answer the examples, then try ever larger passes. Raises what the module raises on the examples."""
+def measure(module: Module, limits: Batching, examples: list[Any]) -> BatchCapacity:
+    """Run the examples, then measure ever larger passes. Raises what the module raises on the examples."""
     params = module.task.params()
     encoded = module.encode(examples, params)
-    module.run([one.input for one in encoded], params)
-    capacity = Capacity.untried(module)
+    module.run([example.input for example in encoded], params)
+    capacity = BatchCapacity.unmeasured(module)
     if capacity.range is RANGES["tokens"]:
-        encoded = module.encode([_longer(examples[0], TYPICAL_TOKENS // max(encoded[0].cost, 1))], params)
+        encoded = module.encode(
+            [_repeat_text(examples[0], TYPICAL_TOKENS // max(encoded[0].cost, 1))], params
+        )
     input, cost, _ = encoded[0]
     return _grow(
         capacity,
         cost,
         lambda count: module.run([input] * count, params),
-        min(limits.max_batch_size * cost, getattr(limits, capacity.range.field) or capacity.range.most),
+        min(limits.max_batch_size * cost, getattr(limits, capacity.range.field) or capacity.range.maximum),
     )
 
 
-def _grow(capacity: Capacity, cost: int, run: Callable[[int], Any], most: int) -> Capacity:
-    """Double the cost until a pass does no more per second, fails, would hold too much, or time is up."""
-    tries: list[Try] = []
-    count, least, end = 1, capacity.range.least, perf_counter() + LIMIT_S
-    while not _enough(tries, least):
-        late = len(tries) > 1 and perf_counter() + 4 * tries[-1].seconds > end
-        if late or count * cost > most:
-            least = capacity.range.untried
+def _grow(capacity: BatchCapacity, cost: int, run: Callable[[int], Any], max_cost: int) -> BatchCapacity:
+    """Double the cost until the rate stops rising, a pass fails or is too large, or time is up."""
+    measurements: list[Measurement] = []
+    count, minimum, deadline = 1, capacity.range.minimum, perf_counter() + TUNING_S
+    while not has_plateaued(measurements, minimum):
+        late = len(measurements) > 1 and perf_counter() + 4 * measurements[-1].seconds > deadline
+        if late or count * cost > max_cost:
+            minimum = capacity.range.default
             break
-        aim = max((one.rate for one in tries), default=inf) * GAIN
+        target_rate = max((run.rate for run in measurements), default=inf) * MIN_GAIN
         try:
-            seconds = _seconds(lambda: run(count), count * cost / aim)  # noqa: B023
-        except Exception:  # whatever it is, it happens to none that is smaller
-            capacity = capacity.lowered(count * cost)
+            seconds = _seconds(lambda: run(count), count * cost / target_rate)  # noqa: B023
+        except Exception:  # smaller passes have succeeded, so the size is the cause
+            capacity = capacity.after_failure(count * cost)
             break
-        tries.append(Try(count * cost, seconds))
+        measurements.append(Measurement(count * cost, seconds))
         count *= 2
-    return _judged(capacity, tries, least)
+    return fit_capacity(capacity, measurements, minimum)
 
 
-def _enough(tries: list[Try], least: int) -> bool:
-    if len(tries) < 2 or tries[-1].cost < least or tries[-1].seconds < QUICK_S:
+def has_plateaued(measurements: list[Measurement], minimum: int) -> bool:
+    """Return whether the last measurement, of at least the minimum cost, no longer raised the rate."""
+    if len(measurements) < 2 or measurements[-1].cost < minimum:
         return False
-    return tries[-1].rate < GAIN * max(one.rate for one in tries[:-1])
+    if measurements[-1].seconds < MIN_MEASURABLE_S:
+        return False
+    return measurements[-1].rate < MIN_GAIN * max(run.rate for run in measurements[:-1])
 
 
-def _judged(capacity: Capacity, tries: list[Try], least: int) -> Capacity:
-    if len(tries) < 2:
+def fit_capacity(capacity: BatchCapacity, measurements: list[Measurement], minimum: int) -> BatchCapacity:
+    """Return the capacity with the best cost and the overhead that the measurements show."""
+    if len(measurements) < 2:
         return capacity
-    best = max(tries, key=lambda one: one.rate)
-    found = max(best.cost, least, *(one.cost for one in tries if one.seconds < QUICK_S))
-    # Whatever else the machine does makes times longer, so the least of the estimates is the nearest.
-    overhead = min((_overhead(one, best) for one in tries if 4 * one.cost <= best.cost), default=0.0)
-    return replace(capacity, found=found, overhead=min(max(overhead, found * LEAST_OVERHEAD), found))
+    best = max(measurements, key=lambda run: run.rate)
+    quick = (run.cost for run in measurements if run.seconds < MIN_MEASURABLE_S)
+    best_cost = max(best.cost, minimum, *quick)
+    # Other load on the machine only makes passes longer, so the smallest estimate is the best.
+    overhead = min((_overhead(run, best) for run in measurements if 4 * run.cost <= best.cost), default=0.0)
+    return replace(capacity, best=best_cost, overhead=min(max(overhead, best_cost * MIN_OVERHEAD), best_cost))
 
 
-def _overhead(small: Try, large: Try) -> float:
-    """A pass takes a + b * cost seconds; a / b is what it costs with nothing in it."""
+def _overhead(small: Measurement, large: Measurement) -> float:
+    """Return a / b, the cost of an empty pass, where a pass takes a + b * cost seconds."""
     b = (large.seconds - small.seconds) / (large.cost - small.cost)
     return small.seconds / b - small.cost if b > 0 else inf
 
 
-def _seconds(run: Callable[[], Any], good: float) -> float:
-    """How long a run takes: the better of two, unless the first is `good`, or too slow to be repeated."""
-    took: list[float] = []
-    while not took or (len(took) < 2 and good < took[0] < LIMIT_S / 4):
-        begin = perf_counter()
+def _seconds(run: Callable[[], Any], target: float) -> float:
+    """Time a run: the better of two, unless the first meets the `target` or is too slow to repeat."""
+    times: list[float] = []
+    while not times or (len(times) < 2 and target < times[0] < TUNING_S / 4):
+        started_at = perf_counter()
         run()
-        took.append(perf_counter() - begin)
-    return min(took)
+        times.append(perf_counter() - started_at)
+    return min(times)
 
 
-def _longer(example: Any, times: int) -> Any:
-    """The example with its texts so many times over."""
-    texts = [name for name, word in field_types(type(example)).items() if word in ("text", "texts")]
-    given = {name: getattr(example, name) for name in texts if times > 1}
+def _repeat_text(example: Any, times: int) -> Any:
+    """Return the example with its texts repeated."""
+    fields = [name for name, type_ in field_types(type(example)).items() if type_ in ("text", "texts")]
+    values = {name: getattr(example, name) for name in fields if times > 1}
     return example.model_copy(
         update={
             name: " ".join([value] * times) if isinstance(value, str) else (value or []) * times
-            for name, value in given.items()
+            for name, value in values.items()
             if value
         }
     )

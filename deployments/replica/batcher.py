@@ -1,7 +1,7 @@
-"""The replica's scheduler: what waits together runs together; nothing waits for company.
+"""The replica's batching scheduler: inputs that wait together run together; no input waits for others.
 
-Two threads: one encodes what arrives, the other runs the network, on batches that it chooses at the moment it
-is free, with the oldest input first. Where the model is idle and nothing waits, the second does both.
+The encode thread encodes arriving inputs. The forward thread runs the network and chooses each batch at the
+moment when it is free, oldest input first. If the model is idle and nothing waits, it also encodes.
 """
 
 import asyncio
@@ -16,42 +16,44 @@ from typing import Any
 
 from deployments.errors import count_failures, out_of_memory
 from deployments.limits import Batching
-from deployments.replica.batch_queue import Backlog, Call, Item
-from deployments.replica.batch_tuning import Capacity, measure
+from deployments.replica.batch_queue import BatchQueue, PendingRequest, QueuedInput
+from deployments.replica.batch_tuning import BatchCapacity, measure
 from deployments.results import InferenceResults
 from deployments.task import Encoded, Module
 
-AHEAD = 8  # so many batches' worth may wait encoded: enough to choose among, and bounded in memory
-BUNCH_S = 0.02  # about as long as one call of `encode` may take
-MOST_IN_BUNCH = 512
-SHORT_OF_MEMORY_S = 60.0  # until a larger pass is tried again: others may have had it
+MAX_ENCODED_BATCHES = (
+    8  # encoded inputs that may wait, in full batches: enough to choose from, bounded in memory
+)
+TARGET_ENCODE_S = 0.02  # of one call of `encode`
+MAX_ENCODE_BATCH = 512
+MEMORY_RETRY_S = 60.0  # before a larger pass is tried again: another process may have held the memory
 
-Told = list[tuple[Item, Any]]  # results, or exceptions, with what they are for
+Outcomes = list[tuple[QueuedInput, Any]]  # each input with its result or exception
 
 
 class Batcher:
-    """Runs a module in batches made of concurrent `submit`s.
+    """Runs a module on batches of the inputs of concurrent `submit` calls.
 
-    `failures` counts inputs that failed alone with an unforeseen error since the last success.
+    `failures` counts inputs that failed alone with an unexpected error since the last success.
     """
 
     def __init__(self, module: Module, limits: Batching) -> None:
         self.failures = 0
         self._module = module
         self._configured = limits
-        self._capacity = self._measured = Capacity.untried(module)
+        self._capacity = self._measured = BatchCapacity.unmeasured(module)
         self._larger_at = inf
-        self._lock = Lock()  # for what follows, and the calls' results
-        self._arrived: deque[Item] = deque()
-        self._backlog = Backlog()
+        self._lock = Lock()  # guards the following attributes and the results of requests
+        self._arrived: deque[QueuedInput] = deque()
+        self._queue = BatchQueue()
         self._encoding = self._running = False
-        self._bunch = 8
+        self._encode_batch_size = 8
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._forward = ThreadPoolExecutor(1, thread_name_prefix="forward")
 
     @property
     def limits(self) -> Batching:
-        """What one pass may hold. Set it to what is configured; read, it holds what was measured as well."""
+        """The limits of one pass: the configured ones, completed by measured ones when read."""
         return self._capacity.fill(self._configured)
 
     @limits.setter
@@ -59,152 +61,158 @@ class Batcher:
         self._configured = configured
 
     def tune(self, examples: list[Any]) -> None:
-        """Answer the examples, then find how much one pass should hold. Raises what the module raises."""
+        """Run the examples, then measure how much one pass should hold. Raises what the module raises."""
         self._capacity = self._measured = measure(self._module, self._configured, examples)
 
     async def submit(
         self, inputs: list[Any], params: Any, sizes: list[int] | None = None
     ) -> InferenceResults:
-        """One output, or the exception it failed with, per input. Cancelling takes them off the queue.
+        """Return one output or exception per input. Cancelling removes the inputs from the queue.
 
-        `sizes` tells how many inputs each request has; they are all one's, if not given.
+        `sizes` holds the number of inputs per client request; by default all inputs belong to one request.
         """
         if not inputs:
             return InferenceResults()
-        answered = asyncio.get_running_loop().create_future()
-        call = Call(params, sizes or [len(inputs)], perf_counter(), answered)
+        done = asyncio.get_running_loop().create_future()
+        request = PendingRequest(params, sizes or [len(inputs)], perf_counter(), done)
         with self._lock:
-            self._arrived.extend(Item(call, place, input) for place, input in enumerate(inputs))
+            self._arrived.extend(QueuedInput(request, index, input) for index, input in enumerate(inputs))
             self._wake()
         try:
-            await answered
+            await done
         finally:
-            call.gone = True
-        return call.answers()
+            request.cancelled = True
+        return request.inference_results()
 
     def _wake(self) -> None:
-        """Set a thread to work on what waits; call it with the lock held, whenever something has changed."""
-        if not self._running and (self._backlog.cost or (self._arrived and not self._encoding)):
+        """Start a thread for waiting inputs. Call it with the lock held, after every change."""
+        if not self._running and (self._queue.cost or (self._arrived and not self._encoding)):
             self._running = True
             self._forward.submit(self._run_all)
-        elif self._arrived and not self._encoding and self._backlog.cost < self._ahead():
+        elif self._arrived and not self._encoding and self._queue.cost < self._max_encoded_cost():
             self._encoding = True
-            self._encoder.submit(self._encode_bunch)
+            self._encoder.submit(self._encode_arrived)
 
-    def _ahead(self) -> int:
-        return AHEAD * self._capacity.budget(self._configured)
+    def _max_encoded_cost(self) -> int:
+        return MAX_ENCODED_BATCHES * self._capacity.budget(self._configured)
 
     def _run_all(self) -> None:
-        """Run batch after batch, until nothing is left that this thread could do."""
-        told: Told = []
+        """Run batches until no work is left for this thread."""
+        outcomes: Outcomes = []
         while True:
             with self._lock:
-                done = self._settle(told)
-                batch = self._backlog.next(self._capacity.room(self._configured))
-                alone = not batch and bool(self._arrived) and not self._encoding
-                self._running, self._encoding = bool(batch) or alone, self._encoding or alone
-                if not alone:
+                finished = self._settle(outcomes)
+                batch = self._queue.next(self._capacity.batch_budget(self._configured))
+                encode_here = not batch and bool(self._arrived) and not self._encoding
+                self._running = bool(batch) or encode_here
+                self._encoding = self._encoding or encode_here
+                if not encode_here:
                     self._wake()
-            _answer(done)  # only now: whoever asks again at once finds this thread as idle as it will be
+            _resolve(finished)  # last, so that a client that sends its next request at once finds this state
             if batch:
-                told = self._run_batch(batch)
-            elif alone:
-                told = []
-                self._encode_bunch()
+                outcomes = self._run_batch(batch)
+            elif encode_here:
+                outcomes = []
+                self._encode_arrived()
             else:
                 return
 
-    def _run_batch(self, batch: list[Item]) -> Told:
+    def _run_batch(self, batch: list[QueuedInput]) -> Outcomes:
         started = perf_counter()
-        results = self._each(self._outputs, batch)
-        took = perf_counter() - started
-        for call in {item.call for item in batch}:
-            call.queued_s = max(call.queued_s, started - call.arrived)
-            call.inference_s += took
-            call.batches.append(len(batch))
+        results = self._isolate_failures(self._outputs, batch)
+        elapsed = perf_counter() - started
+        for request in {item.request for item in batch}:
+            request.queued_s = max(request.queued_s, started - request.arrived_at)
+            request.inference_s += elapsed
+            request.batches.append(len(batch))
         return [*zip(batch, results, strict=True)]
 
-    def _outputs(self, items: list[Item]) -> list[Any]:
+    def _outputs(self, items: list[QueuedInput]) -> list[Any]:
         try:
-            outputs = list(self._module.run([item.input for item in items], items[0].call.params))
+            outputs = list(self._module.run([item.input for item in items], items[0].request.params))
         except Exception as error:
             if out_of_memory(error):
-                self._capacity = self._capacity.lowered(max(item.cost for item in items) * len(items))
-                self._larger_at = perf_counter() + SHORT_OF_MEMORY_S
+                self._capacity = self._capacity.after_failure(max(item.cost for item in items) * len(items))
+                self._larger_at = perf_counter() + MEMORY_RETRY_S
             raise
         if perf_counter() >= self._larger_at:
-            self._capacity = self._capacity.raised(self._measured, self._configured)
-            self._larger_at = inf if self._capacity == self._measured else perf_counter() + SHORT_OF_MEMORY_S
+            self._capacity = self._capacity.recovered(self._measured, self._configured)
+            self._larger_at = inf if self._capacity == self._measured else perf_counter() + MEMORY_RETRY_S
         return outputs
 
-    def _encode_bunch(self) -> None:
-        """Encode the oldest of what has arrived; `_encoding` is set, so nobody else does."""
+    def _encode_arrived(self) -> None:
+        """Encode the oldest arrived inputs. The caller has set `_encoding`, which excludes other threads."""
         with self._lock:
-            fresh = [self._arrived.popleft() for _ in range(min(self._bunch, len(self._arrived)))]
-        alike: dict[Any, list[Item]] = {}
-        for item in fresh:
-            if not item.call.gone:
-                alike.setdefault(item.call.alike, []).append(item)
+            arrived = [
+                self._arrived.popleft() for _ in range(min(self._encode_batch_size, len(self._arrived)))
+            ]
+        groups: dict[Any, list[QueuedInput]] = {}
+        for item in arrived:
+            if not item.request.cancelled:
+                groups.setdefault(item.request.batch_key, []).append(item)
         started = perf_counter()
-        told = [
-            (item, item.call.admitted(item.place, result))
-            for items in alike.values()
-            for item, result in zip(items, self._each(self._encoded, items), strict=True)
+        outcomes = [
+            (item, item.request.check_output_size(item.index, result))
+            for items in groups.values()
+            for item, result in zip(items, self._isolate_failures(self._encoded, items), strict=True)
         ]
-        took = perf_counter() - started
-        for call in {item.call for item in fresh}:
-            call.encoded_s += took
-        self._bunch = _paced(self._bunch, took)
+        elapsed = perf_counter() - started
+        for request in {item.request for item in arrived}:
+            request.encoded_s += elapsed
+        self._encode_batch_size = _next_encode_batch_size(self._encode_batch_size, elapsed)
         with self._lock:
-            done = self._settle([(item, result) for item, result in told if isinstance(result, Exception)])
-            for item, result in told:
+            failures = [(item, result) for item, result in outcomes if isinstance(result, Exception)]
+            finished = self._settle(failures)
+            for item, result in outcomes:
                 if not isinstance(result, Exception):
-                    item.input, item.call.costs[item.place] = result.input, result.cost
-                    self._backlog.add(item, max(result.cost, 1))
+                    item.input, item.request.costs[item.index] = result.input, result.cost
+                    self._queue.add(item, max(result.cost, 1))
             self._encoding = False
             self._wake()
-        _answer(done)
+        _resolve(finished)
 
-    def _encoded(self, items: list[Item]) -> list[Any]:
-        encoded = self._module.encode([item.input for item in items], items[0].call.params)
-        return [Encoded(*one) for one in encoded]
+    def _encoded(self, items: list[QueuedInput]) -> list[Any]:
+        encoded = self._module.encode([item.input for item in items], items[0].request.params)
+        return [Encoded(*values) for values in encoded]
 
-    def _each(self, work: Callable[[list[Item]], list[Any]], items: list[Item]) -> list[Any]:
-        """`work`'s results, or exceptions. Where it raises, it is halved, so that a bad item fails alone."""
+    def _isolate_failures(
+        self, work: Callable[[list[QueuedInput]], list[Any]], items: list[QueuedInput]
+    ) -> list[Any]:
+        """Return `work`'s results or exceptions. If it raises, retry in halves: a bad input fails alone."""
         try:
             results = work(items)
             if len(results) != len(items):
-                raise RuntimeError(f"the module gave {len(results)} outputs for {len(items)} inputs")
+                raise RuntimeError(f"the module returned {len(results)} outputs for {len(items)} inputs")
             return results
-        except BaseException as error:  # a panic in a tokenizer is no Exception
+        except BaseException as error:  # a Rust panic in a tokenizer is not an Exception
             if len(items) == 1:
                 return [error if isinstance(error, Exception) else RuntimeError(repr(error))]
-        # Out here the error is gone, and with it the tensors that its traceback held.
+        # Outside the handler the traceback no longer holds the tensors of the failed pass.
         half = len(items) // 2
-        return self._each(work, items[:half]) + self._each(work, items[half:])
+        return self._isolate_failures(work, items[:half]) + self._isolate_failures(work, items[half:])
 
-    def _settle(self, told: Told) -> list[Call]:
-        """Give results to their calls, with the lock held; returns the calls that have all of theirs now."""
-        for _, result in told:
+    def _settle(self, outcomes: Outcomes) -> list[PendingRequest]:
+        """Store results in their requests, with the lock held. Return the requests that are now complete."""
+        for _, result in outcomes:
             self.failures = count_failures(result, self.failures)
-        return [item.call for item, result in told if item.call.settle(item.place, result)]
+        return [item.request for item, result in outcomes if item.request.settle(item.index, result)]
 
 
-def _answer(calls: list[Call]) -> None:
-    """Wake those who wait for these calls, from any thread."""
+def _resolve(requests: list[PendingRequest]) -> None:
+    """Wake the coroutines that wait for these requests, from any thread."""
 
     def wake() -> None:
-        for call in calls:
-            if not call.answered.done():
-                call.answered.set_result(None)
+        for request in requests:
+            if not request.done.done():
+                request.done.set_result(None)
 
-    if calls:
-        with suppress(RuntimeError):  # the loop has closed: nobody waits
-            calls[0].answered.get_loop().call_soon_threadsafe(wake)
+    if requests:
+        with suppress(RuntimeError):  # the event loop has closed
+            requests[0].done.get_loop().call_soon_threadsafe(wake)
 
 
-def _paced(bunch: int, seconds: float) -> int:
-    """How many to encode at once next time."""
-    if seconds > BUNCH_S:
-        return max(bunch // 2, 1)
-    return min(bunch * 2, MOST_IN_BUNCH) if seconds < BUNCH_S / 4 else bunch
+def _next_encode_batch_size(size: int, seconds: float) -> int:
+    """Return how many inputs to encode next, after a batch of `size` took this long."""
+    if seconds > TARGET_ENCODE_S:
+        return max(size // 2, 1)
+    return min(size * 2, MAX_ENCODE_BATCH) if seconds < TARGET_ENCODE_S / 4 else size

@@ -21,7 +21,7 @@ from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotR
 from deployments.limits import Batching
 from deployments.replica import tokenizer_calls
 from deployments.replica.batcher import Batcher
-from deployments.replica.passthrough import Unbatched
+from deployments.replica.passthrough import PassthroughScheduler
 from deployments.replica.stream_chunks import chunk_lists
 from deployments.results import InferenceResults
 from deployments.schema import Schema, TextToken
@@ -165,12 +165,12 @@ def load(config: ModelConfig, folder: Path | None, device: str) -> Module:
     return module
 
 
-def schedule(module: Module, limits: Batching) -> Batcher | Unbatched:
+def schedule(module: Module, limits: Batching) -> Batcher | PassthroughScheduler:
     """Return the module's scheduler, once it has answered the task's examples: the model is warm then.
 
     Raises what the module raises on them.
     """
-    scheduler = (Unbatched if module.batches_itself() else Batcher)(module, limits)
+    scheduler = (PassthroughScheduler if module.batches_itself() else Batcher)(module, limits)
     scheduler.tune([module.task.input.model_validate(example) for example in module.task.examples()])
     return scheduler
 

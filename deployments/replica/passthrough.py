@@ -1,4 +1,4 @@
-"""What stands in the scheduler's place where a module batches by itself."""
+"""The scheduler of modules that schedule their own batches, such as text generation."""
 
 import asyncio
 import time
@@ -11,10 +11,10 @@ from deployments.results import InferenceResults, Usage
 from deployments.task import Module
 
 
-class Unbatched:
-    """Stands in the `Batcher`'s place for a module that batches by itself.
+class PassthroughScheduler:
+    """Passes inputs straight to a module that schedules its own batches, with the interface of `Batcher`.
 
-    `failures` counts inputs that ended in an unforeseen error since the last success.
+    `failures` counts inputs that failed with an unexpected error since the last success.
     """
 
     def __init__(self, module: Module, limits: Batching) -> None:
@@ -32,23 +32,23 @@ class Unbatched:
         self._module.limit(limits)
 
     def tune(self, examples: list[Any]) -> None:
-        """Answer the examples. Raises what the module raises."""
-        with ThreadPoolExecutor(1) as thread:  # this one may have a running loop
-            answering = self.submit(examples, self._module.task.params())
-            answers = thread.submit(asyncio.run, answering).result()
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        """Run the examples. Raises what the module raises."""
+        with ThreadPoolExecutor(1) as thread:  # the current thread may have a running loop
+            running = self.submit(examples, self._module.task.params())
+            results = thread.submit(asyncio.run, running).result()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
 
     async def submit(
         self, inputs: list[Any], params: Any, sizes: list[int] | None = None
     ) -> InferenceResults:
-        """One output, or the exception it failed with, per input. Cancelling ends the work."""
+        """Return one output, or the exception it failed with, per input. Cancelling ends the work."""
         start = time.perf_counter()
-        each = (self._module.run([input], params) for input in inputs)
-        told = await asyncio.gather(*each, return_exceptions=True)
-        answers = [one if isinstance(one, BaseException) else one[0] for one in told]
-        for answer in answers:
-            self.failures = count_failures(answer, self.failures)
+        runs = (self._module.run([input], params) for input in inputs)
+        outcomes = await asyncio.gather(*runs, return_exceptions=True)
+        results = [outcome if isinstance(outcome, BaseException) else outcome[0] for outcome in outcomes]
+        for result in results:
+            self.failures = count_failures(result, self.failures)
         usage = Usage(inference_s=time.perf_counter() - start, batches=[len(inputs)])
-        return InferenceResults(answers, usage)
+        return InferenceResults(results, usage)

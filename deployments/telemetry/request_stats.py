@@ -1,4 +1,4 @@
-"""How the door sees each model: requests per second, latencies, and how many are in flight."""
+"""Request statistics of each model as Routers see them: rate, latencies, requests in flight."""
 
 import time
 from collections import defaultdict, deque
@@ -14,10 +14,10 @@ SAMPLES = 500
 
 
 class Totals(Schema):
-    """What a model has done since its Routers started.
+    """Running totals of a model since its Routers started.
 
-    `inputs` went through the network in `batches`; `cost` is theirs in tokens (or pixels). Seconds are summed
-    over requests. `last` is when the last request ended, in seconds since 1970.
+    `inputs` ran in `batches`; `cost` is their total in tokens (or pixels). Seconds are summed over requests.
+    `last` is the end of the last request, in seconds since 1970.
     """
 
     succeeded: int = 0
@@ -33,9 +33,9 @@ class Totals(Schema):
 
 
 class ModelStats(Schema):
-    """One model over the last ten seconds; latencies are None when nobody asked.
+    """Statistics of a model over the last ten seconds. Latencies are null without requests.
 
-    `in_flight` counts the requests that wait or are being worked for.
+    `in_flight` counts the requests that wait or run.
     """
 
     id: str
@@ -47,86 +47,90 @@ class ModelStats(Schema):
 
 
 @dataclass
-class Reading:
-    """What one Router has seen of one model: how long each request took, and when it ended."""
+class ModelCounters:
+    """One Router's counts for one model; `ended` holds the end and the duration of recent requests."""
 
     in_flight: int = 0
     ended: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     totals: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def forget_before(self, moment: float) -> None:
-        """Leave out requests that ended before, except the last one of all."""
+        """Drop requests that ended before `moment`, except the last one."""
         while len(self.ended) > 1 and self.ended[0][0] < moment:
             self.ended.popleft()
 
-    def add(self, answers: InferenceResults) -> None:
-        """Count what the answers to one request took."""
-        usage = answers.usage
-        self.totals["inputs"] += len(answers)
+    def add(self, results: InferenceResults) -> None:
+        """Add the usage of one request."""
+        usage = results.usage
+        self.totals["inputs"] += len(results)
         self.totals["cost"] += sum(usage.costs)
         self.totals["queued_s"] += usage.queued_s
         self.totals["inference_s"] += usage.inference_s
-        if usage.batches:  # a batch that others shared counts for its part
-            self.totals["batches"] += len(answers) * len(usage.batches) / sum(usage.batches)
+        if usage.batches:  # a shared batch counts by this request's part of it
+            self.totals["batches"] += len(results) * len(usage.batches) / sum(usage.batches)
 
 
 class RequestStats:
     """Counts the requests of one Router, by model."""
 
     def __init__(self) -> None:
-        self._readings: defaultdict[str, Reading] = defaultdict(Reading)
+        self._counters: defaultdict[str, ModelCounters] = defaultdict(ModelCounters)
 
     @contextmanager
-    def request(self, model_id: str) -> Iterator[Reading]:
-        """Count what happens inside as one request."""
-        reading, start = self._readings[model_id], time.time()
-        reading.in_flight += 1
+    def request(self, model_id: str) -> Iterator[ModelCounters]:
+        """Count the body of the `with` block as one request."""
+        counters, started_at = self._counters[model_id], time.time()
+        counters.in_flight += 1
         outcome = "failed"
         try:
-            yield reading
+            yield counters
             outcome = "succeeded"
         finally:
-            reading.in_flight -= 1
+            counters.in_flight -= 1
             now = time.time()
-            reading.ended.append((now, now - start))
-            reading.totals[outcome] += 1
-            reading.totals[f"{outcome}_s"] += now - start
+            counters.ended.append((now, now - started_at))
+            counters.totals[outcome] += 1
+            counters.totals[f"{outcome}_s"] += now - started_at
 
-    def read(self) -> dict[str, Reading]:
-        """What has been seen of each model, to be sent to where it is put together."""
-        for reading in self._readings.values():
-            reading.forget_before(time.time() - WINDOW_S)
-        return dict(self._readings)
+    def report(self) -> dict[str, ModelCounters]:
+        """Return the counters of each model, for the Catalog to aggregate."""
+        for counters in self._counters.values():
+            counters.forget_before(time.time() - WINDOW_S)
+        return dict(self._counters)
 
-    def keep(self, model_ids: Container[str]) -> None:
-        """Forget all other models, unless requests to them have not ended yet."""
-        for id in [id for id, one in self._readings.items() if id not in model_ids and not one.in_flight]:
-            del self._readings[id]
+    def retain(self, model_ids: Container[str]) -> None:
+        """Drop the counters of all other models, unless they have requests in flight."""
+        idle = [id for id, counters in self._counters.items() if not counters.in_flight]
+        for id in idle:
+            if id not in model_ids:
+                del self._counters[id]
 
 
-def put_together(model_id: str, readings: Iterable[Reading]) -> ModelStats:
-    """One model's figures from all Routers' readings."""
+def aggregate(model_id: str, counters: Iterable[ModelCounters]) -> ModelStats:
+    """Return a model's statistics from the counters of all Routers."""
     recent = time.time() - WINDOW_S
-    readings = list(readings)
-    took = sorted(seconds for reading in readings for ended, seconds in reading.ended if ended > recent)
+    counters = list(counters)
+    durations = sorted(seconds for router in counters for ended, seconds in router.ended if ended > recent)
     return ModelStats(
         id=model_id,
-        requests_per_second=len(took) / WINDOW_S,
-        p50_ms=_percentile(took, 0.50),
-        p95_ms=_percentile(took, 0.95),
-        in_flight=sum(reading.in_flight for reading in readings),
-        totals=_totals(readings),
+        requests_per_second=len(durations) / WINDOW_S,
+        p50_ms=_percentile(durations, 0.50),
+        p95_ms=_percentile(durations, 0.95),
+        in_flight=sum(router.in_flight for router in counters),
+        totals=_totals(counters),
     )
 
 
-def _totals(readings: Iterable[Reading]) -> Totals:
+def _totals(counters: Iterable[ModelCounters]) -> Totals:
     sums: defaultdict[str, float] = defaultdict(float)
-    for reading in readings:
-        for name, amount in reading.totals.items():
+    for router in counters:
+        for name, amount in router.totals.items():
             sums[name] += amount
-    ended = [reading.ended[-1][0] for reading in readings if reading.ended]
+    ended = [router.ended[-1][0] for router in counters if router.ended]
     return Totals.model_validate({**sums, "last": max(ended, default=None)})
 
 
-def _percentile(took: list[float], share: float) -> float | None:
-    return round(1000 * took[min(len(took) - 1, int(share * len(took)))], 1) if took else None
+def _percentile(durations: list[float], share: float) -> float | None:
+    if not durations:
+        return None
+    return round(1000 * durations[min(len(durations) - 1, int(share * len(durations)))], 1)

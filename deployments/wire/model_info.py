@@ -10,7 +10,7 @@ from deployments.card import Card, Description, State
 from deployments.errors import ModelNotReady
 from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
-from deployments.wire.ranking import compares
+from deployments.wire.ranking import is_ranking_task
 
 ModelType = Literal["embedding", "classifier", "reranker"]
 
@@ -63,7 +63,7 @@ class Info(BaseModel):
 
 def model_type_of(task: Task) -> ModelType | None:
     """Return the type of Text Embeddings Inference's models that has the task's inputs and outputs."""
-    if compares(task):
+    if is_ranking_task(task):
         return "reranker"
     if [*field_types(task.input).values()] != ["text"]:
         return None

@@ -48,7 +48,7 @@ def rounded(value: Any) -> Any:
     return {name: rounded(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
-def test_pages_show_calls_of_each_client() -> None:
+def test_pages_show_calls_of_each_client(cluster: Cluster) -> None:
     assert [language for language, _, _ in README_CALLS] == ["bash", "python", "python"]
     assert [language for language, _, _ in CALLS_PAGE] == ["python"]
 

@@ -53,7 +53,9 @@ OPERATIONS = [
     Operation("POST", "/fail", fail, "fail"),
 ]
 ONE = Dialect(name="one", error_response=error_response, operations=lambda: OPERATIONS)
-BAD = Dialect(name="bad", say=say_badly, operations=lambda: [Operation("POST", "/bad", fail, "fail badly")])
+BAD = Dialect(
+    name="bad", error_response=say_badly, operations=lambda: [Operation("POST", "/bad", fail, "fail badly")]
+)
 APP = web.build(None, [ONE, BAD])  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Who runs next: the oldest, with its nearest in cost, and little padding."""
+"""The next batch: the oldest input, its neighbours by cost, and little padding."""
 
 import time
 from typing import Any
@@ -6,90 +6,97 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.replica.batch_queue import MOST_COMPARED, PATIENCE_S, Backlog, Call, Item, Room
+from deployments.replica.batch_queue import (
+    MAX_COMPARED,
+    MAX_OVERTAKE_S,
+    BatchBudget,
+    BatchQueue,
+    PendingRequest,
+    QueuedInput,
+)
 
-ROOM = Room(items=100, cost=1000, overhead=1e9, padding=1.0)
+BUDGET = BatchBudget(items=100, cost=1000, overhead=1e9, padding=1.0)
 
 
-def call(params: Any = None, arrived: float = 0.0) -> Call:
-    return Call(params, [1], arrived, answered=None)  # type: ignore[arg-type]
+def pending(params: Any = None, arrived_at: float = 0.0) -> PendingRequest:
+    return PendingRequest(params, [1], arrived_at, done=None)  # type: ignore[arg-type]
 
 
-def backlog(*costs: int, params: Any = None) -> Backlog:
-    waiting = Backlog()
+def queue_of(*costs: int, params: Any = None) -> BatchQueue:
+    queue = BatchQueue()
     for cost in costs:
-        waiting.add(Item(call(params), 0, cost), cost)
-    return waiting
+        queue.add(QueuedInput(pending(params), 0, cost), cost)
+    return queue
 
 
-def drained(waiting: Backlog, room: Room) -> list[list[int]]:
+def drain(queue: BatchQueue, budget: BatchBudget) -> list[list[int]]:
     batches = []
-    while batch := waiting.next(room):
+    while batch := queue.next(budget):
         batches.append([item.cost for item in batch])
     return batches
 
 
-def test_the_oldest_takes_its_nearest() -> None:
-    waiting = backlog(50, 10, 90, 49, 52, 30)
-    assert drained(waiting, ROOM._replace(items=3)) == [[50, 49, 52], [10, 30, 90]]
+def test_batch_holds_the_oldest_and_its_neighbours_by_cost() -> None:
+    queue = queue_of(50, 10, 90, 49, 52, 30)
+    assert drain(queue, BUDGET._replace(items=3)) == [[50, 49, 52], [10, 30, 90]]
 
 
-def test_the_budget_counts_padding() -> None:
-    assert drained(backlog(*[10] * 7), ROOM._replace(cost=30)) == [[10] * 3, [10] * 3, [10]]
-    assert drained(backlog(5, 10, 5, 5), ROOM._replace(cost=20)) == [[5, 5, 5], [10]]
-    assert drained(backlog(500, 1), ROOM._replace(cost=30)) == [[500], [1]]
+def test_batch_cost_includes_padding() -> None:
+    assert drain(queue_of(*[10] * 7), BUDGET._replace(cost=30)) == [[10] * 3, [10] * 3, [10]]
+    assert drain(queue_of(5, 10, 5, 5), BUDGET._replace(cost=20)) == [[5, 5, 5], [10]]
+    assert drain(queue_of(500, 1), BUDGET._replace(cost=30)) == [[500], [1]]
 
 
-def test_padding_costs_no_more_than_a_pass_of_its_own() -> None:
+def test_padding_costs_at_most_the_overhead_of_a_pass() -> None:
     costs = (10, 100, 11, 99, 12, 101)
-    assert drained(backlog(*costs), ROOM._replace(overhead=5)) == [[10, 11, 12], [100, 99, 101]]
-    assert drained(backlog(*costs), ROOM._replace(overhead=0)) == [[cost] for cost in costs]
+    assert drain(queue_of(*costs), BUDGET._replace(overhead=5)) == [[10, 11, 12], [100, 99, 101]]
+    assert drain(queue_of(*costs), BUDGET._replace(overhead=0)) == [[cost] for cost in costs]
 
 
-def test_where_padding_is_cheap_lengths_mix() -> None:
-    waiting = backlog(10, 100, 11, 99, 12, 101)
-    assert drained(waiting, ROOM._replace(overhead=20, padding=1 / 32)) == [[10, 11, 12, 99, 100, 101]]
+def test_cheap_padding_mixes_lengths() -> None:
+    queue = queue_of(10, 100, 11, 99, 12, 101)
+    assert drain(queue, BUDGET._replace(overhead=20, padding=1 / 32)) == [[10, 11, 12, 99, 100, 101]]
 
 
-def test_a_longer_one_that_does_not_fit_keeps_no_shorter_one_out() -> None:
-    assert drained(backlog(10, 25, 1, 1), ROOM._replace(cost=40)) == [[10, 1, 1], [25]]
+def test_longer_input_that_does_not_fit_does_not_exclude_shorter_ones() -> None:
+    assert drain(queue_of(10, 25, 1, 1), BUDGET._replace(cost=40)) == [[10, 1, 1], [25]]
 
 
-def test_parameters_are_shared() -> None:
-    waiting = backlog(1, 1)
+def test_batch_shares_parameters() -> None:
+    queue = queue_of(1, 1)
     for cost in (2, 2):
-        waiting.add(Item(call(["a list"]), 0, None), cost)
-    assert drained(waiting, ROOM) == [[1, 1], [2, 2]]
+        queue.add(QueuedInput(pending(["a list"]), 0, None), cost)
+    assert drain(queue, BUDGET) == [[1, 1], [2, 2]]
 
 
-def test_nothing_is_overtaken_by_what_came_much_later() -> None:
-    waiting = Backlog()
-    for cost, arrived in ((10, 0.0), (30, 0.1), (10, PATIENCE_S * 0.9), (10, PATIENCE_S * 1.1)):
-        waiting.add(Item(call(arrived=arrived), 0, None), cost)
-    room = ROOM._replace(overhead=1)
-    assert [item.call.arrived for item in waiting.next(room)] == [0.0, PATIENCE_S * 0.9]
-    assert drained(waiting, room) == [[30], [10]]
+def test_much_later_inputs_do_not_overtake() -> None:
+    queue = BatchQueue()
+    for cost, arrived in ((10, 0.0), (30, 0.1), (10, MAX_OVERTAKE_S * 0.9), (10, MAX_OVERTAKE_S * 1.1)):
+        queue.add(QueuedInput(pending(arrived_at=arrived), 0, None), cost)
+    budget = BUDGET._replace(overhead=1)
+    assert [item.request.arrived_at for item in queue.next(budget)] == [0.0, MAX_OVERTAKE_S * 0.9]
+    assert drain(queue, budget) == [[30], [10]]
 
 
-def test_who_has_gone_leaves() -> None:
-    waiting, gone = Backlog(), call()
-    for one in (gone, call(), gone, call(), gone):
-        waiting.add(Item(one, 0, None), 5)
-    gone.gone = True
-    assert drained(waiting, ROOM) == [[5, 5]]
-    assert waiting.cost == 0
+def test_cancelled_inputs_are_dropped() -> None:
+    queue, cancelled = BatchQueue(), pending()
+    for request in (cancelled, pending(), cancelled, pending(), cancelled):
+        queue.add(QueuedInput(request, 0, None), 5)
+    cancelled.cancelled = True
+    assert drain(queue, BUDGET) == [[5, 5]]
+    assert queue.cost == 0
 
 
-def test_choosing_among_very_many_is_quick() -> None:
-    waiting = backlog(*(place * 7919 % 509 + 1 for place in range(20_000)))
-    begin = time.perf_counter()
+def test_next_batch_of_a_long_queue_is_fast() -> None:
+    queue = queue_of(*(index * 7919 % 509 + 1 for index in range(20_000)))
+    started_at = time.perf_counter()
     for _ in range(100):
-        assert waiting.next(ROOM._replace(overhead=32))
-    assert (time.perf_counter() - begin) / 100 < 0.01
-    late = Backlog()
-    for place in range(3 * MOST_COMPARED):
-        late.add(Item(call(arrived=0.0 if place == 0 else 9.0), 0, None), 1)
-    assert len(late.next(ROOM)) == 1
+        assert queue.next(BUDGET._replace(overhead=32))
+    assert (time.perf_counter() - started_at) / 100 < 0.01
+    late = BatchQueue()
+    for index in range(3 * MAX_COMPARED):
+        late.add(QueuedInput(pending(arrived_at=0.0 if index == 0 else 9.0), 0, None), 1)
+    assert len(late.next(BUDGET)) == 1
 
 
 @given(
@@ -100,12 +107,12 @@ def test_choosing_among_very_many_is_quick() -> None:
     padding=st.sampled_from([1.0, 1 / 32]),
 )
 @settings(deadline=None)
-def test_all_are_served_within_the_limits_oldest_first(
+def test_all_inputs_run_within_the_limits_oldest_first(
     costs: list[int], items: int, cost: int, overhead: float, padding: float
 ) -> None:
-    waiting = backlog(*costs)
+    queue = queue_of(*costs)
     left = list(range(1, len(costs) + 1))
-    while batch := waiting.next(Room(items, cost, overhead, padding)):
+    while batch := queue.next(BatchBudget(items, cost, overhead, padding)):
         ages = [item.order[1] for item in batch]
         assert ages[0] == left[0]
         left = [age for age in left if age not in ages]
@@ -114,4 +121,4 @@ def test_all_are_served_within_the_limits_oldest_first(
         assert len(batch) <= items
         assert len(batch) == 1 or sum(sizes) + padding * padded <= cost + 1e-6
         assert padding * padded <= overhead + 1e-6
-    assert not left and waiting.cost == 0
+    assert not left and queue.cost == 0

@@ -1,4 +1,4 @@
-"""The budget of a pass is found by trying, in little time, and never beyond memory."""
+"""Measurement of the batch budget: in little time, and never beyond memory."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class Params(Schema):
 
 
 class Network(Module):
-    """Takes `base + slope * cost` seconds of a clock of its own, more over `cache`; fails over `memory`."""
+    """Advances a fake clock by `base + slope * cost`, more over `cache`; fails over `memory`."""
 
     task = Task("network", "Works.", In, Params, In, None, "network")
     padding_cost = 1.0
@@ -58,115 +58,115 @@ class Pixels(Network):
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def measure(network: Network, **limits: int) -> tuning.Capacity:
+    def measure(network: Network, **limits: int) -> tuning.BatchCapacity:
         monkeypatch.setattr(tuning, "perf_counter", lambda: network.now)
         return tuning.measure(network, Batching(**limits), [In(text=text) for text in EXAMPLES])
 
     return measure
 
 
-def test_it_stops_where_more_does_no_more(measured: Any) -> None:
-    found = measured(Network(0.0064, 0.000245, cache=1200))
-    assert 512 <= found.found <= 1200
-    assert found.overhead == pytest.approx(0.0064 / 0.000245, rel=0.3)
-    assert found.fill(Batching()).max_batch_tokens == found.found
+def test_tuning_stops_at_the_rate_plateau(measured: Any) -> None:
+    capacity = measured(Network(0.0064, 0.000245, cache=1200))
+    assert 512 <= capacity.best <= 1200
+    assert capacity.overhead == pytest.approx(0.0064 / 0.000245, rel=0.3)
+    assert capacity.fill(Batching()).max_batch_tokens == capacity.best
 
 
-def test_a_network_that_waits_for_its_weights_gets_large_passes(measured: Any) -> None:
+def test_memory_bound_network_gets_large_passes(measured: Any) -> None:
     network = Network(0.005, 0.000001)
-    found = measured(network)
-    assert found.found > 16_000
-    assert found.overhead > 2000
-    assert network.now < tuning.LIMIT_S
+    capacity = measured(network)
+    assert capacity.best > 16_000
+    assert capacity.overhead > 2000
+    assert network.now < tuning.TUNING_S
 
 
-def test_texts_of_a_usual_length_are_tried(measured: Any) -> None:
+def test_tuning_repeats_the_example_to_a_typical_length(measured: Any) -> None:
     network = Network(0.001, 0.0001)
     measured(network)
     assert network.passes[0] == sum(map(len, EXAMPLES))
     assert network.passes[1] == 8 * 8 + 7  # repeated, with spaces between
-    assert tuning._longer(In(text="a"), 3) == In(text="a a a", others=["one"] * 3)
+    assert tuning._repeat_text(In(text="a"), 3) == In(text="a a a", others=["one"] * 3)
 
 
 @pytest.mark.parametrize("slow", [{2}, {2, 4}, {5}, {3, 6, 8}])
-def test_a_pass_that_something_else_has_slowed_is_repeated(measured: Any, slow: set[int]) -> None:
+def test_noisy_measurements_are_repeated(measured: Any, slow: set[int]) -> None:
     network = Network(0.0064, 0.000245)
     network.slow = slow
-    found = measured(network)
-    assert 512 <= found.found <= 2200
-    assert found.overhead < 100
+    capacity = measured(network)
+    assert 512 <= capacity.best <= 2200
+    assert capacity.overhead < 100
 
 
-def test_a_slow_network_is_not_tried_for_long(measured: Any) -> None:
+def test_tuning_of_a_slow_network_is_short(measured: Any) -> None:
     network = Network(1.0, 0.01)
-    found = measured(network)
+    capacity = measured(network)
     assert len(network.passes) <= 5
-    assert found.found == 1024
-    assert found.overhead >= 1024 / 32
+    assert capacity.best == 1024
+    assert capacity.overhead >= 1024 / 32
 
 
-def test_memory_is_the_ceiling(measured: Any) -> None:
-    found = measured(Network(0.005, 0.000001, memory=3000))
-    assert found.budget(Batching()) <= 3000
-    assert found.budget(Batching(max_batch_tokens=9000)) <= 3000
-    assert found.lowered(1000).lowered(2000).budget(Batching()) == 500
+def test_memory_limits_the_budget(measured: Any) -> None:
+    capacity = measured(Network(0.005, 0.000001, memory=3000))
+    assert capacity.budget(Batching()) <= 3000
+    assert capacity.budget(Batching(max_batch_tokens=9000)) <= 3000
+    assert capacity.after_failure(1000).after_failure(2000).budget(Batching()) == 500
 
 
 @pytest.mark.parametrize("configured", [None, 9000])
-def test_after_lack_of_memory_it_grows_step_by_step(measured: Any, configured: int | None) -> None:
+def test_budget_grows_step_by_step_after_out_of_memory(measured: Any, configured: int | None) -> None:
     limits, budgets = Batching(max_batch_tokens=configured), []
-    most = measured(Network(0.005, 0.000001))
-    less = most.lowered(1000)
-    while less != most:
-        less = less.raised(most, limits)
-        budgets.append(less.budget(limits))
+    full = measured(Network(0.005, 0.000001))
+    reduced = full.after_failure(1000)
+    while reduced != full:
+        reduced = reduced.recovered(full, limits)
+        budgets.append(reduced.budget(limits))
     assert all(after <= 2 * before for before, after in zip([500, *budgets], budgets, strict=False))
-    assert budgets[-1] == most.budget(limits)
+    assert budgets[-1] == full.budget(limits)
 
 
-def test_what_is_configured_holds(measured: Any) -> None:
+def test_configured_limits_hold_while_tuning(measured: Any) -> None:
     network = Network(0.005, 0.000001)
-    found = measured(network, max_batch_tokens=700)
-    assert found.budget(Batching(max_batch_tokens=700)) == 700
+    capacity = measured(network, max_batch_tokens=700)
+    assert capacity.budget(Batching(max_batch_tokens=700)) == 700
     assert max(network.passes) <= 700
-    assert found.overhead > 100
+    assert capacity.overhead > 100
 
 
-def test_so_many_inputs_as_are_configured_are_the_most(measured: Any) -> None:
+def test_max_batch_size_limits_tuning(measured: Any) -> None:
     network = Network(0.005, 0.000001)
-    found = measured(network, max_batch_size=4)
+    capacity = measured(network, max_batch_size=4)
     assert max(network.passes) <= 4 * 71
-    assert found.found == 1024, "what is usual, for larger passes have not been tried"
+    assert capacity.best == 1024, "the default, because larger passes were not measured"
 
 
-def test_pictures_are_counted_by_pixels(measured: Any) -> None:
+def test_image_budget_counts_pixels(measured: Any) -> None:
     assert measured(Pixels(0.0, 0.001)).fill(Batching()) == Batching(max_batch_pixels=500_000)
     many = measured(Pixels(0.01, 0.0000001)).fill(Batching())
     assert many.max_batch_pixels and many.max_batch_pixels > 4_000_000
     assert many.max_batch_tokens is None
 
 
-def test_without_encode_inputs_are_counted(measured: Any) -> None:
+def test_budget_without_encode_counts_inputs(measured: Any) -> None:
     assert measured(Uncounted(0.0, 0.001)).fill(Batching()).max_batch_size == 1
     assert measured(Uncounted(0.01, 0.000001)).fill(Batching()).max_batch_size == 256
     assert measured(Uncounted(0.01, 0.000001)).fill(Batching(max_batch_size=9)).max_batch_size == 9
 
 
-def test_a_pass_that_takes_no_time_is_no_reason_for_small_ones(measured: Any) -> None:
-    assert measured(Uncounted(base=0.0, slope=1e-7)).found == 256
+def test_unmeasurably_short_passes_do_not_limit_the_budget(measured: Any) -> None:
+    assert measured(Uncounted(base=0.0, slope=1e-7)).best == 256
 
 
-def test_a_model_that_fails_its_examples_is_told() -> None:
+def test_failing_examples_raise() -> None:
     with pytest.raises(RuntimeError, match="allocate"):
         tuning.measure(Network(0, 0, memory=3), Batching(), [In(text=text) for text in EXAMPLES])
 
 
-@pytest.mark.parametrize(("error", "is_it"), [
+@pytest.mark.parametrize(("error", "expected"), [
     (MemoryError(), True), (RuntimeError("CUDA out of memory. Tried to allocate"), True),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
     (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
     (RuntimeError("shapes do not match"), False),
 ])  # fmt: skip
-def test_lack_of_memory_is_known_by_its_message(error: Exception, is_it: bool) -> None:
-    assert out_of_memory(error) is is_it
+def test_out_of_memory_errors_are_recognized(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) is expected

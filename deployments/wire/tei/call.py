@@ -59,7 +59,7 @@ class Call:
         for name in self._params(asked):
             raise InvalidInput(f"`{name}` is not understood by a model of {self.task.name}", field=name)
         await self._refuse_longer(asked, [query, *texts])
-        return await ranking.scores(self.router, DIALECT, self.model_id, query, texts)
+        return await ranking.score_texts(self.router, DIALECT, self.model_id, query, texts)
 
     async def tokenize(self, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Each text's tokens. Raises `Untokenizable`."""

@@ -5,7 +5,6 @@ import gzip
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -25,13 +24,6 @@ TEXT = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
 TWO = {**TEXT, "shape": [2], "data": ["1", "2"]}
 BINARY = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}}
 ELEMENT = b"\1\0\0\0a"
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    app = web.build(FakeRouter(), [dialect])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
-        yield http
 
 
 async def refused(http: httpx.AsyncClient, status: int, path: str = PATH, **request: Any) -> str:

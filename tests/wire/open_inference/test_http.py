@@ -21,34 +21,21 @@ from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
 from deployments.wire.task_json import to_hub_json
 from tests.fake_router import PICTURE, FakeRouter, sample
-from tests.wire.open_inference.triton_server import cells, http_door
+from tests.wire.open_inference.triton_stubs import cells
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 INFER = "/v2/models/sentiment/infer"
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[FakeRouter, str]]:
-    router = FakeRouter()
-    with http_door(router) as address:
-        yield router, address
-
-
 @pytest.fixture
-def router(served: tuple[FakeRouter, str]) -> FakeRouter:
-    served[0].forget()
-    return served[0]
-
-
-@pytest.fixture
-def triton(router: FakeRouter, served: tuple[FakeRouter, str]) -> Iterator[client.InferenceServerClient]:
-    with client.InferenceServerClient(served[1]) as triton:
+def triton(url: str, router: FakeRouter) -> Iterator[client.InferenceServerClient]:
+    with client.InferenceServerClient(url.removeprefix("http://")) as triton:
         yield triton
 
 
 @pytest.fixture
-def http(router: FakeRouter, served: tuple[FakeRouter, str]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{served[1]}") as http:
+def http(url: str, router: FakeRouter) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url) as http:
         yield http
 
 
@@ -193,8 +180,8 @@ def test_overload_is_told_with_its_wait(http, router) -> None:
         assert (answered.status_code, answered.headers["retry-after"]) == (429, "3")
 
 
-async def test_the_asynchronous_client(router, served) -> None:
-    async with aio.InferenceServerClient(served[1]) as triton:
+async def test_the_asynchronous_client(url: str, router) -> None:
+    async with aio.InferenceServerClient(url.removeprefix("http://")) as triton:
         assert await triton.is_server_live() and await triton.is_model_ready("sentiment")
         answered = await triton.infer("sentiment", [tensor("text", [b"a"])])
         assert answered.as_numpy("output").shape == (1, 1)

@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, message_classes
 from deployments.wire.open_inference.rpcs import HANDLERS
-from tests.wire.open_inference.triton_server import triton
+from tests.wire.open_inference.triton_stubs import triton
 
 _, THEIRS = triton()
 
@@ -50,9 +50,9 @@ def facts(proto: DescriptorProto) -> Any:
 
 
 def methods(pool: Any) -> Iterator[tuple[str, str, str, bool, bool]]:
-    described = pool.FindServiceByName(SERVICE).methods_by_name
+    message_classesd = pool.FindServiceByName(SERVICE).methods_by_name
     for name in (*HANDLERS, STREAMING):
-        method = described[name]
+        method = message_classesd[name]
         streams = method.client_streaming, method.server_streaming
         yield name, method.input_type.full_name, method.output_type.full_name, *streams
 
@@ -70,5 +70,5 @@ def test_every_method_has_a_handler(ours: DescriptorPool) -> None:
     assert {*message_classes(ours)} == {*HANDLERS, STREAMING}
 
 
-def test_they_can_be_described_again(ours: DescriptorPool) -> None:
+def test_they_can_be_message_classesd_again(ours: DescriptorPool) -> None:
     assert message_classes(ours) == message_classes(ours)

@@ -3,7 +3,6 @@
 import base64
 import json
 import struct
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -20,27 +19,9 @@ from deployments.task import TASKS
 from deployments.wire.openai.embeddings import packed_floats
 from deployments.wire.openai.moderations import is_benign
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door
+from tests.wire.openai.openai_outputs import always, conforms
 
 FLOATS = st.floats(width=32)
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
-
-
-@pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    return door[0]
-
-
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=0) as client:
-        yield client
 
 
 # ----------------------------------------------------------------------------------------------- embeddings
@@ -56,9 +37,9 @@ def vectors(router: FakeRouter) -> None:
     router.outputs["embeddings"] = lambda input_: output(embedding=[float(len(input_.text)), 0.1, -0.5])
 
 
-def test_embeddings(door, router) -> None:
+def test_embeddings(url, router) -> None:
     vectors(router)
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", _strict_response_validation=True) as strict:
+    with OpenAI(base_url=f"{url}/v1", api_key="any", _strict_response_validation=True) as strict:
         told = embed(strict, ["a", "bcd"], encoding_format="float")
     assert [one.index for one in told.data] == [0, 1]
     assert [one.embedding for one in told.data] == [
@@ -86,9 +67,9 @@ def test_floats_are_packed_whole(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize("encoding_format", [None, "float", "base64"])
-def test_embeddings_are_as_documented(door, router, encoding_format: str | None) -> None:
+def test_embeddings_are_as_documented(url, router, encoding_format: str | None) -> None:
     body = {"model": "embeddings", "input": "a", "encoding_format": encoding_format, "user": "me"}
-    answered = httpx.post(f"{door[1]}/v1/embeddings", json=body)
+    answered = httpx.post(f"{url}/v1/embeddings", json=body)
     conforms(answered.json(), "Embeddings")
     assert isinstance(answered.json()["data"][0]["embedding"], str if encoding_format == "base64" else list)
 
@@ -113,8 +94,8 @@ def test_dimensions(client, router) -> None:
     assert router.asked[0][2].model_dump(exclude_unset=True) == {"dimensions": 2}
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/models/embeddings/v1", api_key="any") as client:
+async def test_the_async_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/models/embeddings/v1", api_key="any") as client:
         told = await client.embeddings.create(model="any", input="a")
         assert told.data[0].embedding == [0.5, 0.5]
 
@@ -153,8 +134,8 @@ def test_a_text_that_fails_is_named(client, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_embedded_is_named(door, router, body: dict[str, Any], param: str) -> None:
-    answered = httpx.post(f"{door[1]}/models/embeddings/v1/embeddings", json=body)
+def test_what_cannot_be_embedded_is_named(url, router, body: dict[str, Any], param: str) -> None:
+    answered = httpx.post(f"{url}/models/embeddings/v1/embeddings", json=body)
     assert answered.status_code == 400, answered.text
     assert answered.json()["error"]["param"] == param
     assert not router.asked
@@ -177,7 +158,9 @@ def test_too_many_token_ids(client, router, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_model_without_embeddings(client, router) -> None:
-    with pytest.raises(openai.BadRequestError, match="'Tell how a sentence feels'; it does not embed texts"):
+    with pytest.raises(
+        openai.BadRequestError, match="'Classify the sentiment of a sentence'; it does not embed texts"
+    ):
         client.embeddings.create(model="sentiment", input="a")
 
 
@@ -230,8 +213,8 @@ def test_names_that_may_mean_harm(name: str) -> None:
     assert not is_benign(name)
 
 
-def test_moderations_are_as_documented(door, router) -> None:
-    answered = httpx.post(f"{door[1]}/models/sentiment/v1/moderations", json={"input": "a"})
+def test_moderations_are_as_documented(url, router) -> None:
+    answered = httpx.post(f"{url}/models/sentiment/v1/moderations", json={"input": "a"})
     assert answered.status_code == 200
     conforms(answered.json(), "Moderations")
 
@@ -261,7 +244,7 @@ def test_a_model_without_labels(client, router) -> None:
 
 
 @pytest.fixture
-def compare(door, router) -> Any:
+def compare(url, router) -> Any:
     """Asks to compare; a text is as near as it is long, whatever the other."""
     output = TASKS["sentence-similarity"].output
     router.outputs["sentence-similarity"] = lambda input_: output(
@@ -269,7 +252,7 @@ def compare(door, router) -> Any:
     )
 
     def ask(path: str, **body: Any) -> httpx.Response:
-        return httpx.post(f"{door[1]}{path}", json={"model": "sentence-similarity", **body})
+        return httpx.post(f"{url}{path}", json={"model": "sentence-similarity", **body})
 
     return ask
 
@@ -349,7 +332,7 @@ def test_what_cannot_be_compared_is_named(
         ("/v1/score", {"text_1": ["a", "b"], "text_2": ["c", "d"]}),
     ],
 )
-def test_a_model_that_compares_nothing(door, router, path: str, body: dict[str, Any]) -> None:
-    answered = httpx.post(f"{door[1]}{path}", json={"model": "sentiment", **body})
+def test_a_model_that_compares_nothing(url, router, path: str, body: dict[str, Any]) -> None:
+    answered = httpx.post(f"{url}{path}", json={"model": "sentiment", **body})
     assert answered.status_code == 400
     assert "cannot rank texts" in answered.json()["error"]["message"]
