@@ -37,7 +37,7 @@ def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """The task's route, and its rpc."""
     predict = Predict(task)
     method, given = predict.method(None), predict.example()
-    raw = protobuf.write(method.request, predict.request.model_validate(given))
+    raw = protobuf.serialize(method.request, predict.request.model_validate(given))
     inputs = given if len(given) > 1 else next(iter(given.values()))
     return [
         SupportedCall("POST", f"/api/v1/task/{task.name}", {"inputs": inputs, "model_id": model_id}),

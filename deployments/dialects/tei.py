@@ -15,7 +15,7 @@ from pydantic import RootModel
 from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.schema import Label
 from deployments.task import Task
-from deployments.wire.model_info import Health, Info, Kind
+from deployments.wire.model_info import Health, Info, ModelType
 from deployments.wire.openai import embeddings as openai_embeddings
 from deployments.wire.openai import ranking as openai_ranking
 from deployments.wire.tei import handlers
@@ -46,7 +46,7 @@ class TeiMainAnswer(RootModel[list[list[float]] | list[Label] | list[list[Label]
 
 rerank: Endpoint = partial(handlers.rerank, cohere=openai_ranking.rerank)
 embeddings: Endpoint = partial(handlers.pass_on, endpoint=openai_embeddings.embed)
-MAIN: dict[Kind | None, Endpoint] = {
+MAIN: dict[ModelType | None, Endpoint] = {
     "embedding": handlers.embed,
     "classifier": handlers.predict,
     "reranker": rerank,

@@ -42,7 +42,7 @@ class Answer:
 
 async def check(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
     """grpc.health.v1: whether the gateway serves, its models loaded; services are not told apart."""
-    if protobuf.read(HealthCheckRequest, raw)["service"]:
+    if protobuf.parse_fields(HealthCheckRequest, raw)["service"]:
         raise ModelNotFound("")
     status = HealthCheckResponse.SERVING if router.startup_complete else HealthCheckResponse.NOT_SERVING
     serialized: bytes = HealthCheckResponse(status=status).SerializeToString()

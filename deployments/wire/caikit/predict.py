@@ -19,7 +19,7 @@ from deployments.task import Task
 from deployments.wire import protobuf
 from deployments.wire.caikit import types as caikit_data_model
 from deployments.wire.caikit.errors import Unprocessable
-from deployments.wire.forms import read_form
+from deployments.wire.forms import parse_form
 from deployments.wire.http import UnsupportedMedia, check_json, read_body
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Method:
 
     def rpc(self) -> Rpc:
         async def call(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
-            answered = await self.handle(router, protobuf.read(self.request, raw), metadata)
-            return protobuf.write(self.answer, answered)
+            answered = await self.handle(router, protobuf.parse_fields(self.request, raw), metadata)
+            return protobuf.serialize(self.answer, answered)
 
         return Rpc(self.service, self.name, call)
 
@@ -91,8 +91,8 @@ class Predict:
         return Method(
             f"{REQUESTS}.RuntimeService",
             f"{self.task.title}TaskPredict",
-            protobuf.message(self.request, REQUESTS, pool),
-            protobuf.message(self.answer, ANSWERED, pool),
+            protobuf.message_class(self.request, REQUESTS, pool),
+            protobuf.message_class(self.answer, ANSWERED, pool),
             handle,
         )
 
@@ -146,7 +146,7 @@ async def _read(request: Request, schema: type[BaseModel]) -> BaseModel:
     media_type = content_type.partition(";")[0].strip().lower()
     body = await read_body(request)
     if media_type == "multipart/form-data":
-        body = orjson.dumps(await read_form(request, body, schema))
+        body = orjson.dumps(await parse_form(request, body, schema))
     elif media_type != "application/json":
         raise UnsupportedMedia(f"Unsupported media type: {content_type}")
     else:

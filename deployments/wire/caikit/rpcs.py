@@ -26,7 +26,7 @@ def methods(pool: DescriptorPool | None = None) -> list[Method]:
     """Every rpc, its messages described in `pool` (the default one)."""
 
     def info(name: str, request: type[BaseModel], answer: type[BaseModel], handle: Handle) -> Method:
-        asked, answered = (protobuf.message(schema, INFORMED, pool) for schema in (request, answer))
+        asked, answered = (protobuf.message_class(schema, INFORMED, pool) for schema in (request, answer))
         return Method(f"{INFO}.InfoService", name, asked, answered, handle)
 
     return [
@@ -40,5 +40,5 @@ def rpcs(pool: DescriptorPool | None = None) -> list[Rpc]:
     made = methods(pool)
     for service in dict.fromkeys(method.service for method in made):
         pairs = {one.name: (one.request, one.answer) for one in made if one.service == service}
-        protobuf.service(service, pairs, pool)
+        protobuf.add_service(service, pairs, pool)
     return [method.rpc() for method in made]

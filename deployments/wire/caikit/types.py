@@ -13,7 +13,8 @@ from pydantic import BaseModel, create_model
 
 from deployments.errors import InvalidInput
 from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, field_types
-from deployments.wire.protobuf import Number, bare, without_none
+from deployments.wire.annotations import strip_annotated, unwrap_optional
+from deployments.wire.protobuf import Number
 
 ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_bytes_or_url"}
 """What a string that means this is called in a request; anything else keeps its field's name."""
@@ -132,7 +133,10 @@ def request(name: str, input_: type[Schema]) -> type[BaseModel]:
     """The schema of these arguments, under the request message's name."""
     meant = field_types(input_)
     types: dict[str, Any] = {
-        argument: (str if meant[field] in ARGUMENTS else bare(input_.model_fields[field].annotation), ...)
+        argument: (
+            str if meant[field] in ARGUMENTS else strip_annotated(input_.model_fields[field].annotation),
+            ...,
+        )
         for argument, field in arguments(input_).items()
     }
     return create_model(name, **types)
@@ -145,14 +149,14 @@ def answer(output: type[Schema]) -> tuple[type[BaseModel], Callable[[Any], BaseM
         if kind := ANSWERS.get(_element(field.annotation)):
             return kind, partial(_of_list, kind, name)
     required = [name for name, field in fields.items() if field.is_required()]
-    if len(required) == 1 and bare(fields[required[0]].annotation) is str:
+    if len(required) == 1 and strip_annotated(fields[required[0]].annotation) is str:
         return Text, lambda value: Text(text=getattr(value, required[0]))
     return output, lambda value: value
 
 
 def _element(annotation: Any) -> Any:
     """What `annotation` is a list of, or None."""
-    kind = without_none(bare(annotation))
+    kind = unwrap_optional(strip_annotated(annotation))
     return get_args(kind)[0] if get_origin(kind) is list else None
 
 

@@ -12,9 +12,9 @@ from deployments.task import Task
 from deployments.wire.http import json_response, read_body
 from deployments.wire.huggingface.errors import failure
 from deployments.wire.huggingface.requests import Asked, read
-from deployments.wire.model_info import loading
+from deployments.wire.model_info import loading_error
 from deployments.wire.sse import event_stream
-from deployments.wire.task_json import said
+from deployments.wire.task_json import to_hub_json
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -33,17 +33,17 @@ async def perform(router: "Router", request: Request, *, named: str | None = Non
         asked = read(task, request.headers.get("content-type", ""), await read_body(request))
         impatient = not asked.wait or request.headers.get("x-wait-for-model") in ("false", "0")
         if impatient and router.card(model_id).state == "loading":
-            raise loading(router.card(model_id))
+            raise loading_error(router.card(model_id))
         return await (stream if asked.stream else infer)(router, request, model_id, task, asked)
     except ModelNotReady as error:
         card = router.card(model_id)
-        raise (loading(card) if card.state == "loading" else error) from None
+        raise (loading_error(card) if card.state == "loading" else error) from None
 
 
 async def infer(router: "Router", request: Request, model_id: str, task: Task, asked: Asked) -> Response:
     """Tell all answers at once, an error in the place of each that failed."""
     outcomes = await _outcomes(router, model_id, task, asked)
-    answers = [failure(told) if isinstance(told, InferenceError) else said(told) for told in outcomes]
+    answers = [failure(told) if isinstance(told, InferenceError) else to_hub_json(told) for told in outcomes]
     return json_response(answers if asked.batch or task.single_output_in_list else answers[0])
 
 

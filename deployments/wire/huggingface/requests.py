@@ -8,7 +8,7 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, read_json
-from deployments.wire.task_json import form
+from deployments.wire.task_json import input_layout
 
 RESERVED = {"inputs", "parameters", "stream", "options"}
 # Parameters of the Hub's clients at the values at which they ask for nothing: then any task may ignore them.
@@ -37,9 +37,9 @@ class Asked(NamedTuple):
 
 def read(task: Task, content_type: str, body: bytes) -> Asked:
     """The request that a body holds. Raises `InvalidInput`, `UnsupportedMedia`, `TooLarge`."""
-    written = form(task.input)
+    written = input_layout(task.input)
     if not _holds_json(task, content_type, body):
-        return Asked([{written.picture: body}])
+        return Asked([{written.image_field: body}])
     told = read_json(body)
     if not isinstance(told, dict) or told.get("inputs") is None:
         raise InvalidInput('the body is a JSON object with "inputs"', field="inputs")
@@ -52,7 +52,7 @@ def read(task: Task, content_type: str, body: bytes) -> Asked:
     if not values:
         raise InvalidInput("the list of inputs is empty", field="inputs")
     return Asked(
-        [written.item(value) for value in values],
+        [written.to_fields(value) for value in values],
         batch,
         _params(task, told),
         _flag(told, "stream", False),
@@ -62,7 +62,7 @@ def read(task: Task, content_type: str, body: bytes) -> Asked:
 
 def _holds_json(task: Task, content_type: str, body: bytes) -> bool:
     media = content_type.partition(";")[0].strip().lower()
-    reads_pictures = form(task.input).picture is not None
+    reads_pictures = input_layout(task.input).image_field is not None
     if media == "application/json" or media.endswith("+json"):
         return True
     if media in UNTOLD:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from deployments.task import Task
 from deployments.wire.huggingface.errors import HubFailure
-from deployments.wire.task_json import example, form, said_types
+from deployments.wire.task_json import example_request, hub_json_types, input_layout
 
 
 class HuggingFaceOptions(BaseModel):
@@ -21,11 +21,11 @@ class HuggingFaceOptions(BaseModel):
 def request_type(task: Task) -> type[BaseModel]:
     """The JSON body of a request to the task."""
     item: Any = task.input
-    written = form(task.input)
-    if written.lone:
-        field = task.input.model_fields[written.lone]
+    written = input_layout(task.input)
+    if written.single_field:
+        field = task.input.model_fields[written.single_field]
         item = Annotated[field.annotation, field] | item
-    if written.word == "conversation":
+    if written.single_type == "conversation":
         item = str | item
     fields: dict[str, Any] = {
         "inputs": (item | list[item], ...),
@@ -37,14 +37,14 @@ def request_type(task: Task) -> type[BaseModel]:
     return create_model(
         f"HuggingFace{task.title}Request",
         __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [example(task)]}),
+        __config__=ConfigDict(json_schema_extra={"examples": [example_request(task)]}),
         **fields,
     )
 
 
 def answer_type(task: Task) -> type[BaseModel]:
     """The JSON answer to a request: an item's answer, or a list with one per item, some of them failures."""
-    item: Any = reduce(or_, said_types(task.output))
+    item: Any = reduce(or_, hub_json_types(task.output))
     lone = list[item] if task.single_output_in_list else item
     return create_model(
         f"HuggingFace{task.title}Answer",
@@ -55,7 +55,7 @@ def answer_type(task: Task) -> type[BaseModel]:
 
 def operation_types(task: Task) -> dict[str, Any]:
     """How OpenAPI types the performing of a task."""
-    raw_body = "image/*" if form(task.input).picture else None
+    raw_body = "image/*" if input_layout(task.input).image_field else None
     return {
         "body": request_type(task),
         "response": answer_type(task),

@@ -11,7 +11,7 @@ from deployments.results import InferenceResults, Usage
 from deployments.schema import TextToken, field_types
 from deployments.wire import ranking
 from deployments.wire.http import json_response
-from deployments.wire.model_info import Kind, kind
+from deployments.wire.model_info import ModelType, model_type_of
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.errors import Untokenizable
 
@@ -26,10 +26,10 @@ T = TypeVar("T")
 class Call:
     """One request to a model, which is of the `wanted` kind: raises `TaskMismatch` if not."""
 
-    def __init__(self, router: "Router", model_id: str, wanted: Kind | None = None) -> None:
+    def __init__(self, router: "Router", model_id: str, wanted: ModelType | None = None) -> None:
         self.router, self.model_id, self.task = router, model_id, router.task(model_id)
         self.began = time.perf_counter()
-        if wanted and kind(self.task) != wanted:
+        if wanted and model_type_of(self.task) != wanted:
             raise TaskMismatch(f"the model {model_id!r} performs {self.task.name}: it is no {wanted} model")
 
     async def texts(self, inputs: Any) -> list[str]:

@@ -10,7 +10,7 @@ from starlette.types import Message
 from deployments.dialect import Endpoint
 from deployments.errors import ModelNotFound, ModelNotReady, TaskMismatch
 from deployments.wire.http import json_response, read_body, read_json, validate
-from deployments.wire.model_info import Health, Kind, healthy, info, kind
+from deployments.wire.model_info import Health, ModelType, model_health, model_info, model_type_of
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.call import Call
 
@@ -99,16 +99,18 @@ async def decode(router: "Router", request: Request) -> Response:
     return json_response(await call.decode(rows, asked.skip_special_tokens))
 
 
-async def perform(router: "Router", request: Request, *, main: Mapping[Kind | None, Endpoint]) -> Response:
+async def perform(
+    router: "Router", request: Request, *, main: Mapping[ModelType | None, Endpoint]
+) -> Response:
     """What the default model is made for: `main` has an endpoint for each kind."""
     task = router.task(router.default_model)
-    if (endpoint := main.get(kind(task))) is None:
+    if (endpoint := main.get(model_type_of(task))) is None:
         raise TaskMismatch(f"the default model performs {task.name}: ask for it at /models/{{model_id}}")
     return await endpoint(router, request)
 
 
 async def show_info(router: "Router", request: Request) -> Response:
-    return json_response(info(router.card(router.default_model)).model_dump())
+    return json_response(model_info(router.card(router.default_model)).model_dump())
 
 
 async def ping(router: "Router", request: Request) -> Response:
@@ -119,7 +121,7 @@ async def ping(router: "Router", request: Request) -> Response:
         if not router.startup_complete:
             raise ModelNotReady("the models are still loading") from None
         return json_response(Health().model_dump())
-    return json_response(healthy(router.card(model_id)).model_dump())
+    return json_response(model_health(router.card(model_id)).model_dump())
 
 
 def _again(router: "Router", request: Request, body: bytes, told: Any) -> Request:

@@ -15,7 +15,7 @@ from deployments.errors import Forbidden, InvalidInput, ModelNotFound, Overloade
 from deployments.gateway import http_app as web
 from deployments.schema import MAX_ITEMS, MAX_TEXT
 from deployments.task import TASKS
-from deployments.wire.model_info import kind
+from deployments.wire.model_info import model_type_of
 from tests.fake_router import FakeRouter
 
 ONE, TWO = "What is Deep Learning?", "I like you."
@@ -500,7 +500,7 @@ async def test_info_has_their_servers_fields(http, router) -> None:
 
 
 def test_kinds_are_read_off_the_schemas() -> None:
-    kinds = {name: kind(task) for name, task in TASKS.items()}
+    kinds = {name: model_type_of(task) for name, task in TASKS.items()}
     assert {name: found for name, found in kinds.items() if found} == {
         "embeddings": "embedding",
         "sentence-similarity": "reranker",
