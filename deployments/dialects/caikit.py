@@ -31,7 +31,7 @@ def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """Return calls of the task's route and of its rpc."""
     endpoint = TaskEndpoint(task)
     rpc, values = endpoint.typed_rpc(None), endpoint.example()
-    raw = protobuf.write(rpc.request, endpoint.request.model_validate(values))
+    raw = protobuf.serialize(rpc.request, endpoint.request.model_validate(values))
     inputs = values if len(values) > 1 else next(iter(values.values()))
     return [
         SupportedCall("POST", f"/api/v1/task/{task.name}", {"inputs": inputs, "model_id": model_id}),

@@ -18,7 +18,7 @@ from deployments.wire.huggingface.handlers import NAME, perform_task
 from deployments.wire.huggingface.models import Cards, check_health, list_models, show_info, show_model
 from deployments.wire.huggingface.types import any_of, operation_types
 from deployments.wire.model_info import Health, Info
-from deployments.wire.task_json import example
+from deployments.wire.task_json import example_request
 
 
 def operations() -> list[Operation]:
@@ -57,9 +57,9 @@ def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
         f"/models/{model_id}/pipeline/{task.name}",
         f"/pipeline/{task.name}/{model_id}",
     )
-    whole = [SupportedCall("POST", path, example(task)) for path in paths]
+    whole = [SupportedCall("POST", path, example_request(task)) for path in paths]
     streamed = [
-        SupportedCall("POST", path, {**example(task), "stream": True}, streams=True) for path in paths
+        SupportedCall("POST", path, {**example_request(task), "stream": True}, streams=True) for path in paths
     ]
     return whole + (streamed if task.chunk else [])
 

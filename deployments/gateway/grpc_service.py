@@ -46,7 +46,7 @@ async def check_health(router: "Router", raw: bytes, metadata: Mapping[str, str]
 
     Raises `ModelNotFound` for a named service: the status belongs to the whole gateway.
     """
-    if protobuf.read(HealthCheckRequest, raw)["service"]:
+    if protobuf.parse_fields(HealthCheckRequest, raw)["service"]:
         raise ModelNotFound("")
     status = HealthCheckResponse.SERVING if router.startup_complete else HealthCheckResponse.NOT_SERVING
     serialized: bytes = HealthCheckResponse(status=status).SerializeToString()

@@ -19,7 +19,7 @@ from deployments.task import Task
 from deployments.wire import protobuf
 from deployments.wire.caikit import types as wire
 from deployments.wire.caikit.errors import Unprocessable
-from deployments.wire.forms import read_form
+from deployments.wire.forms import parse_form
 from deployments.wire.http import UnsupportedMedia, check_json, read_body
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class TypedRpc:
         """Return the rpc with raw bytes as its request and response."""
 
         async def call(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
-            response = await self.handler(router, protobuf.read(self.request, raw), metadata)
-            return protobuf.write(self.response, response)
+            response = await self.handler(router, protobuf.parse_fields(self.request, raw), metadata)
+            return protobuf.serialize(self.response, response)
 
         return Rpc(self.service, self.name, call)
 
@@ -99,8 +99,8 @@ class TaskEndpoint:
         return TypedRpc(
             f"{REQUEST_PACKAGE}.RuntimeService",
             f"{self.task.title}TaskPredict",
-            protobuf.message(self.request, REQUEST_PACKAGE, pool),
-            protobuf.message(self.response, RESPONSE_PACKAGE, pool),
+            protobuf.message_class(self.request, REQUEST_PACKAGE, pool),
+            protobuf.message_class(self.response, RESPONSE_PACKAGE, pool),
             handle,
         )
 
@@ -157,7 +157,7 @@ async def _parse_body(request: Request, schema: type[BaseModel]) -> BaseModel:
     media_type = content_type.partition(";")[0].strip().lower()
     body = await read_body(request)
     if media_type == "multipart/form-data":
-        body = orjson.dumps(await read_form(request, body, schema))
+        body = orjson.dumps(await parse_form(request, body, schema))
     elif media_type != "application/json":
         raise UnsupportedMedia(f"Unsupported media type: {content_type}")
     else:

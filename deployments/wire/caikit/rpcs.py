@@ -30,8 +30,8 @@ def typed_rpcs(pool: DescriptorPool | None = None) -> list[TypedRpc]:
         return TypedRpc(
             f"{INFO_PACKAGE}.InfoService",
             name,
-            protobuf.message(request, INFO_TYPES_PACKAGE, pool),
-            protobuf.message(response, INFO_TYPES_PACKAGE, pool),
+            protobuf.message_class(request, INFO_TYPES_PACKAGE, pool),
+            protobuf.message_class(response, INFO_TYPES_PACKAGE, pool),
             handler,
         )
 
@@ -47,5 +47,5 @@ def rpcs(pool: DescriptorPool | None = None) -> list[Rpc]:
     typed = typed_rpcs(pool)
     for service in dict.fromkeys(rpc.service for rpc in typed):
         messages = {rpc.name: (rpc.request, rpc.response) for rpc in typed if rpc.service == service}
-        protobuf.service(service, messages, pool)
+        protobuf.add_service(service, messages, pool)
     return [rpc.raw() for rpc in typed]

@@ -13,7 +13,8 @@ from pydantic import BaseModel, create_model
 
 from deployments.errors import InvalidInput
 from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, field_types
-from deployments.wire.protobuf import Number, bare, without_none
+from deployments.wire.annotations import strip_annotated, unwrap_optional
+from deployments.wire.protobuf import Number
 
 ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_bytes_or_url"}
 """The name of an argument by its field type. A field of another type keeps its name."""
@@ -129,11 +130,18 @@ def arguments(input_: type[Schema]) -> dict[str, str]:
     return dict(zip(names if len({*names}) == len(names) else required, required, strict=True))
 
 
+def _argument_type(meaning: str, annotation: Any) -> Any:
+    return str if meaning in ARGUMENTS else strip_annotated(annotation)
+
+
 def request_schema(name: str, input_: type[Schema]) -> type[BaseModel]:
     """Return the schema of the arguments, with the request message's name."""
     meanings = field_types(input_)
     types: dict[str, Any] = {
-        argument: (str if meanings[field] in ARGUMENTS else bare(input_.model_fields[field].annotation), ...)
+        argument: (
+            str if meanings[field] in ARGUMENTS else strip_annotated(input_.model_fields[field].annotation),
+            ...,
+        )
         for argument, field in arguments(input_).items()
     }
     return create_model(name, **types)
@@ -146,14 +154,14 @@ def response_schema(output: type[Schema]) -> tuple[type[BaseModel], Callable[[An
         if result := RESULTS.get(_item_type(field.annotation)):
             return result, partial(_from_list, result, name)
     required = [name for name, field in fields.items() if field.is_required()]
-    if len(required) == 1 and bare(fields[required[0]].annotation) is str:
+    if len(required) == 1 and strip_annotated(fields[required[0]].annotation) is str:
         return Text, lambda value: Text(text=getattr(value, required[0]))
     return output, lambda value: value
 
 
 def _item_type(annotation: Any) -> Any:
     """Return the type of the items of a list type; None for another type."""
-    type_ = without_none(bare(annotation))
+    type_ = unwrap_optional(strip_annotated(annotation))
     return get_args(type_)[0] if get_origin(type_) is list else None
 
 

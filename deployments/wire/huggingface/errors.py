@@ -9,7 +9,7 @@ from starlette.responses import Response
 from deployments.dialect import HTTP_STATUS
 from deployments.errors import InferenceError
 from deployments.wire.http import UnsupportedMedia, json_response
-from deployments.wire.model_info import Loading
+from deployments.wire.model_info import ModelLoading
 
 LOADING_SECONDS = 20.0
 MAX_HEADER = 1000  # characters; proxies refuse responses with headers over some kilobytes
@@ -49,6 +49,6 @@ def error_json(error: InferenceError) -> dict[str, Any]:
     failure: dict[str, Any] = {"error": str(error)}
     if error.kind in ERROR_TYPE:
         failure["error_type"] = ERROR_TYPE[error.kind]
-    if isinstance(error, Loading):
+    if isinstance(error, ModelLoading):
         failure["estimated_time"] = LOADING_SECONDS
     return failure

@@ -12,9 +12,9 @@ from deployments.task import Task
 from deployments.wire.http import json_response, read_body
 from deployments.wire.huggingface.errors import error_json
 from deployments.wire.huggingface.requests import ParsedRequest, parse_request
-from deployments.wire.model_info import loading
+from deployments.wire.model_info import loading_error
 from deployments.wire.sse import event_stream
-from deployments.wire.task_json import said
+from deployments.wire.task_json import to_hub_json
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -34,19 +34,19 @@ async def perform_task(router: "Router", request: Request, *, named: str | None 
         parsed = parse_request(task, content_type, await read_body(request))
         may_wait = parsed.wait and request.headers.get("x-wait-for-model") not in ("false", "0")
         if not may_wait and router.card(model_id).state == "loading":
-            raise loading(router.card(model_id))
+            raise loading_error(router.card(model_id))
         if parsed.stream:
             return await streamed_response(router, request, model_id, task, parsed)
         return await whole_response(router, model_id, task, parsed)
     except ModelNotReady as error:
         card = router.card(model_id)
-        raise (loading(card) if card.state == "loading" else error) from None
+        raise (loading_error(card) if card.state == "loading" else error) from None
 
 
 async def whole_response(router: "Router", model_id: str, task: Task, parsed: ParsedRequest) -> Response:
     """Return all outputs in one response; a failed item of a list has its error in place of an output."""
     results = await _infer_valid_items(router, model_id, task, parsed)
-    items = [error_json(item) if isinstance(item, InferenceError) else said(item) for item in results]
+    items = [error_json(item) if isinstance(item, InferenceError) else to_hub_json(item) for item in results]
     return json_response(items if parsed.batch or task.single_output_in_list else items[0])
 
 

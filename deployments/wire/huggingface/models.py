@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from deployments.card import Card
 from deployments.wire.http import json_response
-from deployments.wire.model_info import healthy, info
+from deployments.wire.model_info import model_health, model_info
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -30,12 +30,12 @@ async def show_model(router: "Router", request: Request) -> Response:
 
 async def check_health(router: "Router", request: Request) -> Response:
     """Return 200 if the model is ready, otherwise 503 with the reason."""
-    return json_response(healthy(_card(router, request)).model_dump())
+    return json_response(model_health(_card(router, request)).model_dump())
 
 
 async def show_info(router: "Router", request: Request) -> Response:
     """Return a model's facts and limits."""
-    return json_response(info(_card(router, request)).model_dump())
+    return json_response(model_info(_card(router, request)).model_dump())
 
 
 def _card(router: "Router", request: Request) -> Card:

@@ -8,7 +8,7 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, read_json
-from deployments.wire.task_json import form
+from deployments.wire.task_json import input_layout
 
 RESERVED_FIELDS = {"inputs", "parameters", "stream", "options"}
 # Parameters of the Hub's clients, with the value that has no effect: any task may ignore the parameter then.
@@ -38,9 +38,9 @@ class ParsedRequest(NamedTuple):
 
 def parse_request(task: Task, content_type: str, body: bytes) -> ParsedRequest:
     """Parse a request's body. Raises `InvalidInput`, `UnsupportedMedia`, `TooLarge`."""
-    layout = form(task.input)
+    layout = input_layout(task.input)
     if not _is_json(task, content_type, body):
-        return ParsedRequest([{layout.picture: body}])
+        return ParsedRequest([{layout.image_field: body}])
     request = read_json(body)
     if not isinstance(request, dict) or request.get("inputs") is None:
         raise InvalidInput('the body must be a JSON object with "inputs"', field="inputs")
@@ -53,7 +53,7 @@ def parse_request(task: Task, content_type: str, body: bytes) -> ParsedRequest:
     if not values:
         raise InvalidInput("the list of inputs is empty", field="inputs")
     return ParsedRequest(
-        [layout.item(value) for value in values],
+        [layout.to_fields(value) for value in values],
         batch,
         _params(task, request),
         _bool_field(request, "stream", False),
@@ -63,7 +63,7 @@ def parse_request(task: Task, content_type: str, body: bytes) -> ParsedRequest:
 
 def _is_json(task: Task, content_type: str, body: bytes) -> bool:
     media_type = content_type.partition(";")[0].strip().lower()
-    accepts_images = form(task.input).picture is not None
+    accepts_images = input_layout(task.input).image_field is not None
     if media_type == "application/json" or media_type.endswith("+json"):
         return True
     if media_type in UNSPECIFIC_MEDIA_TYPES:

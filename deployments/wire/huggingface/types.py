@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from deployments.task import Task
 from deployments.wire.huggingface.errors import HubFailure
-from deployments.wire.task_json import example, form, said_types
+from deployments.wire.task_json import example_request, hub_json_types, input_layout
 
 
 class HuggingFaceOptions(BaseModel):
@@ -23,11 +23,11 @@ class HuggingFaceOptions(BaseModel):
 def request_type(task: Task) -> type[BaseModel]:
     """Return the type of a JSON request to the task."""
     item: Any = task.input
-    layout = form(task.input)
-    if layout.lone:
-        field = task.input.model_fields[layout.lone]
+    layout = input_layout(task.input)
+    if layout.single_field:
+        field = task.input.model_fields[layout.single_field]
         item = Annotated[field.annotation, field] | item
-    if layout.word == "conversation":
+    if layout.single_type == "conversation":
         item = str | item
     fields: dict[str, Any] = {
         "inputs": (item | list[item], ...),
@@ -39,14 +39,14 @@ def request_type(task: Task) -> type[BaseModel]:
     return create_model(
         f"HuggingFace{task.title}Request",
         __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [example(task)]}),
+        __config__=ConfigDict(json_schema_extra={"examples": [example_request(task)]}),
         **fields,
     )
 
 
 def response_type(task: Task) -> type[BaseModel]:
     """Return the type of a JSON response: an item's output, or a list with an output or an error per item."""
-    item: Any = reduce(or_, said_types(task.output))
+    item: Any = reduce(or_, hub_json_types(task.output))
     lone = list[item] if task.single_output_in_list else item
     return create_model(
         f"HuggingFace{task.title}Answer",
@@ -57,7 +57,7 @@ def response_type(task: Task) -> type[BaseModel]:
 
 def operation_types(task: Task) -> dict[str, Any]:
     """Return the types of an operation that performs the task."""
-    raw_body = "image/*" if form(task.input).picture else None
+    raw_body = "image/*" if input_layout(task.input).image_field else None
     return {
         "body": request_type(task),
         "response": response_type(task),

@@ -11,7 +11,7 @@ from deployments.results import InferenceResults, Usage
 from deployments.schema import TextToken, field_types
 from deployments.wire import ranking
 from deployments.wire.http import json_response
-from deployments.wire.model_info import Kind, kind
+from deployments.wire.model_info import ModelType, model_type_of
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.errors import Untokenizable
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 
 
 class TeiCall:
-    """One call to a model. Raises `TaskMismatch` if the model is not of the `expected` kind."""
+    """One call to a model. Raises `TaskMismatch` if the model is not of the `expected` type."""
 
-    def __init__(self, router: "Router", model_id: str, expected: Kind | None = None) -> None:
+    def __init__(self, router: "Router", model_id: str, expected: ModelType | None = None) -> None:
         self.router, self.model_id, self.task = router, model_id, router.task(model_id)
         self.started_at = time.perf_counter()
-        if expected and kind(self.task) != expected:
+        if expected and model_type_of(self.task) != expected:
             raise TaskMismatch(f"the model {model_id!r} performs {self.task.name}; it is no {expected} model")
 
     async def decode_inputs(self, inputs: Any) -> list[str]:

@@ -10,7 +10,7 @@ from starlette.types import Message
 from deployments.dialect import Endpoint
 from deployments.errors import ModelNotFound, ModelNotReady, TaskMismatch
 from deployments.wire.http import json_response, read_body, read_json, validate
-from deployments.wire.model_info import Health, Kind, healthy, info, kind
+from deployments.wire.model_info import Health, ModelType, model_health, model_info, model_type_of
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.call import TeiCall
 
@@ -100,11 +100,11 @@ async def decode(router: "Router", request: Request) -> Response:
 
 
 async def run_default_model(
-    router: "Router", request: Request, *, main_endpoints: Mapping[Kind | None, Endpoint]
+    router: "Router", request: Request, *, main_endpoints: Mapping[ModelType | None, Endpoint]
 ) -> Response:
-    """Call the main endpoint of the default model's kind."""
+    """Call the main endpoint of the default model's type."""
     task = router.task(router.default_model)
-    if (endpoint := main_endpoints.get(kind(task))) is None:
+    if (endpoint := main_endpoints.get(model_type_of(task))) is None:
         raise TaskMismatch(
             f"the default model performs {task.name}, which has no route here; use /models/{{model_id}}"
         )
@@ -112,7 +112,7 @@ async def run_default_model(
 
 
 async def show_info(router: "Router", request: Request) -> Response:
-    return json_response(info(router.card(router.default_model)).model_dump())
+    return json_response(model_info(router.card(router.default_model)).model_dump())
 
 
 async def ping(router: "Router", request: Request) -> Response:
@@ -123,7 +123,7 @@ async def ping(router: "Router", request: Request) -> Response:
         if not router.startup_complete:
             raise ModelNotReady("the models are still loading") from None
         return json_response(Health().model_dump())
-    return json_response(healthy(router.card(model_id)).model_dump())
+    return json_response(model_health(router.card(model_id)).model_dump())
 
 
 def _replayed(router: "Router", request: Request, raw: bytes, value: Any) -> Request:

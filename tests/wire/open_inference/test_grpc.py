@@ -12,7 +12,7 @@ from deployments.dialects.open_inference import dialect
 from deployments.errors import Overloaded
 from deployments.task import TASKS, Task
 from deployments.wire.open_inference.protos import SERVICE
-from deployments.wire.task_json import said
+from deployments.wire.task_json import to_hub_json
 from tests.fake_router import IMAGE, sample
 from tests.grpc_server import call
 from tests.wire.open_inference.triton_stubs import cells, triton
@@ -32,7 +32,7 @@ async def test_every_task_answers_each_row(client, router, task: Task) -> None:
     inputs = [tensor(name, [value] * 2) for name, value in cells(task).items()]
     answered = await client.infer(task.name, inputs, request_id="7")
     assert answered.get_response().id == "7"
-    expected = json.loads(json.dumps(said(sample(task.output))))
+    expected = json.loads(json.dumps(to_hub_json(sample(task.output))))
     assert answered.as_numpy("output").shape == (2, 1)
     assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
     ((_, items, _),) = router.received
@@ -48,7 +48,7 @@ async def test_the_offer_works_and_typed_tensors_are_answered_so(grpc_address, t
     assert not answered.raw_output_contents
     (output,) = answered.outputs
     told = [json.loads(one) for one in output.contents.bytes_contents]
-    assert told == [json.loads(json.dumps(said(sample(task.output))))]
+    assert told == [json.loads(json.dumps(to_hub_json(sample(task.output))))]
 
 
 async def test_the_synchronous_client(grpc_address) -> None:
@@ -129,7 +129,7 @@ NAN = {"temperature": CLIENT.service_pb2.InferParameter(double_param=float("nan"
         ({"model_name": "loading"}, "UNAVAILABLE", "on its way"),
         ({"inputs": []}, "INVALID_ARGUMENT", "no inputs"),
         ({"inputs": [top_k("BYTES")]}, "INVALID_ARGUMENT", "0 elements"),
-        ({"inputs": [top_k("INT8", int_contents=[300])]}, "INVALID_ARGUMENT", "no INT8"),
+        ({"inputs": [top_k("INT8", int_contents=[300])]}, "INVALID_ARGUMENT", "not a valid INT8"),
         ({"inputs": [top_k("FP16", fp32_contents=[1])]}, "INVALID_ARGUMENT", "only `raw_input_contents`"),
         ({"inputs": [{**top_k("BYTES"), "shape": [10**9, 10**9]}]}, "RESOURCE_EXHAUSTED", "too many"),
         ({"inputs": [{**top_k("BYTES"), "shape": [-1]}]}, "INVALID_ARGUMENT", "negative"),

@@ -19,7 +19,7 @@ from deployments.schema import Label
 from deployments.task import TASKS, Task
 from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
-from deployments.wire.task_json import said
+from deployments.wire.task_json import to_hub_json
 from tests.fake_router import IMAGE, FakeRouter, sample
 from tests.wire.open_inference.triton_stubs import cells
 
@@ -56,7 +56,7 @@ def test_every_task_answers_each_row(triton, router, task: Task, binary: bool) -
     assert told["shape"] == [2, 1]
     assert told["parameters"]["content_type"] == "hg_jsonlist"
     assert ("data" in told) == (not binary)
-    expected = json.loads(json.dumps(said(sample(task.output))))
+    expected = json.loads(json.dumps(to_hub_json(sample(task.output))))
     assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
     ((_, items, _),) = router.received
     assert items == [task.input.model_validate(task.examples()[0])] * 2
@@ -146,7 +146,7 @@ def test_rows_that_make_no_tensor(triton, router) -> None:
         embedding=[0.5] * size if (size := next(rows)) else None
     )
     wanted = [client.InferRequestedOutput("embedding")]
-    with pytest.raises(InferenceServerException, match="1 to 2 values; ask for 'output'"):
+    with pytest.raises(InferenceServerException, match="1 to 2 values; request 'output'"):
         triton.infer("embeddings", [tensor("text", [b"a", b"b"])], outputs=wanted)
     with pytest.raises(InferenceServerException, match="has no 'embedding'"):
         triton.infer("embeddings", [tensor("text", [b"a"])], outputs=wanted)

@@ -10,7 +10,7 @@ import pytest
 from deployments.errors import TooLarge
 from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
-from deployments.wire.open_inference.tensor_inputs import read_items
+from deployments.wire.open_inference.tensor_inputs import parse_items
 from deployments.wire.open_inference.tensors import Tensor
 from tests.fake_router import IMAGE, mock_image_fetcher
 
@@ -161,4 +161,4 @@ MANY = b"[" + b"[]," * 10**6 + b"[]]"
 )
 def test_json_in_an_element_is_bounded_before_it_is_read(task, tensors, parameters) -> None:
     with pytest.raises(TooLarge, match="lists and objects"):
-        read_items(TASKS[task], tensors, parameters)
+        parse_items(TASKS[task], tensors, parameters)

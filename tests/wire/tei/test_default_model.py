@@ -9,7 +9,7 @@ from deployments.dialects.tei import dialect
 from deployments.errors import ModelNotFound
 from deployments.gateway import http_app
 from deployments.task import TASKS
-from deployments.wire.model_info import kind
+from deployments.wire.model_info import model_type_of
 from tests.fake_router import FakeRouter
 from tests.wire.tei.samples import LABELS, ONE, TWO, VECTOR
 
@@ -31,7 +31,7 @@ def client_of(app: Starlette) -> httpx.AsyncClient:
 
 
 @pytest.mark.parametrize("path", ["/", "/invocations"])
-async def test_main_route_depends_on_kind_of_default_model(http, router, path: str) -> None:
+async def test_main_route_depends_on_type_of_default_model(http, router, path: str) -> None:
     assert (await http.post(path, json={"inputs": ONE})).json() == [VECTOR]
     router.default_model = "sentiment"
     assert (await http.post(path, json={"inputs": ONE})).json() == LABELS
@@ -95,9 +95,9 @@ async def test_info_has_fields_of_tei_servers(http, router) -> None:
         del router.cards["busy"]
 
 
-def test_kind_of_model_follows_from_task_schemas() -> None:
-    kinds = {name: kind(task) for name, task in TASKS.items()}
-    assert {name: kind for name, kind in kinds.items() if kind} == {
+def test_model_type_follows_from_task_schemas() -> None:
+    types = {name: model_type_of(task) for name, task in TASKS.items()}
+    assert {name: type_ for name, type_ in types.items() if type_} == {
         "embeddings": "embedding",
         "sentence-similarity": "reranker",
         "sentiment": "classifier",
