@@ -220,7 +220,8 @@ def test_client_raises_error_after_chunks_of_stream(client, router) -> None:
         raise Overloaded("every queue is full")
 
     router.streams["text-generation"] = chunks
-    words = client("text-generation").text_generation("Once", stream=True)
+    hub_client = client("text-generation")  # its streams close with it
+    words = hub_client.text_generation("Once", stream=True)
     assert next(words) == "word"
     with pytest.raises(OverloadedError, match="every queue is full"):
         next(words)
