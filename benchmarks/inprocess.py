@@ -148,7 +148,8 @@ def yardstick(
 @cache
 def computes_in(dtype: str) -> bool:
     """Whether this processor does, as Roster judges it. Another process is asked: this one has no torch."""
-    code = f"from deployments.engines.checkpoint import _computes_in; print(_computes_in('torch.{dtype}'))"
+    name = "cpu_supports_dtype"
+    code = f"from deployments.engines.checkpoint import {name}; print({name}('torch.{dtype}'))"
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     return told.stdout.strip() == "True"
 

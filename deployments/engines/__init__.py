@@ -1,1 +1,1 @@
-"""What loads a checkpoint and runs its network: torch, OpenVINO and vLLM."""
+"""Loading of checkpoints, and the engines that run their networks: torch, OpenVINO and vLLM."""

@@ -1,15 +1,15 @@
-"""Attention functions of Roster's own in transformers' networks."""
+"""Roster's attention functions in transformers' networks."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
-def register(name: str, attend: Callable[..., Any], *, causal: bool) -> None:
-    """Register an attention function with transformers, and the mask that it takes: none.
+def register_attention(name: str, attend: Callable[..., Any], *, causal: bool) -> None:
+    """Register an attention function with transformers, together with the mask it takes: none.
 
-    So every token sees its whole text or, if `causal`, the text up to itself. A network that wants another
-    mask raises `NotImplementedError`: transformers says by these flags when plain attention needs no mask.
+    A token then attends to its whole text or, if `causal`, to the text up to itself. A network that needs
+    another mask raises `NotImplementedError`: transformers' flags say when plain attention needs no mask.
     """
     from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -17,27 +17,27 @@ def register(name: str, attend: Callable[..., Any], *, causal: bool) -> None:
 
     def mask(*, local_size: int | None = None, **options: Any) -> None:
         if local_size is not None or not options.get(needs_no_mask):
-            raise NotImplementedError("tokens that see more, or less")
+            raise NotImplementedError("its attention needs a mask")
 
     AttentionInterface.register(name, attend)
     AttentionMaskInterface.register(name, mask)
 
 
-def implementation(model: Any) -> str | None:
-    """Return the name of the attention function that the model uses; transformers has no public getter."""
+def attention_implementation(model: Any) -> str | None:
+    """Return the name of the model's attention function; transformers has no public getter."""
     name: str | None = model.config._attn_implementation
     return name
 
 
 @contextmanager
-def used_for_one_pass(name: str, model: Any) -> Iterator[None]:
+def attention_override(name: str, model: Any) -> Iterator[None]:
     """Use another attention function inside the context.
 
     The public `set_attn_implementation` visits every module of the network, which is too slow for each pass.
     """
     config = model.config
-    usual, config._attn_implementation = config._attn_implementation, name
+    original, config._attn_implementation = config._attn_implementation, name
     try:
         yield
     finally:
-        config._attn_implementation = usual
+        config._attn_implementation = original

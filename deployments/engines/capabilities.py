@@ -1,40 +1,41 @@
-"""What a language model's forward pass takes, and whether its sequences can run together."""
+"""The options of a language model's forward pass, and whether its sequences can run in one batch."""
 
 import inspect
 from typing import Any
 
 
-def joinable(model: Any) -> bool:
-    """Return whether a token's place in a pass, and the rows beside its own, change nothing for the model."""
+def supports_batching(model: Any) -> bool:
+    """Return whether neither padding nor batch neighbours change a sequence's logits."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-    kinds = {type(layer) for layer in DynamicCache(config=text_config(model)).layers}
+    layer_types = {type(layer) for layer in DynamicCache(config=text_config(model)).layers}
     return (
-        kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
-        and {"attention_mask", "position_ids", "past_key_values"} <= parameters(model)
-        and not {"dynamic", "longrope"} & rope_types(model)  # the longest row changes the frequencies of all
+        layer_types <= {DynamicLayer, DynamicSlidingWindowLayer}
+        and {"attention_mask", "position_ids", "past_key_values"} <= forward_parameters(model)
+        and not {"dynamic", "longrope"} & rope_types(model)  # the longest sequence sets all frequencies
         and not model.is_remote_code()
     )
 
 
-def parameters(model: Any) -> set[str]:
+def forward_parameters(model: Any) -> set[str]:
     """Return the names of the parameters of the model's forward pass."""
     return {*inspect.signature(model.forward).parameters}
 
 
-def pass_options(model: Any) -> dict[str, Any]:
-    """Return options for every forward pass; the logits of a prompt's other tokens would fill the memory."""
-    return {"use_cache": True} | ({"logits_to_keep": 1} if "logits_to_keep" in parameters(model) else {})
+def forward_options(model: Any) -> dict[str, Any]:
+    """Return the options of every forward pass; logits of all prompt tokens would fill the memory."""
+    last_only = {"logits_to_keep": 1} if "logits_to_keep" in forward_parameters(model) else {}
+    return {"use_cache": True} | last_only
 
 
 def text_config(model: Any) -> Any:
-    """Return the config of the language model itself, where it is a part of another model."""
+    """Return the config of the language model itself, which may be part of another model."""
     return model.config.get_text_config(decoder=True)
 
 
 def rope_types(model: Any) -> set[str]:
-    """Return the kinds of rotary positions of all layers: one for all, or one for each kind of layer."""
+    """Return the types of rotary position embeddings of all layers; a model has one, or one a layer type."""
     rope = getattr(text_config(model), "rope_parameters", None) or {}
-    each = [rope, *(inner for inner in rope.values() if isinstance(inner, dict))]
-    return {str(parameters.get("rope_type")) for parameters in each}
+    all_parameters = [rope, *(inner for inner in rope.values() if isinstance(inner, dict))]
+    return {str(parameters.get("rope_type")) for parameters in all_parameters}

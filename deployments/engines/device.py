@@ -1,29 +1,29 @@
-"""Where a replica's network runs, and how much of a GPU is its own."""
+"""The device of a replica's network, and the replica's share of a GPU."""
 
 from deployments.errors import ModelNotReady
 
-MEMORY = 0.9  # of a replica's share of its GPU: what CUDA itself takes, once for each process, is not counted
+GPU_MEMORY_SHARE = 0.9  # of a replica's share of its GPU; the CUDA context of each process takes the rest
 
 
-def pick_device(wanted: str) -> str:
-    """The device to load onto: "cuda" where Serve gave this replica a GPU that torch sees, else "cpu".
+def pick_device(setting: str) -> str:
+    """Return the device to load onto; `setting` is the config's, and "auto" lets this function choose.
 
-    `wanted` wins when it is not "auto".
-
-    A replica without `num_gpus` sees every card of its node, so torch alone cannot tell what is ours.
+    That is "cuda" if Serve assigned this replica a GPU that torch supports, else "cpu". A replica without
+    `num_gpus` sees every GPU of its node, so torch alone cannot tell which ones belong to the replica.
+    Raises `ModelNotReady` if the setting is "cuda" and torch has no GPU.
     """
     import ray
     import torch
 
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ModelNotReady("`engine.device` is cuda, and torch sees no GPU here")
-    if wanted != "auto":
-        return wanted
+    if setting == "cuda" and not torch.cuda.is_available():
+        raise ModelNotReady("`engine.device` is cuda, but torch finds no GPU on this node")
+    if setting != "auto":
+        return setting
     return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
 
 
 def assigned_gpus() -> float:
-    """How many GPUs Serve gave this replica, or which share of one."""
+    """Return the number of GPUs that Serve assigned to this replica; a fraction is a share of one."""
     import ray
 
     if not ray.is_initialized():
@@ -31,16 +31,16 @@ def assigned_gpus() -> float:
     return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
 
-def keep_to_share(device: str) -> None:
-    """Let torch take no more of a GPU than this replica's share: the rest is for others."""
+def limit_gpu_memory(device: str) -> None:
+    """Limit torch to this replica's share of the GPU's memory."""
     import torch
 
     if device == "cuda" and 0 < (gpus := assigned_gpus()) < 1:
-        torch.cuda.set_per_process_memory_fraction(MEMORY * gpus)
+        torch.cuda.set_per_process_memory_fraction(GPU_MEMORY_SHARE * gpus)
 
 
 def release_cached_memory(device: str) -> None:
-    """Return to the GPU what torch has kept of its memory and does not use now."""
+    """Release the GPU memory that torch caches and does not use."""
     import torch
 
     if device == "cuda":

@@ -1,7 +1,7 @@
-"""The engines of networks that read whole texts, by the names that a config gives them: one line each.
+"""The engines of encoder networks, by their names in the config: one line each.
 
-A function gets a loaded network, makes it ready to run, and returns what a padded token costs beside a real
-one. `generators` is the same table for language models.
+A function prepares a loaded network and returns the cost of a padded token relative to a real one.
+`generators` is the same table for language models.
 """
 
 from collections.abc import Callable
@@ -12,5 +12,5 @@ from deployments.engines.torch import packed_encoder as torch
 
 ENGINES: dict[str, Callable[[Any], float]] = {
     "torch": torch.pack,
-    "openvino": openvino.compile,
+    "openvino": openvino.compile_encoder,
 }

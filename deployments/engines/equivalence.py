@@ -1,4 +1,4 @@
-"""Whether a network that runs in another way gives torch's answers."""
+"""Comparison of an optimized network's outputs with torch's."""
 
 from collections.abc import Sequence
 from math import inf
@@ -10,31 +10,31 @@ if TYPE_CHECKING:
     import torch
 
 TOLERANCE = {"torch.float32": 1e-5, "torch.bfloat16": 5e-2}
-"""By how much torch's own answers may differ, as a part of the largest number, by the weights' dtype."""
+"""The relative error that torch's attention kernels may have, by the weights' dtype."""
 
-ROWS = ([9, 5, 7, 3], [8, 2], [4, 6, 1])
-"""Token ids of short sequences to try a language model with."""
-
-
-class DifferentAnswers(Exception):
-    """A network's answers are not torch's."""
+PROMPTS = ([9, 5, 7, 3], [8, 2], [4, 6, 1])
+"""Token ids of short prompts for the comparison of language models."""
 
 
-def require_same(found: float, tolerance: float) -> None:
-    """Raise `DifferentAnswers` where a `difference` is larger than the tolerance."""
-    if found > tolerance:
-        raise DifferentAnswers(f"answers differ by {found:.1e} of the largest number")
+class OutputMismatch(Exception):
+    """A network's outputs differ from torch's."""
 
 
-class Trial(NamedTuple):
-    """A batch, and the model's answer to it."""
+def require_tolerance(error: float, tolerance: float) -> None:
+    """Raise `OutputMismatch` if a `relative_error` exceeds the tolerance."""
+    if error > tolerance:
+        raise OutputMismatch(f"outputs differ by {error:.1e} of the largest number")
+
+
+class ReferencePass(NamedTuple):
+    """A batch, and the model's output for it."""
 
     batch: dict[str, "torch.Tensor"]
-    answer: "torch.Tensor"
+    output: "torch.Tensor"
 
 
-def trial(model: Any, lengths: Sequence[int]) -> Trial:
-    """Return a batch of made-up texts of these lengths, padded on the right, and the model's answer to it."""
+def reference_pass(model: Any, lengths: Sequence[int]) -> ReferencePass:
+    """Run the model on random token ids of these lengths, padded on the right."""
     import torch
 
     config = model.config
@@ -43,46 +43,51 @@ def trial(model: Any, lengths: Sequence[int]) -> Trial:
     ids = torch.randint(config.vocab_size // 2, config.vocab_size, shape, generator=generator)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
     batch = {"input_ids": ids.where(mask, config.pad_token_id or 0), "attention_mask": mask.long()}
-    return Trial(batch, model(**batch)[0])
+    return ReferencePass(batch, model(**batch)[0])
 
 
-def difference(found: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor | None" = None) -> float:
-    """Return how far apart two outputs of a network are at most, as a part of the largest number.
+def relative_error(
+    output: "torch.Tensor", expected: "torch.Tensor", mask: "torch.Tensor | None" = None
+) -> float:
+    """Return the largest difference between two outputs, relative to the largest expected number.
 
-    Where the outputs have a vector for each token, `mask` says which tokens are no padding.
+    If the outputs have a vector for each token, `mask` is False for padding, which does not count.
     """
-    if mask is not None and found.dim() == 3:
-        found, expected = found[mask.bool()], expected[mask.bool()]
-    apart = (found - expected).abs().max() / expected.abs().max()
-    return float(apart.nan_to_num(nan=inf))
+    if mask is not None and output.dim() == 3:
+        output, expected = output[mask.bool()], expected[mask.bool()]
+    error = (output - expected).abs().max() / expected.abs().max()
+    return float(error.nan_to_num(nan=inf))
 
 
-def rows_difference(runner: SequenceRunner, model: Any, rows: Sequence[list[int]] = ROWS) -> float:
-    """Return how far the logits of a runner's rows are from the model's own, in each kind of pass."""
+def check_against_torch(
+    runner: SequenceRunner, model: Any, tolerance: float, prompts: Sequence[list[int]] = PROMPTS
+) -> None:
+    """Raise `OutputMismatch` if a runner's logits differ from the model's, in any type of pass."""
     import torch
 
-    expected = torch.cat([model(torch.tensor([row])).logits[:, -1] for row in rows])
-    found = [_read_and_step(runner, rows)]
-    if runner.read_beside_step:
-        found.append(_read_beside_step(runner, rows))
-    return difference(torch.stack(found), expected.expand(len(found), *expected.shape))
+    expected = torch.cat([model(torch.tensor([prompt])).logits[:, -1] for prompt in prompts])
+    outputs = [_prefill_then_decode(runner, prompts)]
+    if runner.prefill_and_decode:
+        outputs.append(_prefill_and_decode(runner, prompts))
+    error = relative_error(torch.stack(outputs), expected.expand(len(outputs), *expected.shape))
+    require_tolerance(error, tolerance)
 
 
-def _read_and_step(runner: SequenceRunner, rows: Sequence[list[int]]) -> "torch.Tensor":
-    """Read the rows but for their last tokens, and these in a step."""
-    _, read = runner.read([row[:-1] for row in rows])
-    runner.join(read, list(range(len(rows))))
-    logits = runner.step([row[-1] for row in rows])
+def _prefill_then_decode(runner: SequenceRunner, prompts: Sequence[list[int]]) -> "torch.Tensor":
+    """Prefill the prompts without their last tokens, and run these in a decoding step."""
+    _, caches = runner.prefill([prompt[:-1] for prompt in prompts])
+    runner.append(caches, list(range(len(prompts))))
+    logits = runner.decode([prompt[-1] for prompt in prompts])
     runner.clear()
     return logits
 
 
-def _read_beside_step(runner: SequenceRunner, rows: Sequence[list[int]]) -> "torch.Tensor":
-    """Read the first row beside the last tokens of the others."""
-    assert runner.read_beside_step
-    first, *others = rows
-    _, read = runner.read([row[:-1] for row in others])
-    runner.join(read, list(range(len(others))))
-    logits, _ = runner.read_beside_step([first], [row[-1] for row in others])
+def _prefill_and_decode(runner: SequenceRunner, prompts: Sequence[list[int]]) -> "torch.Tensor":
+    """Prefill the first prompt in the same pass as the last tokens of the others."""
+    assert runner.prefill_and_decode
+    first, *others = prompts
+    _, caches = runner.prefill([prompt[:-1] for prompt in others])
+    runner.append(caches, list(range(len(others))))
+    logits, _ = runner.prefill_and_decode([first], [prompt[-1] for prompt in others])
     runner.clear()
     return logits.roll(1, 0)

@@ -1,8 +1,8 @@
-"""The engines of language models, by the names that a config gives them: one line each.
+"""The engines of language models, by their names in the config: one line each.
 
-A function gets a checkpoint, its tokenizer and the limits of the batch, and loads the language model: it
-returns the network, the `Engine` that runs it, and the longest text in tokens. `encoders` is the same table
-for networks that read whole texts.
+A function takes a checkpoint, its tokenizer and the batch limits. It loads the language model and returns the
+network, the `Engine` that runs it, and the maximum length of a sequence in tokens. `encoders` is the same
+table for encoder networks.
 """
 
 from collections.abc import Callable
@@ -10,32 +10,36 @@ from functools import partial
 from typing import Any
 
 from deployments.engines import vllm
-from deployments.engines.checkpoint import Checkpoint, end_token_ids, max_length, token_ids
+from deployments.engines.checkpoint import Checkpoint, eos_token_ids, flatten_token_ids, max_length
 from deployments.engines.openvino import generation as openvino
 from deployments.engines.torch import generation as torch
 from deployments.generation.engine import Engine
 from deployments.generation.scheduler import ContinuousBatching
 from deployments.generation.sequence_runner import SequenceRunner
-from deployments.generation.waiting_queue import Waiting
+from deployments.generation.waiting_queue import WaitingQueue
 from deployments.limits import Batching
 
 Limits = Callable[[], Batching]
 
 
-def _batched(
-    runner: Callable[[Any, int], SequenceRunner], checkpoint: Checkpoint, tokenizer: Any, limits: Limits
+def _load_batched(
+    create_runner: Callable[[Any, int], SequenceRunner],
+    checkpoint: Checkpoint,
+    tokenizer: Any,
+    limits: Limits,
 ) -> tuple[Any, Engine, int]:
-    """Load a language model whose answers Roster's own scheduler batches; `runner` runs its sequences."""
+    """Load a language model for Roster's continuous batching; `create_runner` takes a pad token as well."""
     from transformers import AutoModelForCausalLM
 
     model = checkpoint.network(AutoModelForCausalLM)
-    pad = next(iter(token_ids(tokenizer.pad_token_id) or end_token_ids(model, tokenizer)), 0)
-    engine = ContinuousBatching(runner(model, pad), Waiting(limits))
+    pad_ids = flatten_token_ids(tokenizer.pad_token_id) or eos_token_ids(model, tokenizer)
+    runner = create_runner(model, next(iter(pad_ids), 0))
+    engine = ContinuousBatching(runner, WaitingQueue(limits))
     return model, engine, max_length(tokenizer, model.config)
 
 
 ENGINES: dict[str, Callable[[Checkpoint, Any, Limits], tuple[Any, Engine, int]]] = {
-    "torch": partial(_batched, torch.network),
-    "openvino": partial(_batched, openvino.paged),
+    "torch": partial(_load_batched, torch.create_runner),
+    "openvino": partial(_load_batched, openvino.create_runner),
     "vllm": vllm.load,
 }

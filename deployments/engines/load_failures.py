@@ -1,28 +1,28 @@
-"""Why a checkpoint does not load: from the types of exceptions, and from the checkpoint's files."""
+"""Explanations of failed loads, from the types of exceptions and from the checkpoint's files."""
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NO_CONFIG = "is no checkpoint: it has no config.json that names a `model_type`"
-OWN_CODE = "brings its own Python code; `trust_remote_code: true` in config.yml runs it"
-PICKLED = "has no safetensors weights; `allow_pickle: true` in config.yml lets pickled ones in"
+NO_CONFIG = "is no checkpoint: it has no config.json with a `model_type`"
+REMOTE_CODE = "contains Python code; to run it, set `trust_remote_code: true` in config.yml"
+PICKLED = "has no safetensors weights; to load pickled ones, set `allow_pickle: true` in config.yml"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
-# The file that an auto class reads, where it is not config.json, and what is wrong if nothing else is known.
+# The file that an auto class reads, if it is not config.json, and the reason if no other one is known.
 PARTS = {
-    "AutoTokenizer": ("tokenizer_config.json", "has no tokenizer that can be read"),
-    "AutoImageProcessor": ("preprocessor_config.json", "has no preprocessor_config.json that can be read"),
+    "AutoTokenizer": ("tokenizer_config.json", "has no readable tokenizer"),
+    "AutoImageProcessor": ("preprocessor_config.json", "has no readable preprocessor_config.json"),
 }
 
-# What only a message tells: `_BaseAutoModelClass.from_pretrained` and `from_config` in transformers'
+# Reasons that only a message has: `_BaseAutoModelClass.from_pretrained` and `from_config` in transformers'
 # models/auto/auto_factory.py raise a plain ValueError, and the mapping that they look into is private.
-MESSAGES = {"Unrecognized configuration class": "is of an architecture that does not perform this task"}
+MESSAGES = {"Unrecognized configuration class": "has an architecture that does not support this task"}
 
 
-class Load(NamedTuple):
-    """What was to be loaded: an auto class by its name, and whether that takes safetensors weights.
+class FailedLoad(NamedTuple):
+    """The load that failed: the name of an auto class, and whether it requires safetensors weights.
 
     `fetch` returns the path of one of the checkpoint's files, or raises the Hub's `EntryNotFoundError`.
     """
@@ -33,15 +33,15 @@ class Load(NamedTuple):
     fetch: Callable[[str], Path]
 
 
-def explain(error: Exception, load: Load) -> str:
-    """Return why a load failed, to follow the checkpoint's name in a sentence."""
+def explain(error: Exception, load: FailedLoad) -> str:
+    """Return the reason for a failed load, to follow the checkpoint's name in a sentence."""
     if isinstance(error, ImportError):
         return f"needs a library: {first_line(error)}"
     return (
         _by_type(error)
         or _by_config(load)
         or _by_weights(load)
-        or _by_own_code(load)
+        or _by_remote_code(load)
         or next((reason for message, reason in MESSAGES.items() if message in str(error)), None)
         or _by_part(error, load)
     )
@@ -65,20 +65,20 @@ def _by_type(error: BaseException) -> str | None:
         SafetensorError: "has a damaged weights file",
     }
     for cause in _causes(error):
-        for kind, reason in reasons.items():
-            if isinstance(cause, kind):
+        for error_type, reason in reasons.items():
+            if isinstance(cause, error_type):
                 return reason
     return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those that it was raised from: transformers wraps the Hub's in its own."""
+    """Yield an error and its causes, because transformers wraps the Hub's errors in others."""
     while error:
         yield error
         error = error.__cause__
 
 
-def _by_config(load: Load) -> str | None:
+def _by_config(load: FailedLoad) -> str | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
@@ -92,18 +92,18 @@ def _by_config(load: Load) -> str | None:
     return _by_model_type(config if isinstance(config, dict) else {}, load)
 
 
-def _by_model_type(config: dict[str, Any], load: Load) -> str | None:
+def _by_model_type(config: dict[str, Any], load: FailedLoad) -> str | None:
     from transformers import CONFIG_MAPPING
 
     model_type = config.get("model_type")
     if model_type in CONFIG_MAPPING:
         return None
     if config.get("auto_map"):
-        return None if load.trust_remote_code else OWN_CODE
-    return "is of an architecture that this transformers does not know" if model_type else NO_CONFIG
+        return None if load.trust_remote_code else REMOTE_CODE
+    return "has an architecture that the installed transformers does not support" if model_type else NO_CONFIG
 
 
-def _by_weights(load: Load) -> str | None:
+def _by_weights(load: FailedLoad) -> str | None:
     from huggingface_hub.errors import EntryNotFoundError
 
     if not load.safetensors:
@@ -119,23 +119,23 @@ def _by_weights(load: Load) -> str | None:
     return PICKLED
 
 
-def _by_own_code(load: Load) -> str | None:
-    """Say whether the checkpoint has Python code of its own for the auto class."""
+def _by_remote_code(load: FailedLoad) -> str | None:
+    """Return the reason if the checkpoint has Python code for the auto class that may not run."""
     if load.trust_remote_code:
         return None
     file, _ = PARTS.get(load.auto_class, ("config.json", None))
     try:
         config = json.loads(load.fetch(file).read_text(encoding="utf-8"))
-    except Exception:  # no such file, or none that can be read
+    except Exception:  # the file is absent or unreadable
         return None
     auto_map = config.get("auto_map") if isinstance(config, dict) else None
-    return OWN_CODE if auto_map and load.auto_class in auto_map else None
+    return REMOTE_CODE if auto_map and load.auto_class in auto_map else None
 
 
-def _by_part(error: Exception, load: Load) -> str:
+def _by_part(error: Exception, load: FailedLoad) -> str:
     file, reason = PARTS.get(load.auto_class, ("config.json", "does not load"))
     try:
         load.fetch(file)
-    except Exception:  # without the file, the error's message says nothing more
+    except Exception:  # without the file, the error's message adds nothing
         return reason
     return f"{reason}: {first_line(error)}"

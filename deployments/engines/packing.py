@@ -1,78 +1,83 @@
-"""Padded batches as one row of tokens: what every engine of text encoders has in common."""
+"""Padded batches as one row of tokens: the common part of all encoder engines."""
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.equivalence import difference, require_same, trial
+from deployments.engines.equivalence import reference_pass, relative_error, require_tolerance
 
 if TYPE_CHECKING:
     import torch
 
-PACKED_PADDING = 1 / 32  # what a padded token costs then, beside a real one: it is written and read once
-PROBE = (9, 2, 5, 9)  # tokens of the texts to try with
+PACKED_PADDING = 1 / 32  # cost of a padded token relative to a real one: it is only written and read once
+PROBE_LENGTHS = (9, 2, 5, 9)  # tokens of the texts that compare a packed network with the original
 
-Groups = Sequence[tuple[int, int]]  # texts of one length that follow one another: how many, and the length
+LengthGroups = Sequence[tuple[int, int]]  # (number of texts, length) of consecutive texts of one length
 
 
-def install_packed(
-    model: Any, make: Callable[[], Callable[..., Any]], probes: Sequence[Sequence[int]], tolerance: float
+def install_packed_forward(
+    model: Any,
+    create: Callable[[], Callable[..., Any]],
+    probes: Sequence[Sequence[int]],
+    tolerance: float,
 ) -> None:
-    """Let what `make` makes run texts in one row, in the place of the base model's `forward`.
+    """Replace the base model's `forward` by one that runs a batch's texts in one row.
 
-    It takes `input_ids` and `position_ids` [1, tokens], and as `cu_seq_lens_q` the `Groups`. `probes` are
-    lengths of texts to try it with. Raises `DifferentAnswers` if its answers are not torch's, or what `make`
-    raises; the model's `forward` is then the one that it was.
+    The callable that `create` returns takes `input_ids` and `position_ids` [1, tokens], and `LengthGroups` as
+    `cu_seq_lens_q`. `probes` are lengths of texts for the comparison with the original network. Raises
+    `OutputMismatch` if the outputs differ, or any error of `create`, and then leaves `forward` unchanged.
     """
     import torch
 
     with torch.inference_mode():
-        trials = [trial(model, lengths) for lengths in probes]
-        run = make()
-        base, before = model.base_model, model.base_model.forward
-        differences: dict[Any, float] = {}
-        for first in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa's kin count from there
-            packed = base.forward = _packed(base, run, first)
+        references = [reference_pass(model, lengths) for lengths in probes]
+        run = create()
+        base, original = model.base_model, model.base_model.forward
+        errors: dict[Any, float] = {}
+        for first_position in (0, (model.config.pad_token_id or 0) + 1):  # RoBERTa starts after the pad id
+            packed = base.forward = _packed_forward(base, run, first_position)
             try:
-                differences[packed] = max(
-                    difference(model(**batch)[0], answer, batch["attention_mask"]) for batch, answer in trials
+                errors[packed] = max(
+                    relative_error(model(**batch)[0], output, batch["attention_mask"])
+                    for batch, output in references
                 )
             except IndexError:  # there are no such positions
                 continue
             finally:
-                base.forward = before
-        nearest = min(differences, key=differences.__getitem__)
-        require_same(differences[nearest], tolerance)
-        base.forward = nearest
+                base.forward = original
+        best = min(errors, key=errors.__getitem__)
+        require_tolerance(errors[best], tolerance)
+        base.forward = best
 
 
-def _packed(base: Any, run: Callable[..., Any], first: int) -> Any:
-    """Make the network's `forward` for texts in one row; `first` is the position of a text's first token."""
+def _packed_forward(base: Any, run: Callable[..., Any], first_position: int) -> Any:
+    """Return a `forward` for a network that runs a batch's texts in one row, shortest first."""
     import numpy as np
     import torch
 
-    def forward(input_ids: "torch.Tensor", attention_mask: "torch.Tensor", **given: Any) -> Any:
-        # The places in numpy: these are many small steps, and torch takes a multiple of the time for each.
+    def forward(input_ids: "torch.Tensor", attention_mask: "torch.Tensor", **kwargs: Any) -> Any:
+        # numpy computes the indices: for many small steps torch takes several times as long.
         mask = attention_mask.numpy().astype(bool)
         order = mask.sum(1).argsort(kind="stable")
         lengths = mask.sum(1)[order]
-        begins = lengths.cumsum() - lengths
+        starts = lengths.cumsum() - lengths
         texts, columns = mask[order].nonzero()
-        kept = order[texts] * mask.shape[1] + columns
-        row = np.arange(len(kept))
-        places = begins[order.argsort()].repeat(mask.shape[1])  # in the row; of padding, its text's first
-        places[kept] = row
-        rows = {
-            name: value.flatten()[torch.from_numpy(kept)].unsqueeze(0)
+        sources = order[texts] * mask.shape[1] + columns  # of each packed token, in the flattened batch
+        packed_indices = np.arange(len(sources))
+        targets = starts[order.argsort()].repeat(mask.shape[1])  # padding takes its text's first token
+        targets[sources] = packed_indices
+        packed = {
+            name: value.flatten()[torch.from_numpy(sources)].unsqueeze(0)
             if isinstance(value, torch.Tensor)
             else value
-            for name, value in {**given, "input_ids": input_ids}.items()
+            for name, value in {**kwargs, "input_ids": input_ids}.items()
         }
-        rows["position_ids"] = torch.from_numpy(row - begins[texts] + first).unsqueeze(0)
-        groups = [(len([*same]), length) for length, same in groupby(lengths.tolist())]
-        outputs = run(**rows, cu_seq_lens_q=groups)
+        positions = packed_indices - starts[texts] + first_position
+        packed["position_ids"] = torch.from_numpy(positions).unsqueeze(0)
+        length_groups = [(len([*group]), length) for length, group in groupby(lengths.tolist())]
+        outputs = run(**packed, cu_seq_lens_q=length_groups)
         states = outputs.last_hidden_state[0]
-        outputs.last_hidden_state = states[torch.from_numpy(places)].view(*input_ids.shape, -1)
+        outputs.last_hidden_state = states[torch.from_numpy(targets)].view(*input_ids.shape, -1)
         if getattr(outputs, "pooler_output", None) is not None:
             outputs.pooler_output = base.pooler(outputs.last_hidden_state)
         return outputs

@@ -1,1 +1,1 @@
-"""Text from language models: prompts in, tokens out, in one batch that sequences join and leave."""
+"""Continuous batching, sampling and decoding of the text that language models generate."""

@@ -1,4 +1,4 @@
-"""Decode token ids into text one by one, in whole characters.
+"""Incremental decoding of token ids into whole characters.
 
 `tokenizers.decoders.DecodeStream` is no replacement. It cannot end, so it keeps bytes that never become a
 character; it raises an error when SentencePiece's byte fallback meets such bytes; it repeats the end of a
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 MAX_CHARACTER_TOKENS = 8  # further tokens without a whole character are broken bytes
-CACHE_SIZE = 2**14  # decoded sequences; the same short ones come again and again
+CACHE_SIZE = 2**14  # decoded sequences; the same short ones recur often
 CONTEXT = 6  # tokens before a piece; they decide whether a space precedes it
 INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
@@ -21,31 +21,31 @@ class Detokenizer:
     def __init__(self, tokenizer: Any, prompt: Sequence[int]) -> None:
         self.tokenizer = tokenizer
         self.context = list(prompt[-CONTEXT:])
-        self.waiting: list[int] = []
+        self.pending: list[int] = []
 
-    def peek(self, token: int) -> str:
-        """Return the text that `token` would add now, without adding it."""
-        return self._new_text(token)
+    def peek(self, id: int) -> str:
+        """Return the text that the token `id` would add now, without adding it."""
+        return self._new_text(id)
 
-    def push(self, token: int) -> str:
-        """Add `token`; return the text that it completes, or nothing while a character lacks bytes."""
-        self.waiting.append(token)
+    def push(self, id: int) -> str:
+        """Add the token `id`; return the text that it completes, or "" while a character lacks bytes."""
+        self.pending.append(id)
         text = self._new_text()
         incomplete = not text or text.endswith(INCOMPLETE)  # some tokenizers drop the bytes instead
-        if incomplete and len(self.waiting) < MAX_CHARACTER_TOKENS:
+        if incomplete and len(self.pending) < MAX_CHARACTER_TOKENS:
             return ""
-        self.context, self.waiting = self.waiting, []
+        self.context, self.pending = self.pending, []
         return text
 
     def flush(self) -> str:
-        """Return the text of the tokens that still wait, with replacement characters for broken bytes."""
-        text = self._new_text() if self.waiting else ""
-        self.waiting = []
+        """Return the text of the pending tokens, with replacement characters for broken bytes."""
+        text = self._new_text() if self.pending else ""
+        self.pending = []
         return text
 
-    def _new_text(self, *more: int) -> str:
+    def _new_text(self, *next_ids: int) -> str:
         context = _decode(self.tokenizer, *self.context)
-        return _decode(self.tokenizer, *self.context, *self.waiting, *more)[len(context) :]
+        return _decode(self.tokenizer, *self.context, *self.pending, *next_ids)[len(context) :]
 
 
 @lru_cache(CACHE_SIZE)

@@ -1,73 +1,76 @@
-"""What writes the answers of a language model: a caller waits for them whole, or hears them grow."""
+"""The interface of the engines that generate text: run sequences to their end, or stream their chunks."""
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import partial
 
 from deployments.generation.output import GeneratedChunk
-from deployments.generation.sequence import News, Row
+from deployments.generation.sequence import Sequence, Update
 
 
 class Engine(ABC):
-    """Runs rows together. Each row hears its news in the event loop where it was asked for."""
+    """Runs sequences together. Each sequence gets its updates in the event loop of its caller."""
 
-    async def finish(self, rows: Sequence[Row]) -> None:
-        """Run rows to their end. Raises what one of them fails with; cancelling ends them all."""
-        ends = [asyncio.get_running_loop().create_future() for _ in rows]
-        for row, end in zip(rows, ends, strict=True):
-            row.hear = partial(_settle, end)
+    async def generate(self, sequences: list[Sequence]) -> None:
+        """Run sequences until all are finished.
+
+        Raises the first error that a sequence fails with. Cancelling the coroutine aborts all of them.
+        """
+        futures = [asyncio.get_running_loop().create_future() for _ in sequences]
+        for sequence, future in zip(sequences, futures, strict=True):
+            sequence.on_update = partial(_resolve, future)
         try:
-            self._start(rows)
-            await asyncio.gather(*ends)
+            self._submit(sequences)
+            await asyncio.gather(*futures)
         finally:
-            self.drop(rows)
+            self.abort(sequences)
 
-    async def stream(self, row: Row) -> AsyncGenerator[GeneratedChunk, None]:
-        """The chunks of one row as they come. Raises what it fails with; closing ends it."""
-        came: asyncio.Queue[News] = asyncio.Queue()
-        row.streams, row.hear = True, came.put_nowait
+    async def stream(self, sequence: Sequence) -> AsyncGenerator[GeneratedChunk, None]:
+        """Yield a sequence's chunks. Raises the error that it fails with; closing the iterator aborts it."""
+        updates: asyncio.Queue[Update] = asyncio.Queue()
+        sequence.is_streaming, sequence.on_update = True, updates.put_nowait
         try:
-            self._start([row])
-            while (news := await came.get()) is not None:
-                if isinstance(news, Exception):
-                    raise news
-                for chunk in news:
+            self._submit([sequence])
+            while (update := await updates.get()) is not None:
+                if isinstance(update, Exception):
+                    raise update
+                for chunk in update:
                     yield chunk
         finally:
-            self.drop([row])
+            self.abort([sequence])
 
-    def _start(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            row.loop = asyncio.get_running_loop()
-        self.begin(rows)
+    def _submit(self, sequences: list[Sequence]) -> None:
+        for sequence in sequences:
+            sequence.loop = asyncio.get_running_loop()
+        self.submit(sequences)
 
     @property
     @abstractmethod
-    def room(self) -> int:
-        """The most tokens that a row may come to, prompt included."""
+    def max_context_tokens(self) -> int:
+        """The most tokens that a sequence may have, prompt included."""
 
     @abstractmethod
-    def begin(self, rows: Sequence[Row]) -> None:
-        """Let rows run from now on. Raises `InferenceError` for what this engine cannot do."""
+    def submit(self, sequences: list[Sequence]) -> None:
+        """Start sequences. Raises `InferenceError` for a parameter that this engine does not support."""
 
     @abstractmethod
-    def drop(self, rows: Sequence[Row]) -> None:
-        """End rows, wherever they are."""
+    def abort(self, sequences: list[Sequence]) -> None:
+        """Stop sequences, whether they wait or run."""
 
     @abstractmethod
     def counters(self) -> dict[str, int]:
-        """Running totals of the work, and how many rows run."""
+        """Return running totals of the work, and the number of running sequences."""
 
     @abstractmethod
     def close(self) -> None:
-        """End it; answers that are not whole then fail with `ModelNotReady`."""
+        """Stop the engine; unfinished sequences fail with `ModelNotReady`."""
 
 
-def _settle(end: "asyncio.Future[None]", news: News) -> None:
-    if end.done():
+def _resolve(future: "asyncio.Future[None]", update: Update) -> None:
+    if future.done():
         return
-    if isinstance(news, Exception):
-        end.set_exception(news)
+    if isinstance(update, Exception):
+        future.set_exception(update)
     else:
-        end.set_result(None)
+        future.set_result(None)

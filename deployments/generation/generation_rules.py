@@ -1,26 +1,26 @@
-"""The rules of a checkpoint's generation config, which hold for every answer."""
+"""The logits processors that a checkpoint's generation config applies to every output."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
-def rules(config: Any, prompt: int, ends: Iterable[int], device: Any) -> Any:
-    """Return what a checkpoint's generation config forbids or favours in any answer, as logits processors.
+def generation_rules(config: Any, prompt_length: int, eos_token_ids: Iterable[int], device: Any) -> Any:
+    """Return the logits processors for the token rules of a checkpoint's generation config.
 
-    `prompt` is how many tokens come before the answer, `ends` are the ids that end it.
+    `prompt_length` is in tokens.
     """
     import transformers as library
 
-    made = {
+    factories = {
         "sequence_bias": library.SequenceBiasLogitsProcessor,
         "no_repeat_ngram_size": library.NoRepeatNGramLogitsProcessor,
-        "bad_words_ids": lambda words: library.NoBadWordsLogitsProcessor(words, sorted(ends) or None),
+        "bad_words_ids": lambda ids: library.NoBadWordsLogitsProcessor(ids, sorted(eos_token_ids) or None),
         "remove_invalid_values": lambda _: library.InfNanRemoveLogitsProcessor(),
         "suppress_tokens": lambda ids: library.SuppressTokensLogitsProcessor(ids, device),
         "begin_suppress_tokens": lambda ids: library.SuppressTokensAtBeginLogitsProcessor(
-            ids, prompt, device
+            ids, prompt_length, device
         ),
     }
     return library.LogitsProcessorList(
-        make(value) for name, make in made.items() if (value := getattr(config, name, None))
+        factory(value) for name, factory in factories.items() if (value := getattr(config, name, None))
     )

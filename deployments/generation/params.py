@@ -1,4 +1,4 @@
-"""The parameters of a request that generates text."""
+"""The parameters of requests that generate text."""
 
 from typing import Annotated
 
@@ -10,56 +10,62 @@ MAX_NEW_TOKENS = 100_000
 
 
 class SamplingParams(Schema):
-    """How much to generate, and how tokens are chosen. What is not given, the checkpoint decides."""
+    """The length of the output, and how to select its tokens. The checkpoint has the defaults."""
 
     max_new_tokens: int | None = Field(
         None,
         ge=1,
         le=MAX_NEW_TOKENS,
-        description="The most tokens to generate; the checkpoint's own if not given.",
+        description="The most tokens to generate; by default the checkpoint's limit.",
     )
     do_sample: bool | None = Field(
         None,
-        description="Draw each token by its probability, instead of taking the best. "
-        "If not given: when a setting below asks for it, or the checkpoint does.",
+        description="Sample each token by its probability, instead of taking the best one. "
+        "Default: true if a sampling parameter is given, otherwise the checkpoint's setting.",
     )
     temperature: float | None = Field(
-        None, ge=0, le=2, description="Higher is more surprising; 0 always takes the best token."
+        None, ge=0, le=2, description="Higher values give less likely tokens; 0 always takes the best one."
     )
-    top_k: int | None = Field(None, ge=1, description="Draw among this many of the best tokens.")
+    top_k: int | None = Field(None, ge=1, description="Sample from this many of the best tokens.")
     top_p: float | None = Field(
-        None, gt=0, le=1, description="Draw among the best tokens, as many as together have this probability."
+        None, gt=0, le=1, description="Sample from the best tokens that together have this probability."
     )
     typical_p: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Draw among the most typical tokens that together have this probability.",
+        description="Sample from the most typical tokens that together have this probability.",
     )
     repetition_penalty: float | None = Field(
-        None, gt=0, le=2, description="Above 1, tokens that were there before become less likely."
+        None, gt=0, le=2, description="Above 1, tokens of the prompt and the output become less likely."
     )
     seed: int | None = Field(
-        None, ge=0, le=2**63 - 1, description="The same seed gives the same answer, alone or in any batch."
+        None, ge=0, le=2**63 - 1, description="The same seed gives the same output, alone or in any batch."
     )
 
 
 class GenerationParams(SamplingParams):
     frequency_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Above 0, tokens become less likely each time the answer has them."
+        None,
+        ge=-2,
+        le=2,
+        description="Above 0, tokens become less likely with each occurrence in the output.",
     )
     presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Above 0, tokens become less likely once the answer has them."
+        None, ge=-2, le=2, description="Above 0, tokens become less likely once they occur in the output."
     )
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
-        [], max_length=16, description="Strings that end the answer; they are not part of it."
+        [], max_length=16, description="Strings that end the output; they are not part of it."
     )
     truncate: int | None = Field(
         None,
         ge=1,
-        description="Keep only so many of the prompt's last tokens; all that fit if not given.",
+        description="Keep only this many of the prompt's last tokens; by default all that fit.",
     )
-    details: bool = Field(False, description="Tell why the answer ended, its seed and its tokens as well.")
+    details: bool = Field(False, description="Return the finish reason, the seed and the tokens as well.")
     top_n_tokens: int | None = Field(
-        None, ge=0, le=20, description="Tell so many of the likeliest tokens at each place, with the details."
+        None,
+        ge=0,
+        le=20,
+        description="Return this many of the most likely tokens at each position, with the details.",
     )

@@ -1,115 +1,120 @@
-"""The rows that run now, and what happens to them where memory is short."""
+"""The sequences that run now, and what happens to them when memory is short."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from deployments.errors import out_of_memory
-from deployments.generation.sampler import Chooser
-from deployments.generation.sequence import Row
+from deployments.generation.sampler import Sampler
+from deployments.generation.sequence import Sequence
 from deployments.generation.sequence_runner import SequenceRunner
-from deployments.generation.settings import Choice
-from deployments.generation.waiting_queue import Waiting, oldest_first
+from deployments.generation.settings import SampledToken
+from deployments.generation.waiting_queue import WaitingQueue, oldest_first
 
 if TYPE_CHECKING:
     import torch
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class RunningBatch:
-    """The running `rows`, in the order in which the network has them.
+    """The running `sequences`, in the order in which the runner has them.
 
-    Where memory is short, the younger half of the rows leaves the batch: they wait again before all others,
-    and continue later where they were. `capacity` is how many rows have memory, as far as is known.
+    When memory is short, the batch preempts the younger half of its sequences: they return to the front of
+    the queue and continue later from the same token. `capacity` estimates how many sequences fit in memory.
     """
 
-    def __init__(self, network: SequenceRunner, waiting: Waiting) -> None:
-        self.network, self.waiting = network, waiting
-        self.rows: list[Row] = []
+    def __init__(self, runner: SequenceRunner, waiting: WaitingQueue) -> None:
+        self.runner, self.waiting = runner, waiting
+        self.sequences: list[Sequence] = []
         self.capacity = inf
-        self._chooser: Chooser | None = None
+        self._sampler: Sampler | None = None
 
-    def read(self, rows: Sequence[Row]) -> tuple[list[Choice], Any]:
-        """Read what new rows have so far: their next tokens, and the state that `join` takes."""
-        logits, read = self.network.read([row.ids for row in rows])
-        return Chooser(rows, logits.shape[-1], logits.device)(logits), read
+    def prefill(self, sequences: list[Sequence]) -> tuple[list[SampledToken], Any]:
+        """Run the tokens of new sequences: their next tokens, and the caches that `append` takes."""
+        logits, caches = self.runner.prefill([sequence.token_ids for sequence in sequences])
+        return Sampler(sequences, logits.shape[-1], logits.device)(logits), caches
 
-    def join(self, read: Any, rows: Sequence[Row], places: list[int]) -> None:
-        """Let the rows at `places` of those just read run."""
-        self.network.join(read, places)
-        self._run([*self.rows, *(rows[place] for place in places)])
+    def append(self, caches: Any, sequences: list[Sequence], indices: list[int]) -> None:
+        """Append the sequences at `indices` of a prefill to the batch."""
+        self.runner.append(caches, indices)
+        self._set_sequences([*self.sequences, *(sequences[index] for index in indices)])
 
-    def step(self) -> "torch.Tensor | None":
-        """Take a step with every row, or where memory is short with the older ones: their logits."""
-        while self.rows:
-            logits = self._within_memory(lambda: self.network.step([row.generated[-1] for row in self.rows]))
+    def decode(self) -> "torch.Tensor | None":
+        """Run a decoding step of every sequence, or of the older ones when memory is short.
+
+        Returns the logits [sequences, vocabulary]; None if no sequence is left.
+        """
+        while self.sequences:
+            logits = self._preempt_without_memory(
+                lambda: self.runner.decode([sequence.generated[-1] for sequence in self.sequences])
+            )
             if logits is not None:
                 return logits
-            if not self.network.undoes:
-                self.shrink(0)
+            if not self.runner.can_roll_back:
+                self.shrink_to(0)
         return None
 
-    def choose(self, logits: "torch.Tensor") -> list[Choice]:
-        """Choose every row's next token from its logits, or where memory is short that of the older ones."""
-        before = self.rows
-        while self.rows:
-            places = [before.index(row) for row in self.rows]
-            choices = self._within_memory(partial(self._choices, logits, places))
-            if choices is not None:
-                return choices
+    def sample(self, logits: "torch.Tensor") -> list[SampledToken]:
+        """Sample every sequence's next token, or that of the older sequences when memory is short."""
+        before = self.sequences
+        while self.sequences:
+            indices = [before.index(sequence) for sequence in self.sequences]
+            tokens = self._preempt_without_memory(partial(self._sample, logits, indices))
+            if tokens is not None:
+                return tokens
         return []
 
-    def shrink(self, stay: int) -> None:
-        """Let all but the `stay` oldest rows wait again."""
-        if stay < len(self.rows):
-            oldest = oldest_first(self.rows)
-            self.waiting.put_back(oldest[stay:])
-            self._keep([self.rows.index(row) for row in oldest[:stay]])
+    def shrink_to(self, size: int) -> None:
+        """Preempt all but the `size` oldest sequences."""
+        if size < len(self.sequences):
+            oldest = oldest_first(self.sequences)
+            self.waiting.preempt(oldest[size:])
+            self._select([self.sequences.index(sequence) for sequence in oldest[:size]])
 
-    def drop_ended(self) -> None:
-        """Leave out the rows that have ended."""
-        stay = [place for place, row in enumerate(self.rows) if not row.ended]
-        if left := len(self.rows) - len(stay):
-            # The rows to come may need less memory: allow one row more each time that all have ended.
-            self.capacity += left / self.capacity
-            self._keep(stay)
+    def evict_finished(self) -> None:
+        """Remove the finished sequences."""
+        indices = [index for index, sequence in enumerate(self.sequences) if not sequence.finished]
+        if evicted := len(self.sequences) - len(indices):
+            # Later sequences may need less memory: the capacity grows by one for each batch that finishes.
+            self.capacity += evicted / self.capacity
+            self._select(indices)
 
     def clear(self) -> None:
-        """Forget all rows, and what is known of the memory."""
-        self._run([])
+        """Remove all sequences and reset the capacity."""
+        self._set_sequences([])
         self.capacity = inf
-        self.network.clear()
+        self.runner.clear()
 
-    def _run(self, rows: list[Row]) -> None:
-        self.rows, self._chooser = rows, None
+    def _set_sequences(self, sequences: list[Sequence]) -> None:
+        self.sequences, self._sampler = sequences, None
 
-    def _choices(self, logits: "torch.Tensor", places: list[int]) -> list[Choice]:
-        logits = logits if len(places) == len(logits) else logits[places]
-        self._chooser = self._chooser or Chooser(self.rows, logits.shape[-1], logits.device)
-        return self._chooser(logits)
+    def _sample(self, logits: "torch.Tensor", indices: list[int]) -> list[SampledToken]:
+        logits = logits if len(indices) == len(logits) else logits[indices]
+        self._sampler = self._sampler or Sampler(self.sequences, logits.shape[-1], logits.device)
+        return self._sampler(logits)
 
-    def _within_memory(self, work: Callable[[], Made]) -> Made | None:
-        """Return what `work` makes; None if memory was short and the younger half of the rows has left."""
+    def _preempt_without_memory(self, work: Callable[[], Result]) -> Result | None:
+        """Return the result of `work`; if memory is short, preempt the younger half and return None."""
         try:
             return work()
         except Exception as error:
-            if len(self.rows) == 1 or not out_of_memory(error):
+            if len(self.sequences) == 1 or not out_of_memory(error):
                 raise
         # After the `except` block nothing refers to the error, whose traceback held the tensors of `work`.
-        self.capacity = len(self.rows) // 2
-        self.shrink(len(self.rows) // 2)
+        self.capacity = len(self.sequences) // 2
+        self.shrink_to(len(self.sequences) // 2)
         return None
 
-    def _keep(self, places: list[int]) -> None:
-        """Continue with the rows at `places`; if memory is short even for that, read them again later."""
-        self._run([self.rows[place] for place in places])
+    def _select(self, indices: list[int]) -> None:
+        """Continue with the sequences at `indices`; preempt them all if even that lacks memory."""
+        self._set_sequences([self.sequences[index] for index in indices])
         try:
-            return self.network.keep(places)
+            return self.runner.select(indices)
         except Exception as error:
             if not out_of_memory(error):
                 raise
-        self.waiting.put_back(self.rows)
-        self._run([])
-        self.network.clear()
+        self.waiting.preempt(self.sequences)
+        self._set_sequences([])
+        self.runner.clear()

@@ -1,177 +1,185 @@
-"""Continuous batching: one batch without an end, which answers join when they come and leave when done.
+"""Continuous batching: sequences join the running batch on arrival and leave it when they finish.
 
-An iteration of the engine's own thread is at most one pass that reads the prompts of waiting rows, then one
-step: a forward pass that gives every running answer its next token. Where the network can, both are one pass.
+One iteration of the engine's thread runs at most one prefill pass for waiting sequences, then one decoding
+step: a forward pass that gives every running sequence its next token. A runner may combine both in one pass.
 """
 
 import threading
-from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING
 
 from deployments.errors import ModelNotReady, out_of_memory
 from deployments.generation.engine import Engine
 from deployments.generation.running_batch import RunningBatch
-from deployments.generation.sequence import Row
+from deployments.generation.sequence import Sequence
 from deployments.generation.sequence_runner import SequenceRunner
-from deployments.generation.updates import Updates
-from deployments.generation.waiting_queue import Waiting, of_like_length
+from deployments.generation.updates import UpdateDispatcher
+from deployments.generation.waiting_queue import WaitingQueue, group_by_length
 
 if TYPE_CHECKING:
     import torch
 
-# What a pass costs with nothing in it, on a processor: with more padding than that, two passes are quicker.
-# On a GPU a pass more costs more than padding does.
+# The cost of an empty pass on a CPU, in tokens: with more padding than that, two passes are faster. On a GPU
+# another pass costs more than padding.
 PASS_TOKENS = 32
 
 
 class ContinuousBatching(Engine):
-    """Runs the answers of one model in one batch: those in `waiting` join it as there is room."""
+    """Runs the sequences of one model in one batch, and admits those in `waiting` as they fit."""
 
-    def __init__(self, network: SequenceRunner, waiting: Waiting) -> None:
-        self.network, self.waiting = network, waiting
-        self.batch = RunningBatch(network, waiting)
-        self._most_padding = PASS_TOKENS if network.pads and network.device.type == "cpu" else inf
-        self._reading: list[Row] = []
-        self._updates = Updates()
+    def __init__(self, runner: SequenceRunner, waiting: WaitingQueue) -> None:
+        self.runner, self.waiting = runner, waiting
+        self.batch = RunningBatch(runner, waiting)
+        self._max_padding = PASS_TOKENS if runner.pads and runner.device.type == "cpu" else inf
+        self._admitted: list[Sequence] = []
+        self._updates = UpdateDispatcher()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._thread_lock = threading.Lock()
         self._steps = self._tokens = 0
 
     @property
-    def room(self) -> int:
-        return self.waiting.room
+    def max_context_tokens(self) -> int:
+        return self.waiting.max_cached_tokens
 
-    def begin(self, rows: Sequence[Row]) -> None:
-        self.waiting.put(rows)
-        with self._starting:
+    def submit(self, sequences: list[Sequence]) -> None:
+        self.waiting.put(sequences)
+        with self._thread_lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="generate", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="generate", daemon=True)
                 self._thread.start()
 
-    def drop(self, rows: Sequence[Row]) -> None:
-        self.waiting.drop(rows)
+    def abort(self, sequences: list[Sequence]) -> None:
+        self.waiting.abort(sequences)
 
     def counters(self) -> dict[str, int]:
-        """Count the tokens generated and the steps made so far, and the rows that run now and that wait."""
+        """Count the tokens and steps so far, and the sequences that run and wait now."""
         return {
             "generated_tokens": self._tokens,
             "steps": self._steps,
-            "running": len({*self.batch.rows, *self._reading}),
+            "running": len({*self.batch.sequences, *self._admitted}),
             "waiting": len(self.waiting),
         }
 
     def close(self) -> None:
         self.waiting.close()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
+        """Iterate until the queue is closed: the thread's target."""
         import torch
 
         with torch.inference_mode():
             while not self.waiting.closed:
                 self._iterate()
-                if not self.batch.rows:
+                if not self.batch.sequences:
                     self.waiting.wait()
-        rows = [*self.batch.rows, *self.waiting.take_all()]
-        self._updates.fail(rows, ModelNotReady("the model is being replaced"))
+        sequences = [*self.batch.sequences, *self.waiting.drain()]
+        self._updates.fail(sequences, ModelNotReady("the model is being replaced"))
         self.batch.clear()
         self._deliver()
 
     def _iterate(self) -> None:
+        """Run one iteration; an unexpected error fails all running sequences, but not the thread."""
         try:
-            self._run()
+            self._admit_and_decode()
         except BaseException as error:
-            self._updates.fail({*self.batch.rows, *self._reading}, error)
-            self._reading = []
+            self._updates.fail({*self.batch.sequences, *self._admitted}, error)
+            self._admitted = []
             self.batch.clear()
         self._deliver()
 
-    def _run(self) -> None:
-        """Let waiting rows join as far as there is room, and give every row its next token."""
-        self.batch.drop_ended()
-        self.batch.shrink(self.waiting.fit(self.batch.rows, self.network.pads))
-        most = min(self.batch.capacity, self.network.most or inf)
-        self._reading = self.waiting.take(self.batch.rows, most, self.network.pads)
-        if not self._read_beside_step():
-            for rows in of_like_length(self._reading, self._most_padding):
-                self._read(rows)
-            self._reading = []
-            self._step()
-        if not self.batch.rows:
-            self._rest()
+    def _admit_and_decode(self) -> None:
+        """Admit the waiting sequences that fit, and give every running sequence its next token."""
+        self.batch.evict_finished()
+        self.batch.shrink_to(self.waiting.count_fitting(self.batch.sequences, self.runner.pads))
+        max_sequences = min(self.batch.capacity, self.runner.max_sequences or inf)
+        self._admitted = self.waiting.admit(self.batch.sequences, max_sequences, self.runner.pads)
+        if not self._prefill_and_decode():
+            for sequences in group_by_length(self._admitted, self._max_padding):
+                self._prefill(sequences)
+            self._admitted = []
+            self._decode()
+        if not self.batch.sequences:
+            self._release_memory()
 
-    def _rest(self) -> None:
-        """Free the network's memory while no row runs; rows that wait may still find it short."""
-        self.network.clear()
+    def _release_memory(self) -> None:
+        """Free the runner's memory while no sequence runs; waiting sequences may still lack memory."""
+        self.runner.clear()
         if not self.waiting:
             self.batch.capacity = inf
 
-    def _read_beside_step(self) -> bool:
-        """Take a step and read new rows in the same pass. Returns whether that was possible."""
-        read_beside_step = self.network.read_beside_step
-        if not (self._reading and self.batch.rows and read_beside_step):
+    def _prefill_and_decode(self) -> bool:
+        """Prefill the admitted sequences and decode the running ones in one pass, if possible.
+
+        Returns whether the pass has run.
+        """
+        prefill_and_decode = self.runner.prefill_and_decode
+        if not (self._admitted and self.batch.sequences and prefill_and_decode):
             return False
         try:
-            logits, read = read_beside_step(
-                [row.ids for row in self._reading], [row.generated[-1] for row in self.batch.rows]
+            logits, caches = prefill_and_decode(
+                [sequence.token_ids for sequence in self._admitted],
+                [sequence.generated[-1] for sequence in self.batch.sequences],
             )
-        except Exception:  # two passes of their own show which rows have failed
+        except Exception:  # two separate passes show which sequences fail
             return False
-        self.batch.join(read, self._reading, list(range(len(self._reading))))
-        self._reading = []
-        self._advance(logits)
+        self.batch.append(caches, self._admitted, list(range(len(self._admitted))))
+        self._admitted = []
+        self._append_tokens(logits)
         return True
 
-    def _read(self, rows: list[Row]) -> None:
-        """Read what rows have so far, choose their next tokens, and let them join."""
+    def _prefill(self, sequences: list[Sequence]) -> None:
+        """Prefill sequences, sample their next tokens and append them to the batch."""
         try:
-            return self._read_together(rows)
+            return self._prefill_together(sequences)
         except Exception as error:
-            again = self._read_fewer if out_of_memory(error) else self._read_each
+            retry = self._prefill_half if out_of_memory(error) else self._prefill_singly
             failure = error.with_traceback(None) if out_of_memory(error) else error
         # After the `except` block the traceback is gone, and with it the tensors that it held.
-        return again([row for row in rows if not row.ended], failure)
+        return retry([sequence for sequence in sequences if not sequence.finished], failure)
 
-    def _read_together(self, rows: list[Row]) -> None:
-        if not rows:
+    def _prefill_together(self, sequences: list[Sequence]) -> None:
+        if not sequences:
             return
-        choices, read = self.batch.read(rows)
-        self._tokens += len(rows)
-        self._updates.push(rows, choices)
+        tokens, caches = self.batch.prefill(sequences)
+        self._tokens += len(sequences)
+        self._updates.append_tokens(sequences, tokens)
         self._deliver()
-        if stay := [place for place, row in enumerate(rows) if not row.ended]:
-            self.batch.join(read, rows, stay)
+        if indices := [index for index, sequence in enumerate(sequences) if not sequence.finished]:
+            self.batch.append(caches, sequences, indices)
 
-    def _read_each(self, rows: list[Row], error: Exception) -> None:
-        """Read rows one by one, so that a bad one fails alone."""
-        if len(rows) <= 1:
-            return self._updates.fail(rows, error)
-        for row in rows:
-            self._read([row])
+    def _prefill_singly(self, sequences: list[Sequence], error: Exception) -> None:
+        """Prefill sequences one by one, so that a bad one fails alone."""
+        if len(sequences) <= 1:
+            return self._updates.fail(sequences, error)
+        for sequence in sequences:
+            self._prefill([sequence])
 
-    def _read_fewer(self, rows: list[Row], error: Exception) -> None:
-        """Read half of the rows now; a single one waits until a running row has left, if any runs."""
-        half = len(rows) // 2
-        if not half and not self.batch.rows:
-            return self._updates.fail(rows, error)
+    def _prefill_half(self, sequences: list[Sequence], error: Exception) -> None:
+        """Prefill the older half and preempt the rest.
+
+        A single sequence waits until a running one leaves; it fails if none runs.
+        """
+        half = len(sequences) // 2
+        if not half and not self.batch.sequences:
+            return self._updates.fail(sequences, error)
         if not half:
-            self.batch.capacity = len(self.batch.rows)
-        self.waiting.put_back(rows[half:])
-        return self._read(rows[:half])
+            self.batch.capacity = len(self.batch.sequences)
+        self.waiting.preempt(sequences[half:])
+        return self._prefill(sequences[:half])
 
-    def _step(self) -> None:
-        logits = self.batch.step()
+    def _decode(self) -> None:
+        logits = self.batch.decode()
         if logits is not None:
-            self._advance(logits)
+            self._append_tokens(logits)
 
-    def _advance(self, logits: "torch.Tensor") -> None:
-        """Give every running row the token that follows."""
+    def _append_tokens(self, logits: "torch.Tensor") -> None:
+        """Sample every running sequence's next token and evict the sequences that it finishes."""
         self._steps += 1
-        choices = self.batch.choose(logits)
-        self._tokens += len(choices)
-        self._updates.push(self.batch.rows, choices)
-        self.batch.drop_ended()
+        tokens = self.batch.sample(logits)
+        self._tokens += len(tokens)
+        self._updates.append_tokens(self.batch.sequences, tokens)
+        self.batch.evict_finished()
 
     def _deliver(self) -> None:
         if orphans := self._updates.deliver():
-            self.waiting.drop(orphans)
+            self.waiting.abort(orphans)

@@ -1,47 +1,47 @@
-"""One answer while it grows in a batch: what was read, how its tokens are chosen, and who hears of them."""
+"""One sequence of a running batch: its prompt, its generated tokens and the callback for its updates."""
 
 import asyncio
 from collections.abc import Callable
 
-from deployments.generation.output import Answer, GeneratedChunk, chunks
-from deployments.generation.settings import Choice, Wishes
+from deployments.generation.output import GeneratedChunk, GenerationOutput, to_chunks
+from deployments.generation.settings import SampledToken, SamplingSettings
 
-News = list[GeneratedChunk] | Exception | None
-"""What a row's caller hears: chunks as they come (of a stream), None at the end, or why it failed."""
+Update = list[GeneratedChunk] | Exception | None
+"""What a sequence's caller receives: new chunks of a stream, None at the end, or the error it failed with."""
 
 
-class Row:
-    """An `answer` in the making, and the `wishes` by which its tokens are chosen.
+class Sequence:
+    """A prompt with the tokens that continue it, its `output` and its `settings`.
 
-    `hear` is called in the event loop `loop` with `News`. `ended` is set by the engine when the answer is
-    whole or has failed, and by the caller who no longer waits for it. `longest` is how many tokens it may
-    come to, prompt included. `number` is its place among all that were ever asked for.
+    The engine calls `on_update` with each `Update` in the event loop `loop`. It sets `finished` when the
+    output is complete or has failed; an abort sets it as well. `max_length` is the most tokens that the
+    sequence may have, prompt included. `arrival_index` counts the sequences in the order of arrival.
     """
 
     loop: asyncio.AbstractEventLoop
-    hear: Callable[[News], None]
-    number: int
+    on_update: Callable[[Update], None]
+    arrival_index: int
 
-    def __init__(self, answer: Answer, wishes: Wishes) -> None:
-        self.answer, self.wishes = answer, wishes
-        self.prompt = list(answer.prompt)
+    def __init__(self, output: GenerationOutput, settings: SamplingSettings) -> None:
+        self.output, self.settings = output, settings
+        self.prompt = list(output.prompt)
         self.generated: list[int] = []
-        self.longest = len(self.prompt) + answer.budget
-        self.streams = self.ended = False
+        self.max_length = len(self.prompt) + output.max_new_tokens
+        self.is_streaming = self.finished = False
 
     @property
     def length(self) -> int:
-        """How many tokens it has so far, prompt included."""
+        """The number of tokens so far, prompt included."""
         return len(self.prompt) + len(self.generated)
 
     @property
-    def ids(self) -> list[int]:
-        """All of its tokens so far."""
+    def token_ids(self) -> list[int]:
+        """The prompt's tokens, then the generated ones."""
         return self.prompt + self.generated
 
-    def push(self, choice: Choice) -> list[GeneratedChunk]:
-        """Take the next token; return the chunks that are now clear, if the answer streams."""
-        self.generated.append(choice.token)
-        clear = self.answer.push(*choice)
-        self.ended = self.ended or self.answer.finish_reason is not None
-        return list(chunks(self.answer, clear)) if self.streams else []
+    def append_token(self, token: SampledToken) -> list[GeneratedChunk]:
+        """Append the next token; return the chunks whose text is now final, if the sequence streams."""
+        self.generated.append(token.id)
+        final_tokens = self.output.append_token(*token)
+        self.finished = self.finished or self.output.finish_reason is not None
+        return list(to_chunks(self.output, final_tokens)) if self.is_streaming else []

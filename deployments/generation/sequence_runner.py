@@ -1,4 +1,4 @@
-"""What the scheduler needs of a network that runs sequences: one interface for all engines."""
+"""The interface between the scheduler and the engines' networks."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -8,47 +8,50 @@ if TYPE_CHECKING:
 
 
 class SequenceRunner(Protocol):
-    """Runs the forward passes of several rows, and keeps what the network has read of each.
+    """Runs the forward passes of several sequences and keeps a cache for each of them.
 
-    `most` is how many rows may run at once. `pads` says whether every row takes as much room as the longest
-    one, `undoes` whether a step that fails leaves the rows as they were.
+    `max_sequences` is how many may run at once. `pads` says whether every sequence takes as much memory as
+    the longest, `can_roll_back` whether a failed `decode` leaves the caches unchanged.
     """
 
     @property
     def device(self) -> Any: ...
 
     @property
-    def most(self) -> int | None: ...
+    def max_sequences(self) -> int | None: ...
 
     @property
     def pads(self) -> bool: ...
 
     @property
-    def undoes(self) -> bool: ...
+    def can_roll_back(self) -> bool: ...
 
     @property
-    def read_beside_step(
+    def prefill_and_decode(
         self,
     ) -> "Callable[[Sequence[list[int]], Sequence[int]], tuple[torch.Tensor, Any]] | None":
-        """Read rows as `read` does, and in the same pass take a step, given the running rows' last tokens.
+        """Run `prefill` for prompts and `decode` for the running sequences' last tokens in one pass.
 
-        The logits of the running rows come first. None where a pass cannot do both.
+        The logits of the running sequences come first. None if the network cannot do both in one pass.
         """
 
-    def read(self, rows: Sequence[list[int]]) -> "tuple[torch.Tensor, Any]":
-        """Read the token ids of new rows.
+    def prefill(self, prompts: Sequence[list[int]]) -> "tuple[torch.Tensor, Any]":
+        """Run the token ids of new sequences.
 
-        Returns the logits [rows, vocabulary] after each row, and the state that `join` takes.
+        Returns the logits [prompts, vocabulary] after each prompt, and the caches that `append` takes.
         """
 
-    def join(self, read: Any, places: list[int]) -> None:
-        """Let the rows at `places` of those just read run after the others. Raises, or changes all."""
+    def append(self, caches: Any, indices: list[int]) -> None:
+        """Append the sequences at `indices` of a prefill to the running ones.
 
-    def step(self, tokens: list[int]) -> "torch.Tensor":
-        """Read one more token in every running row. Returns the logits [rows, vocabulary] after it."""
+        An error leaves the running sequences unchanged.
+        """
 
-    def keep(self, places: list[int]) -> None:
-        """Continue with the rows at `places` only."""
+    def decode(self, tokens: list[int]) -> "torch.Tensor":
+        """Run one more token of every running sequence. Returns the logits [sequences, vocabulary]."""
+
+    def select(self, indices: list[int]) -> None:
+        """Continue with the running sequences at `indices` only."""
 
     def clear(self) -> None:
-        """Forget all rows."""
+        """Remove all sequences and their caches."""

@@ -1,4 +1,4 @@
-"""How the tokens of one answer are chosen, and what was chosen."""
+"""The sampling settings of one sequence, and the token that a sampler returns."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -7,27 +7,30 @@ from typing import Any, NamedTuple
 
 from deployments.generation.params import SamplingParams
 
-LEAST_TEMPERATURE = 1e-4  # below, logits overflow, and the best token wins anyway
-SETTINGS = ("do_sample", "temperature", "top_k", "top_p", "typical_p")
+MIN_TEMPERATURE = 1e-4  # below it logits overflow, and the best token wins anyway
+SAMPLING_FIELDS = ("do_sample", "temperature", "top_k", "top_p", "typical_p")
 
 
-class Choice(NamedTuple):
-    """A token, its logprob before temperature and cuts, and the likeliest (id, logprob) pairs, best first."""
+class SampledToken(NamedTuple):
+    """A token id with its logprob before temperature and filters.
 
-    token: int
+    `top_logprobs` are the (id, logprob) pairs of the most likely tokens, best first.
+    """
+
+    id: int
     logprob: float
-    likeliest: Sequence[tuple[int, float]] = ()
+    top_logprobs: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """How one answer's tokens are chosen.
+class SamplingSettings:
+    """How a sampler selects the tokens of one sequence.
 
-    `settings` are as `resolve` gives them, with `seed`; empty for the best token each time. `rules` are the
-    checkpoint's own, as logits processors. The penalties are as the request's fields of these names tell.
+    `sampling` is the result of `resolve_sampling`; empty means greedy. `seed` counts only with `sampling`.
+    `rules` are the logits processors of the checkpoint's generation config.
     """
 
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
@@ -37,23 +40,25 @@ class Wishes:
 
     @property
     def penalties(self) -> tuple[float, float, float]:
+        """The repetition, frequency and presence penalties."""
         return self.repetition_penalty, self.frequency_penalty, self.presence_penalty
 
 
-def resolve(params: SamplingParams, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sampling settings that hold for a request; empty means greedy.
+def resolve_sampling(params: SamplingParams, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sampling settings of a request; empty means greedy.
 
-    Sampling happens when `do_sample` says so, or in its absence when any setting is given, or the
-    checkpoint's `own` settings say so. What is not given is the checkpoint's own.
+    `defaults` are the checkpoint's settings; a request's field replaces the default of the same name.
+    `do_sample` decides whether to sample. If the request leaves it out, any other sampling field of the
+    request turns sampling on; otherwise the checkpoint's default decides.
     """
-    asked = {name: value for name in SETTINGS if (value := getattr(params, name)) is not None}
-    wanted = asked.get("do_sample", len(asked) > 0 or own.get("do_sample", False))
-    settings = {name: own[name] for name in SETTINGS if own.get(name) is not None} | asked
-    if not wanted or settings.get("temperature", 1.0) < LEAST_TEMPERATURE:
+    request = {name: value for name in SAMPLING_FIELDS if (value := getattr(params, name)) is not None}
+    do_sample = request.get("do_sample", len(request) > 0 or defaults.get("do_sample", False))
+    settings = {name: defaults[name] for name in SAMPLING_FIELDS if defaults.get(name) is not None} | request
+    if not do_sample or settings.get("temperature", 1.0) < MIN_TEMPERATURE:
         return {}
     return settings | {"do_sample": True}
 
 
-def fresh_seed() -> int:
-    """Return a random seed for a request that gives none."""
+def random_seed() -> int:
+    """Return a random seed for a request without one."""
     return secrets.randbits(32)

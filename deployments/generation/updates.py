@@ -1,52 +1,52 @@
-"""The updates of running rows on their way to the event loops of their callers."""
+"""The updates of running sequences on their way to the event loops of their callers."""
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
-from deployments.generation.sequence import News, Row
-from deployments.generation.settings import Choice
+from deployments.generation.sequence import Sequence, Update
+from deployments.generation.settings import SampledToken
 
 
-class Updates:
-    """Collects what rows have to say, until `deliver` hands it over in one call for each event loop."""
+class UpdateDispatcher:
+    """Collects the updates of sequences; `deliver` sends them with one call for each event loop."""
 
     def __init__(self) -> None:
-        self._updates: dict[asyncio.AbstractEventLoop, list[tuple[Row, News]]] = defaultdict(list)
+        self._updates: dict[asyncio.AbstractEventLoop, list[tuple[Sequence, Update]]] = defaultdict(list)
 
-    def push(self, rows: Iterable[Row], choices: Iterable[Choice]) -> None:
-        """Give each row its next token; a row whose text cannot be made fails alone."""
-        for row, choice in zip(rows, choices, strict=True):
+    def append_tokens(self, sequences: Iterable[Sequence], tokens: Iterable[SampledToken]) -> None:
+        """Append each sequence's next token; a sequence whose token cannot be decoded fails alone."""
+        for sequence, token in zip(sequences, tokens, strict=True):
             try:
-                clear = row.push(choice)
+                chunks = sequence.append_token(token)
             except BaseException as error:  # a panic in a tokenizer is no Exception
-                self.fail([row], error)
+                self.fail([sequence], error)
                 continue
-            if clear:
-                self._updates[row.loop].append((row, clear))
-            if row.ended:
-                self._updates[row.loop].append((row, None))
+            if chunks:
+                self._updates[sequence.loop].append((sequence, chunks))
+            if sequence.finished:
+                self._updates[sequence.loop].append((sequence, None))
 
-    def fail(self, rows: Iterable[Row], error: BaseException) -> None:
-        """End rows with an error."""
-        if not isinstance(error, Exception) or isinstance(error, StopIteration):  # no future takes these
+    def fail(self, sequences: Iterable[Sequence], error: BaseException) -> None:
+        """Finish sequences with an error."""
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):  # a future rejects these
             error = RuntimeError(repr(error))
-        for row in rows:
-            row.ended = True
-            self._updates[row.loop].append((row, error))
+        for sequence in sequences:
+            sequence.finished = True
+            self._updates[sequence.loop].append((sequence, error))
 
-    def deliver(self) -> list[Row]:
-        """Call the event loops. Returns the rows whose loop is closed, so that no caller waits for them."""
+    def deliver(self) -> list[Sequence]:
+        """Send the updates. Returns the sequences whose event loop is closed, so that no caller waits."""
         updates, self._updates = self._updates, defaultdict(list)
         orphans = []
         for loop, loop_updates in updates.items():
             try:
-                loop.call_soon_threadsafe(_hear, loop_updates)
+                loop.call_soon_threadsafe(_notify, loop_updates)
             except RuntimeError:  # the loop is closed
-                orphans += [row for row, _ in loop_updates]
+                orphans += [sequence for sequence, _ in loop_updates]
         return orphans
 
 
-def _hear(updates: list[tuple[Row, News]]) -> None:
-    for row, update in updates:
-        row.hear(update)
+def _notify(updates: list[tuple[Sequence, Update]]) -> None:
+    for sequence, update in updates:
+        sequence.on_update(update)

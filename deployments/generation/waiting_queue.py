@@ -1,139 +1,147 @@
-"""InferenceResults that wait for a place in the batch, oldest first, and how many may have one."""
+"""The queue of sequences that wait for admission to the running batch, oldest first."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import TYPE_CHECKING
 
 from deployments.errors import ModelNotReady
-from deployments.generation.sequence import Row
+from deployments.generation.sequence import Sequence
 
 if TYPE_CHECKING:
     from deployments.limits import Batching
 
-READ_AT_ONCE = 8192  # tokens of one reading pass, where the limits do not say
-PASSES_KEPT = 16  # how many reading passes' tokens the caches of all running rows may hold together
-FORESEEN = 1024  # tokens more that a row is given room for; few write all that they may
+DEFAULT_PREFILL_TOKENS = 8192  # tokens of one prefill pass, if `max_batch_tokens` is not set
+CACHED_PASSES = 16  # the caches of all running sequences hold as many tokens as this many prefill passes
+RESERVED_TOKENS = 1024  # cache space that a sequence reserves for new tokens; few generate their maximum
 
 
-class Waiting:
-    """A queue between the event loops that put rows in and the thread that takes them out.
+class WaitingQueue:
+    """A queue between the event loops that put sequences in and the thread that admits them.
 
-    `limits` tells at any time how many rows may run (`max_batch_size`), and how many tokens one pass may read
-    (`max_batch_tokens`). A row that would be alone is always let in.
+    `limits` returns the current limits: `max_batch_size` sequences run together, and one pass reads at most
+    `max_batch_tokens`. The queue admits a sequence that would run alone even if it exceeds the limits.
     """
 
     def __init__(self, limits: Callable[[], "Batching"]) -> None:
         self.limits, self.closed = limits, False
-        self._rows: OrderedDict[Row, None] = OrderedDict()
-        self._numbers = count()
+        self._sequences: OrderedDict[Sequence, None] = OrderedDict()
+        self._arrivals = count()
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._sequences)
 
     @property
-    def at_once(self) -> int:
-        """The most tokens, padding counted, that one pass may read; a longer row is read alone."""
-        return self.limits().max_batch_tokens or READ_AT_ONCE
+    def max_prefill_tokens(self) -> int:
+        """The most tokens, padding included, of one prefill pass; a longer prompt has a pass alone."""
+        return self.limits().max_batch_tokens or DEFAULT_PREFILL_TOKENS
 
     @property
-    def room(self) -> int:
-        """The most tokens that the caches of all running rows may hold together."""
-        return PASSES_KEPT * self.at_once
+    def max_cached_tokens(self) -> int:
+        """The most tokens that the caches of all running sequences hold together."""
+        return CACHED_PASSES * self.max_prefill_tokens
 
-    def put(self, rows: Sequence[Row]) -> None:
-        """Let rows wait. Raises `ModelNotReady` after `close`."""
+    def put(self, sequences: list[Sequence]) -> None:
+        """Add new sequences. Raises `ModelNotReady` after `close`."""
         with self._changed:
             if self.closed:
                 raise ModelNotReady("the model is being replaced")
-            for row in rows:
-                row.number = next(self._numbers)
-                self._rows[row] = None
+            for sequence in sequences:
+                sequence.arrival_index = next(self._arrivals)
+                self._sequences[sequence] = None
             self._changed.notify()
 
-    def put_back(self, rows: Sequence[Row]) -> None:
-        """Let rows that were taken out wait before all others, unless they have ended."""
+    def preempt(self, sequences: list[Sequence]) -> None:
+        """Return admitted sequences to the front of the queue, unless they are finished."""
         with self._changed:
-            for row in reversed(rows):
-                if not row.ended:
-                    self._rows[row] = None
-                    self._rows.move_to_end(row, last=False)
+            for sequence in reversed(sequences):
+                if not sequence.finished:
+                    self._sequences[sequence] = None
+                    self._sequences.move_to_end(sequence, last=False)
 
-    def drop(self, rows: Sequence[Row]) -> None:
-        """End rows, wherever they are."""
+    def abort(self, sequences: list[Sequence]) -> None:
+        """Mark sequences as finished and remove them from the queue."""
         with self._changed:
-            for row in rows:
-                row.ended = True
-                self._rows.pop(row, None)
+            for sequence in sequences:
+                sequence.finished = True
+                self._sequences.pop(sequence, None)
 
-    def take_all(self) -> list[Row]:
-        """All that wait."""
+    def drain(self) -> list[Sequence]:
+        """Remove and return all sequences."""
         with self._changed:
-            rows, self._rows = [*self._rows], OrderedDict()
-        return rows
+            sequences, self._sequences = [*self._sequences], OrderedDict()
+        return sequences
 
     def close(self) -> None:
-        """Take no more rows in."""
+        """Reject further sequences."""
         with self._changed:
             self.closed = True
             self._changed.notify()
 
     def wait(self) -> None:
-        """Block until a row waits, or until `close`."""
+        """Block until a sequence waits, or until `close`."""
         with self._changed:
-            while not (self.closed or self._rows):
+            while not (self.closed or self._sequences):
                 self._changed.wait()
 
-    def take(self, running: Sequence[Row], most: float, pads: bool) -> list[Row]:
-        """The oldest, as many as one pass may read beside those `running`, and `most` rows together.
+    def admit(self, running: list[Sequence], max_sequences: float, pads: bool) -> list[Sequence]:
+        """Remove and return the oldest sequences that fit into one prefill pass beside those `running`.
 
-        None passes another by. A network that `pads` keeps every row as long as the longest.
+        No sequence overtakes an older one. At most `max_sequences` run together, with those `running`. A
+        runner that `pads` caches every sequence at the length of the longest.
         """
-        most, at_once, room = min(self.limits().max_batch_size, most), self.at_once, self.room
-        taken: list[Row] = []
-        long, needs = 0, [_need(row) for row in running]
+        max_sequences = min(self.limits().max_batch_size, max_sequences)
+        max_prefill, max_cached = self.max_prefill_tokens, self.max_cached_tokens
+        admitted: list[Sequence] = []
+        longest, reserved = 0, [_reserved_length(sequence) for sequence in running]
         with self._changed:
-            for row in self._rows:
-                long = max(long, row.length)
-                needs.append(_need(row))
-                full = len(needs) > most or _kept(needs, pads) > room
-                if (full and len(needs) > 1) or (taken and long * (len(taken) + 1) > at_once):
+            for sequence in self._sequences:
+                longest = max(longest, sequence.length)
+                reserved.append(_reserved_length(sequence))
+                full = len(reserved) > max_sequences or _cached_tokens(reserved, pads) > max_cached
+                pass_is_full = admitted and longest * (len(admitted) + 1) > max_prefill
+                if (full and len(reserved) > 1) or pass_is_full:
                     break
-                taken.append(row)
-            for row in taken:
-                del self._rows[row]
-        return taken
+                admitted.append(sequence)
+            for sequence in admitted:
+                del self._sequences[sequence]
+        return admitted
 
-    def fit(self, running: Sequence[Row], pads: bool) -> int:
-        """How many of the rows `running`, from the oldest on, still have room when they have grown."""
-        lengths, room = [row.length for row in oldest_first(running)], self.room
-        while len(lengths) > 1 and _kept(lengths, pads) > room:
+    def count_fitting(self, running: list[Sequence], pads: bool) -> int:
+        """Return how many of the `running` sequences, oldest first, fit into the caches at their length."""
+        lengths = [sequence.length for sequence in oldest_first(running)]
+        max_cached = self.max_cached_tokens
+        while len(lengths) > 1 and _cached_tokens(lengths, pads) > max_cached:
             lengths.pop()
         return len(lengths)
 
 
-def oldest_first(rows: Iterable[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: row.number)
+def oldest_first(sequences: Iterable[Sequence]) -> list[Sequence]:
+    """Return the sequences in the order of their arrival."""
+    return sorted(sequences, key=lambda sequence: sequence.arrival_index)
 
 
-def _need(row: Row) -> int:
-    return min(row.longest, row.length + FORESEEN)
+def _reserved_length(sequence: Sequence) -> int:
+    return min(sequence.max_length, sequence.length + RESERVED_TOKENS)
 
 
-def _kept(lengths: Sequence[int], pads: bool) -> int:
+def _cached_tokens(lengths: list[int], pads: bool) -> int:
     return len(lengths) * max(lengths) if pads else sum(lengths)
 
 
-def of_like_length(rows: Sequence[Row], most_padding: float) -> list[list[Row]]:
-    """The rows in groups to read together, the oldest first, each with at most so much padding."""
-    groups: list[list[Row]] = []
+def group_by_length(sequences: list[Sequence], max_padding: float) -> list[list[Sequence]]:
+    """Return groups of similar length to prefill together, oldest first.
+
+    A group has at most `max_padding` tokens of padding.
+    """
+    groups: list[list[Sequence]] = []
     padding = 0
-    for row in sorted(rows, key=lambda row: row.length):
-        padding += len(groups[-1]) * (row.length - groups[-1][-1].length) if groups else 0
-        if not groups or padding > most_padding:
+    for sequence in sorted(sequences, key=lambda sequence: sequence.length):
+        padding += len(groups[-1]) * (sequence.length - groups[-1][-1].length) if groups else 0
+        if not groups or padding > max_padding:
             groups.append([])
             padding = 0
-        groups[-1].append(row)
-    return sorted(map(oldest_first, groups), key=lambda group: group[0].number)
+        groups[-1].append(sequence)
+    return sorted(map(oldest_first, groups), key=lambda group: group[0].arrival_index)

@@ -36,7 +36,7 @@ class ImageModel:
     def __init__(self, checkpoint: Checkpoint, auto_class: Any) -> None:
         from transformers import AutoImageProcessor
 
-        self.processor = checkpoint.read(AutoImageProcessor, backend="pil")
+        self.processor = checkpoint.from_pretrained(AutoImageProcessor, backend="pil")
         self.model = checkpoint.network(auto_class)
 
     def encode(self, inputs: Iterable[HasImage]) -> list[Encoded]:

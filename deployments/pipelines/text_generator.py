@@ -1,119 +1,126 @@
-"""Text from a language model: what may be asked of it, and one way to generate, whole or streamed."""
+"""Text generation with a causal language model: token ids in, whole or streamed outputs out."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
-from deployments.engines.checkpoint import Checkpoint, end_token_ids
+from deployments.engines.checkpoint import Checkpoint, eos_token_ids
 from deployments.engines.generators import ENGINES
 from deployments.errors import InvalidInput
-from deployments.generation.generation_rules import rules
-from deployments.generation.output import Answer, GeneratedChunk
+from deployments.generation.generation_rules import generation_rules
+from deployments.generation.output import GeneratedChunk, GenerationOutput
 from deployments.generation.params import GenerationParams
-from deployments.generation.sequence import Row
-from deployments.generation.settings import Wishes, fresh_seed, resolve
+from deployments.generation.sequence import Sequence
+from deployments.generation.settings import SamplingSettings, random_seed, resolve_sampling
 from deployments.limits import Batching
 from deployments.pipelines.tokenization import UNKNOWN_TOKEN, vocabulary_size
 
-DEFAULT_NEW_TOKENS = 100  # where neither the request nor the checkpoint says
-LEAST_USUAL, MOST_USUAL = 32, 1024  # whatever a checkpoint says; a request may say more
-ROOM_TO_ANSWER = 1 / 4  # of the context at most, where a prompt is too long; one that fits is read whole
+DEFAULT_NEW_TOKENS = 100  # if neither the request nor the checkpoint has a number
+MIN_DEFAULT, MAX_DEFAULT = 32, 1024  # bounds of a checkpoint's number; a request may exceed them
+OUTPUT_SHARE = 1 / 4  # of the context, at most, that a prompt longer than the context leaves for the output
 LENGTHS = ("max_new_tokens", "max_length", "min_new_tokens", "min_length")
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "num_beams")
 
 
 class TextGenerator:
-    """A checkpoint's language model, which continues prompts of token ids; `task` is the Hub's name for it.
+    """A checkpoint's language model that continues prompts of token ids.
 
-    The engine that the config names runs all answers together: ours, in one batch that they join and leave
-    one by one, or vLLM. `limits` are those of ours, and may change at any time.
+    The config's engine runs all sequences together: Roster's continuous batching, or vLLM. `limits` bound
+    Roster's batch and may change at any time. `task` is the Hub's name of the task.
     """
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: Any, task: str) -> None:
         self.tokenizer, self.limits = tokenizer, Batching()
         load = ENGINES[checkpoint.engine]
         self.model, self.engine, self.max_length = load(checkpoint, tokenizer, lambda: self.limits)
-        self.own = take_settings(self.model, task)
-        self.ends = end_token_ids(self.model, tokenizer)
-        self.vocabulary = vocabulary_size(self.model)
+        self.defaults = pop_generation_defaults(self.model, task)
+        self.eos_token_ids = eos_token_ids(self.model, tokenizer)
+        self.vocabulary_size = vocabulary_size(self.model)
 
-    async def run(self, prompts: Sequence[list[int]], params: GenerationParams) -> list[Answer]:
-        """One whole answer per prompt. Raises `InvalidInput` for a prompt that the model cannot read."""
-        rows = [self._row(prompt, params) for prompt in prompts]
-        await self.engine.finish(rows)
-        return [row.answer for row in rows]
+    async def run(self, prompts: list[list[int]], params: GenerationParams) -> list[GenerationOutput]:
+        """Return one finished output for each prompt. Raises `InvalidInput` for an unusable prompt."""
+        sequences = [self._sequence(prompt, params) for prompt in prompts]
+        await self.engine.generate(sequences)
+        return [sequence.output for sequence in sequences]
 
     def stream(self, prompt: list[int], params: GenerationParams) -> AsyncGenerator[GeneratedChunk, None]:
-        """The answer's chunks as they come; closing the iterator ends the work within a token."""
-        return self.engine.stream(self._row(prompt, params))
+        """Return the chunks of an output as they arrive; closing the iterator stops it within a token."""
+        return self.engine.stream(self._sequence(prompt, params))
 
     def counters(self) -> dict[str, int]:
-        """Running totals, as the engine has them."""
+        """Return the engine's running totals."""
         return self.engine.counters()
 
     def close(self) -> None:
-        """End the engine; answers that are not whole fail with `ModelNotReady`."""
+        """Stop the engine; unfinished outputs fail with `ModelNotReady`."""
         self.engine.close()
 
-    def _row(self, prompt: list[int], params: GenerationParams) -> Row:
-        settings = resolve(params, self.own)
-        answer = self._answer(prompt, params, settings)
-        wishes = Wishes(
-            settings=settings,
-            seed=answer.seed or 0,
-            repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty", 1.0),
+    def _sequence(self, prompt: list[int], params: GenerationParams) -> Sequence:
+        sampling = resolve_sampling(params, self.defaults)
+        output = self._output(prompt, params, sampling)
+        config, prompt_length = self.model.generation_config, len(output.prompt)
+        settings = SamplingSettings(
+            sampling=sampling,
+            seed=output.seed or 0,
+            repetition_penalty=params.repetition_penalty or self.defaults.get("repetition_penalty", 1.0),
             frequency_penalty=params.frequency_penalty or 0.0,
             presence_penalty=params.presence_penalty or 0.0,
             top_n_tokens=params.top_n_tokens or 0,
-            rules=rules(self.model.generation_config, len(answer.prompt), self.ends, self.model.device),
+            rules=generation_rules(config, prompt_length, self.eos_token_ids, self.model.device),
         )
-        return Row(answer, wishes)
+        return Sequence(output, settings)
 
-    def _answer(self, prompt: list[int], params: GenerationParams, settings: dict[str, Any]) -> Answer:
-        prompt = self._cut(prompt, params.truncate or len(prompt))
-        wanted = params.max_new_tokens or self._usual_length(len(prompt))
+    def _output(
+        self, prompt: list[int], params: GenerationParams, sampling: dict[str, Any]
+    ) -> GenerationOutput:
+        prompt = self._truncate(prompt, params.truncate or len(prompt))
+        new_tokens = params.max_new_tokens or self._default_new_tokens(len(prompt))
         if len(prompt) >= self.max_length:
-            prompt = self._cut(prompt, self.max_length - min(wanted, int(self.max_length * ROOM_TO_ANSWER)))
-        room = min(self.max_length, self.engine.room)
-        if len(prompt) >= room:
-            raise InvalidInput(f"the text has {len(prompt):,} tokens; this replica has room for {room - 1:,}")
-        if max(prompt) >= self.vocabulary:
+            reserved = min(new_tokens, int(self.max_length * OUTPUT_SHARE))
+            prompt = self._truncate(prompt, self.max_length - reserved)
+        context = min(self.max_length, self.engine.max_context_tokens)
+        if len(prompt) >= context:
+            raise InvalidInput(
+                f"the text has {len(prompt):,} tokens; this replica accepts at most {context - 1:,}"
+            )
+        if max(prompt) >= self.vocabulary_size:
             raise InvalidInput(UNKNOWN_TOKEN.format(max(prompt)))
-        return Answer(
+        return GenerationOutput(
             self.tokenizer,
             prompt,
-            ends=self.ends,
-            budget=min(wanted, room - len(prompt)),
-            stops=params.stop,
-            seed=(fresh_seed() if params.seed is None else params.seed) if settings else None,
+            eos_token_ids=self.eos_token_ids,
+            max_new_tokens=min(new_tokens, context - len(prompt)),
+            stop_strings=params.stop,
+            seed=(random_seed() if params.seed is None else params.seed) if sampling else None,
         )
 
-    def _usual_length(self, prompt: int) -> int:
-        usual = self.own.get("max_new_tokens", DEFAULT_NEW_TOKENS)
-        if "max_length" in self.own and "max_new_tokens" not in self.own:
-            usual = self.own["max_length"] - prompt
-        return int(min(max(usual, LEAST_USUAL), MOST_USUAL))
+    def _default_new_tokens(self, prompt_length: int) -> int:
+        new_tokens = self.defaults.get("max_new_tokens", DEFAULT_NEW_TOKENS)
+        if "max_length" in self.defaults and "max_new_tokens" not in self.defaults:
+            new_tokens = self.defaults["max_length"] - prompt_length
+        return int(min(max(new_tokens, MIN_DEFAULT), MAX_DEFAULT))
 
-    def _cut(self, prompt: list[int], size: int) -> list[int]:
-        """The prompt's last `size` tokens, of which the token that begins every text stays the first."""
+    def _truncate(self, prompt: list[int], size: int) -> list[int]:
+        """Return the prompt's last `size` tokens; a BOS token at its start stays first."""
         bos = self.tokenizer.bos_token_id
-        prompt = prompt or [token for token in (bos, *self.ends) if token is not None][:1]
+        prompt = prompt or [token for token in (bos, *self.eos_token_ids) if token is not None][:1]
         if not prompt:
             raise InvalidInput("the text has no tokens for this model")
         first = prompt[:1] if prompt[0] == bos else []
         return prompt if len(prompt) <= size else first + prompt[len(prompt) - size + len(first) :]
 
 
-def take_settings(model: Any, task: str) -> dict[str, Any]:
-    """Take the checkpoint's own lengths and sampling settings out of its generation config, and return them.
+def pop_generation_defaults(model: Any, task: str) -> dict[str, Any]:
+    """Remove the lengths and sampling settings from a model's generation config and return them.
 
-    Left there they would mix with a request's, and `generate` would warn. What an old checkpoint's config
-    says for the `task` comes first, as in transformers' pipelines; a `prefix` may be among it.
+    In the config they would mix with a request's, and `generate` would warn. An old checkpoint's
+    `task_specific_params` for the `task` take precedence, as in transformers' pipelines; they may contain a
+    `prefix`.
     """
     config = model.generation_config
-    special = (getattr(model.config, "task_specific_params", None) or {}).get(task, {})
-    for name in special.keys() & vars(config):
-        setattr(config, name, special[name])
-    own = {name: getattr(config, name, None) for name in (*LENGTHS, *SAMPLING)}
-    for name in own:
+    for_task = (getattr(model.config, "task_specific_params", None) or {}).get(task, {})
+    for name in for_task.keys() & vars(config):
+        setattr(config, name, for_task[name])
+    defaults = {name: getattr(config, name, None) for name in (*LENGTHS, *SAMPLING)}
+    for name in defaults:
         setattr(config, name, None)
-    return {name: value for name, value in (special | own).items() if value is not None}
+    return {name: value for name, value in (for_task | defaults).items() if value is not None}

@@ -9,7 +9,7 @@ from pydantic import Field
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.generators import ENGINES
 from deployments.errors import InvalidInput
-from deployments.generation.output import Generated, GeneratedChunk, whole
+from deployments.generation.output import Generated, GeneratedChunk, to_generated
 from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
 from deployments.pipelines.text_generator import TextGenerator
@@ -48,7 +48,7 @@ class Conversational(Module):
     async def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
         prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
         outputs = await self.generator.run(prompts, params)
-        return [whole(output, params.details) for output in outputs]
+        return [to_generated(output, params.details) for output in outputs]
 
     async def stream(
         self, input: ConversationalInput, params: GenerationParams

@@ -54,7 +54,7 @@ class ImageSegmentation(Module):
     def load(self, checkpoint: Checkpoint) -> None:
         from transformers import AutoConfig
 
-        self.images = ImageModel(checkpoint, _auto_class(checkpoint.read(AutoConfig)))
+        self.images = ImageModel(checkpoint, _auto_class(checkpoint.from_pretrained(AutoConfig)))
         self.model, self.processor = self.images.model, self.images.processor
         self.subtasks = [
             subtask for subtask in SUBTASKS if hasattr(self.processor, _post_process_name(subtask))

@@ -7,9 +7,9 @@ from pydantic import Field, model_validator
 from deployments.engines.checkpoint import Checkpoint, max_length
 from deployments.errors import InvalidInput
 from deployments.generation.params import MAX_NEW_TOKENS, SamplingParams
-from deployments.generation.sampling import Sampler
-from deployments.generation.settings import fresh_seed, resolve
-from deployments.pipelines.text_generator import take_settings
+from deployments.generation.sampling import SamplingLogitsProcessor
+from deployments.generation.settings import random_seed, resolve_sampling
+from deployments.pipelines.text_generator import pop_generation_defaults
 from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module, task
@@ -76,7 +76,7 @@ class Summarization(Module):
         self.model = checkpoint.network(AutoModelForSeq2SeqLM)
         self.max_length = max_length(self.tokenizer, self.model.config)
         self.collate = Collator(self.tokenizer, vocabulary_size(self.model))
-        self.own = take_settings(self.model, self.task.pipeline_tag)
+        self.own = pop_generation_defaults(self.model, self.task.pipeline_tag)
 
     def encode(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[Encoded]:
         texts = [self.own.get("prefix", "") + item.text for item in inputs]
@@ -101,17 +101,17 @@ class Summarization(Module):
         from transformers import GenerationConfig
 
         beam_search = params.num_beams is not None and params.num_beams > 1
-        if beam_search and resolve(params, {}):
+        if beam_search and resolve_sampling(params, {}):
             problem = "`num_beams` over 1 selects beam search, which cannot be combined with sampling"
             raise InvalidInput(problem, field="num_beams")
-        settings = {} if beam_search else resolve(params, self.own)
-        seeds = [fresh_seed() if params.seed is None else params.seed for _ in range(count)]
+        settings = {} if beam_search else resolve_sampling(params, self.own)
+        seeds = [random_seed() if params.seed is None else params.seed for _ in range(count)]
         config = GenerationConfig(
             num_beams=params.num_beams or (1 if settings else self.own.get("num_beams", 1)),
             repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty"),
             **self._lengths(params),
         )
-        processors = [Sampler(settings, seeds, self.model.device)] if settings else None
+        processors = [SamplingLogitsProcessor(settings, seeds, self.model.device)] if settings else None
         return {"generation_config": config, "logits_processor": processors}
 
     def _lengths(self, params: SummarizationParams) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.generators import ENGINES
-from deployments.generation.output import Generated, GeneratedChunk, following, whole
+from deployments.generation.output import Generated, GeneratedChunk, to_generated, with_prefix
 from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
 from deployments.pipelines.text_generator import TextGenerator
@@ -49,7 +49,7 @@ class TextGeneration(Module):
         prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
         outputs = await self.generator.run(prompts, params)
         return [
-            whole(output, params.details, item.text if params.return_full_text else "")
+            to_generated(output, params.details, item.text if params.return_full_text else "")
             for item, output in zip(inputs, outputs, strict=True)
         ]
 
@@ -60,7 +60,7 @@ class TextGeneration(Module):
         prefix = input.text if params.return_full_text else ""
         async with aclosing(self.generator.stream(prompt, params)) as chunks:
             async for chunk in chunks:
-                yield following(prefix, chunk)
+                yield with_prefix(prefix, chunk)
 
     def counters(self) -> dict[str, int]:
         return self.generator.counters()

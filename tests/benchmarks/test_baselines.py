@@ -255,7 +255,7 @@ def test_what_answers_otherwise_has_no_goal() -> None:
 
 @pytest.mark.model
 def test_whether_the_processor_computes_in_a_dtype_is_asked_of_roster() -> None:
-    from deployments.engines.checkpoint import _computes_in
+    from deployments.engines.checkpoint import cpu_supports_dtype
 
     for dtype in ("float32", "bfloat16", "float16"):
-        assert inprocess.computes_in(dtype) == _computes_in(f"torch.{dtype}")
+        assert inprocess.computes_in(dtype) == cpu_supports_dtype(f"torch.{dtype}")

@@ -1,105 +1,109 @@
-"""Running rows in OpenVINO: their keys and values lie in blocks of one pool, and nothing is padded."""
+"""Generation in OpenVINO without padding: the sequences' keys and values are in blocks of one pool."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.capabilities import joinable, text_config
-from deployments.engines.equivalence import ROWS, require_same, rows_difference
-from deployments.engines.openvino.network import Paged, Piece, checked
-from deployments.engines.unpadded_rows import UnpaddedRows
+from deployments.engines.capabilities import supports_batching, text_config
+from deployments.engines.equivalence import PROMPTS, check_against_torch
+from deployments.engines.openvino.network import PagedNetwork, Subsequence, check_compiled
+from deployments.engines.unpadded_runner import BaseUnpaddedRunner
 
 if TYPE_CHECKING:
     import torch
 
-LONG = 100  # tokens: more than a block, and than the windows that some networks see
+LONG_PROMPT = 100  # tokens; more than a block, and than the attention windows of some networks
 
 
-class InBlocks:
-    """Of a row's keys and values `length` tokens, and where they are."""
+class BlockTable:
+    """The blocks that have the keys and values of `length` tokens of a sequence."""
 
     def __init__(self) -> None:
         self.length = 0
         self.blocks: list[int] = []
 
 
-class PagedRows(UnpaddedRows):
-    """Runs rows in a compiled network: blocks are free unless a row among `rows` has them.
+class PagedRunner(BaseUnpaddedRunner):
+    """Runs sequences in a compiled network; a block is free unless a sequence in `caches` uses it.
 
-    So rows that were read join before the next pass, or not at all.
+    So a prefilled sequence must be appended before the next pass, or its blocks are overwritten.
     """
 
-    kept = InBlocks
+    cache_type = BlockTable
 
     def __init__(self, model: Any) -> None:
         import torch
 
-        if not joinable(model):
-            raise NotImplementedError("its answers do not run together")
+        if not supports_batching(model):
+            raise NotImplementedError("its sequences cannot run in one batch")
         super().__init__(model)
-        row = torch.arange(6).unsqueeze(0)
+        example = torch.arange(6).unsqueeze(0)
         layers = text_config(model).num_hidden_layers
-        self.network = Paged(model, _logits, [row, row, torch.tensor([2, 5])], layers)
+        self.network = PagedNetwork(model, _logits, [example, example, torch.tensor([2, 5])], layers)
 
     def clear(self) -> None:
         super().clear()
         self.network.release()
 
-    def _forward(self, rows: Sequence[list[int]], kept: list[Any]) -> "torch.Tensor":
+    def _forward(self, new_tokens: Sequence[list[int]], caches: list[Any]) -> "torch.Tensor":
         import numpy as np
 
-        self._make_room([one.length + len(new) for one, new in zip(kept, rows, strict=True)], kept)
-        pieces = [Piece(one.length, len(new), one.blocks) for one, new in zip(kept, rows, strict=True)]
-        ids = [id for new in rows for id in new]
-        positions = [place for past, size, _ in pieces for place in range(past, past + size)]
-        ends = np.cumsum([piece.size for piece in pieces]) - 1
-        [logits] = self.network([np.array([ids]), np.array([positions]), ends], pieces)
-        for one, new in zip(kept, rows, strict=True):
-            one.length += len(new)
+        pairs = list(zip(caches, new_tokens, strict=True))
+        self._allocate([table.length + len(tokens) for table, tokens in pairs], caches)
+        subsequences = [Subsequence(table.length, len(tokens), table.blocks) for table, tokens in pairs]
+        ids = [id for tokens in new_tokens for id in tokens]
+        positions = [position for past, size, _ in subsequences for position in range(past, past + size)]
+        last_indices = np.cumsum([subsequence.size for subsequence in subsequences]) - 1
+        [logits] = self.network([np.array([ids]), np.array([positions]), last_indices], subsequences)
+        for table, tokens in pairs:
+            table.length += len(tokens)
         return logits
 
-    def _make_room(self, lengths: list[int], kept: list[InBlocks]) -> None:
-        """Give rows the blocks that they lack for so many tokens each."""
-        lacks = [
-            -(-length // self.network.block_size) - len(one.blocks)
-            for length, one in zip(lengths, kept, strict=True)
+    def _allocate(self, lengths: list[int], tables: list[BlockTable]) -> None:
+        """Add the blocks that the sequences need for these lengths in tokens."""
+        missing = [
+            -(-length // self.network.block_size) - len(table.blocks)
+            for length, table in zip(lengths, tables, strict=True)
         ]
-        if not any(lacks):
+        if not any(missing):
             return
-        used = {block for one in (*self.rows, *kept) for block in one.blocks}
-        self.network.reserve(len(used) + sum(lacks))
+        used = {block for table in (*self.caches, *tables) for block in table.blocks}
+        self.network.reserve(len(used) + sum(missing))
         free = iter(block for block in range(self.network.blocks) if block not in used)
-        for one, lack in zip(kept, lacks, strict=True):
-            one.blocks += [next(free) for _ in range(lack)]
+        for table, count in zip(tables, missing, strict=True):
+            table.blocks += [next(free) for _ in range(count)]
 
 
-def paged(model: Any, _: int) -> PagedRows:
-    """Run the model's rows in OpenVINO. Raises `ModelNotReady` where it cannot run them as torch does."""
+def create_runner(model: Any, _: int) -> PagedRunner:
+    """Create a runner for the model. Raises `ModelNotReady` if OpenVINO cannot run it as torch does."""
 
-    def make(tolerance: float) -> PagedRows:
-        runner = PagedRows(model)
-        for rows in (ROWS, _long(model)):
-            require_same(rows_difference(runner, model, rows), tolerance)
+    def create(tolerance: float) -> PagedRunner:
+        runner = PagedRunner(model)
+        for prompts in (PROMPTS, _long_prompts(model)):
+            check_against_torch(runner, model, tolerance, prompts)
         return runner
 
-    return checked(model, make)
+    return check_compiled(model, create)
 
 
-def _long(model: Any) -> list[list[int]]:
-    """Rows as long as `LONG`, or as the model has positions."""
-    most = getattr(text_config(model), "max_position_embeddings", None) or LONG
-    return [[1 + place % 9 for place in range(max(min(most, LONG) - less, 2))] for less in (0, 1, 40)]
+def _long_prompts(model: Any) -> list[list[int]]:
+    """Return prompts as long as `LONG_PROMPT`, or as the model's number of positions allows."""
+    limit = getattr(text_config(model), "max_position_embeddings", None) or LONG_PROMPT
+    lengths = [max(min(limit, LONG_PROMPT) - fewer, 2) for fewer in (0, 1, 40)]
+    return [[1 + position % 9 for position in range(length)] for length in lengths]
 
 
-def _logits(network: Any, ids: Any, positions: Any, ends: Any, **pages: Any) -> tuple["torch.Tensor"]:
-    """The logits [rows, vocabulary] after the tokens at `ends`."""
+def _logits(
+    network: Any, ids: Any, positions: Any, last_indices: Any, **kwargs: Any
+) -> tuple["torch.Tensor"]:
+    """Return the logits [sequences, vocabulary] after the tokens at `last_indices`."""
     import torch
 
-    told = network(
+    outputs = network(
         input_ids=ids,
         position_ids=positions,
         attention_mask=torch.ones_like(ids),
         use_cache=False,
-        logits_to_keep=ends,
-        **pages,
+        logits_to_keep=last_indices,
+        **kwargs,
     )
-    return (told.logits.squeeze(0),)
+    return (outputs.logits.squeeze(0),)

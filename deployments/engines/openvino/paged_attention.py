@@ -1,7 +1,7 @@
-"""How a network becomes one of OpenVINO's, with its paged attention in the place of every attention.
+"""Conversion of a torch network to OpenVINO, with OpenVINO's paged attention in all layers.
 
-transformers lets attention be one of ours; in a trace ours is an operation of torch that only has a name, and
-OpenVINO's converter puts its own there.
+transformers accepts Roster's attention function. In a trace that is a torch operation that computes nothing,
+and OpenVINO's converter replaces it.
 """
 
 import warnings
@@ -10,31 +10,34 @@ from copy import deepcopy
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deployments.engines.attention import implementation, register
+from deployments.engines.attention import attention_implementation, register_attention
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-TENSORS = 11  # that the operation is given, before its numbers
+TENSORS = 11  # the operation has these inputs before its numbers
 
 
-class Pages(NamedTuple):
-    """What attention is told in a network that is traced: the places of a pass, and the layers' pools."""
+class PagedAttentionInputs(NamedTuple):
+    """The inputs of attention in a trace: indices of a pass's tokens and blocks, and the layers' pools."""
 
     causal: bool
-    places: tuple[Any, ...]
+    indices: tuple[Any, ...]
     pools: tuple[Any, ...]
 
 
-def converted(
+def convert_network(
     model: Any,
     forward: Callable[..., Any],
-    given: "Sequence[torch.Tensor]",
-    places: "Sequence[np.ndarray[Any, Any]]",
+    examples: "Sequence[torch.Tensor]",
+    indices: "Sequence[np.ndarray[Any, Any]]",
     layers: int | None,
 ) -> Any:
-    """OpenVINO's network of a `forward` as `paging.Paged` has it: for `given`, `places` and the pools."""
+    """Return OpenVINO's network for a `forward` of `PagedNetwork`.
+
+    Its inputs are those of `examples` and `indices`, then the pools.
+    """
     import openvino
     import torch
     from openvino.frontend.pytorch import ConversionExtension
@@ -49,23 +52,24 @@ def converted(
             self.network = network
 
         def forward(self, *inputs: torch.Tensor) -> Any:
-            own, rest = inputs[: len(given)], inputs[len(given) :]
-            pages = Pages(causal, rest[: len(places)], rest[len(places) :])
-            return forward(self.network, *own, cu_seq_lens_q=pages)
+            tokens, rest = inputs[: len(examples)], inputs[len(examples) :]
+            paged = PagedAttentionInputs(causal, rest[: len(indices)], rest[len(indices) :])
+            return forward(self.network, *tokens, cu_seq_lens_q=paged)
 
-    name, usual = f"openvino_{'causal' if causal else 'bidirectional'}", implementation(network)
-    register(name, _attend, causal=causal)
+    name = f"openvino_{'causal' if causal else 'bidirectional'}"
+    original = attention_implementation(network)
+    register_attention(name, _attend, causal=causal)
     network.set_attn_implementation(name)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tracer's, of what transformers asks of shapes
+            warnings.simplefilter("ignore")  # the tracer warns of transformers' conditions on shapes
             return openvino.convert_model(
                 Traced().eval(),
-                example_input=(*given, *map(torch.from_numpy, places), *pools),
+                example_input=(*examples, *map(torch.from_numpy, indices), *pools),
                 extension=[ConversionExtension("roster::paged_attention", _paged_attention)],
             )
     finally:
-        network.set_attn_implementation(usual)
+        network.set_attn_implementation(original)
 
 
 def _attend(
@@ -75,24 +79,25 @@ def _attend(
     value: "torch.Tensor",
     attention_mask: "torch.Tensor | None",
     *,
-    cu_seq_lens_q: Pages | None = None,
+    cu_seq_lens_q: PagedAttentionInputs | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     position_ids: Any = None,
-    **others: Any,
+    **options: Any,
 ) -> tuple["torch.Tensor", None]:
-    """In a trace, attention of (1, heads, tokens, size): nothing but its place is computed."""
+    """Mark the attention of (1, heads, tokens, size) in a trace, as (1, tokens, heads, size)."""
     if cu_seq_lens_q is None:
-        raise NotImplementedError("its attention is not told what is in a pass")
-    causal, places, pools = cu_seq_lens_q
-    if attention_mask is not None or module.is_causal is not causal or any(others.values()):
-        raise NotImplementedError("attention with more to it")
+        raise NotImplementedError("it does not pass `cu_seq_lens_q` to its attention")
+    causal, indices, pools = cu_seq_lens_q
+    if attention_mask is not None or module.is_causal is not causal or any(options.values()):
+        raise NotImplementedError("its attention has options that are not supported")
     layer = module.layer_idx if causal else 0
     heads, size = int(query.shape[1]), int(query.shape[3])
-    kept = [int(number) for number in (key.shape[1], key.shape[3], value.shape[3])]
-    flat = [part.transpose(1, 2).flatten(2).squeeze(0) for part in (query, key, value)]
-    seen = _operation()(*flat, *pools[2 * layer :][:2], *places, scaling or size**-0.5, *kept)
-    return seen.view(1, -1, heads, kept[-1]), None
+    cache_shape = [int(size) for size in (key.shape[1], key.shape[3], value.shape[3])]
+    flat = [tensor.transpose(1, 2).flatten(2).squeeze(0) for tensor in (query, key, value)]
+    layer_pools, scale = pools[2 * layer :][:2], scaling or size**-0.5
+    output = _operation()(*flat, *layer_pools, *indices, scale, *cache_shape)
+    return output.view(1, -1, heads, cache_shape[-1]), None
 
 
 @cache
@@ -124,34 +129,35 @@ def _operation() -> Any:
 
 
 def _paged_attention(node: Any) -> list[Any]:
-    """The operation in the place of ours: its inputs as openvino/op/paged_attention.hpp orders them."""
+    """Return OpenVINO's operation for Roster's; openvino/op/paged_attention.hpp has the order of inputs."""
     import numpy as np
     from openvino import Type, opset13
     from openvino.op import _PagedAttentionExtension
 
-    def constant(value: Any, kind: Any) -> Any:
-        return opset13.constant(np.array(value), kind).output(0)
+    def constant(value: Any, element_type: Any) -> Any:
+        return opset13.constant(np.array(value), element_type).output(0)
 
-    *cached, longest, token_types = (node.get_input(place) for place in range(TENSORS))
-    scale, *kept = (node.get_values_from_const_input(place) for place in range(TENSORS, TENSORS + 4))
-    zero, none, no_numbers = constant(0, Type.i32), constant([], Type.i32), constant([], Type.f32)
+    *tensors, max_context_len, token_type_ids = (node.get_input(index) for index in range(TENSORS))
+    numbers = (node.get_values_from_const_input(index) for index in range(TENSORS, TENSORS + 4))
+    scale, *cache_shape = numbers
+    zero, no_ints, no_floats = constant(0, Type.i32), constant([], Type.i32), constant([], Type.f32)
     operation = _PagedAttentionExtension(
         [
-            *cached,
+            *tensors,
             constant(scale, Type.f32),
             zero,  # sliding_window
-            no_numbers,  # alibi_slopes
-            longest,
-            none,  # score_aggregation_window
-            *(none, none, no_numbers),  # rotated_block_indices, rotation_deltas, rotation_trig_lut
-            *(no_numbers, zero, zero),  # xattention_threshold, xattention_block_size, xattention_stride
-            no_numbers,  # sinks
-            *(zero, none, none, none),  # adaptive_rkv: its start, evictable sizes, and diverse blocks
-            token_types,
-            *(constant([], Type.u8), none),  # qq_bias, qq_bias_begins
+            no_floats,  # alibi_slopes
+            max_context_len,
+            no_ints,  # score_aggregation_window
+            *(no_ints, no_ints, no_floats),  # rotated_block_indices, rotation_deltas, rotation_trig_lut
+            *(no_floats, zero, zero),  # xattention_threshold, xattention_block_size, xattention_stride
+            no_floats,  # sinks
+            *(zero, no_ints, no_ints, no_ints),  # adaptive_rkv: start, evictable sizes, and diverse blocks
+            token_type_ids,
+            *(constant([], Type.u8), no_ints),  # qq_bias, qq_bias_begins
         ]
     )
-    for name, number in zip(("num_k_heads", "k_head_size", "v_head_size"), kept, strict=True):
-        operation.get_rt_info()[name] = int(number)
-    operation.get_rt_info()["num_v_heads"] = int(kept[0])
+    for name, size in zip(("num_k_heads", "k_head_size", "v_head_size"), cache_shape, strict=True):
+        operation.get_rt_info()[name] = int(size)
+    operation.get_rt_info()["num_v_heads"] = int(cache_shape[0])
     return [operation.output(0)]

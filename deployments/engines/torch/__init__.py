@@ -1,1 +1,1 @@
-"""Networks that torch runs: encoders without padding, and runners that generate text."""
+"""Networks that torch runs: encoders without padding, and the runners that generate text."""

@@ -1,32 +1,32 @@
-"""Running rows in one cache that they join and leave; and which of torch's ways a model's rows run in."""
+"""Generation in torch with one padded cache, and the choice among torch's runners."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.capabilities import joinable, pass_options, rope_types
+from deployments.engines.capabilities import forward_options, rope_types, supports_batching
 from deployments.engines.torch.growing_cache import growing_cache
-from deployments.engines.torch.sequential_generation import Apart
-from deployments.engines.torch.unpadded_generation import ragged
+from deployments.engines.torch.sequential_generation import SequentialRunner
+from deployments.engines.torch.unpadded_generation import try_unpadded_runner
 from deployments.generation.sequence_runner import SequenceRunner
 
 if TYPE_CHECKING:
     import torch
 
-MASK_AHEAD = 64  # columns of the attention mask that are made in advance
+RESERVED_MASK_COLUMNS = 64  # columns of the attention mask that are created in advance
 
 
-class Joined:
-    """Rows in one cache, padded on the left: a step is one forward pass for all of them.
+class PaddedRunner:
+    """Runs sequences in one cache, padded on the left: a step is one forward pass for all of them.
 
-    Layers with a sliding window keep all of it, as the others do; their mask cuts the window out.
+    Layers with a sliding window cache the whole sequence, as other layers do; their mask cuts the window out.
     """
 
-    most = read_beside_step = None
-    pads = undoes = True
+    max_sequences = prefill_and_decode = None
+    pads = can_roll_back = True
 
-    def __init__(self, model: Any, pad: int) -> None:
-        self.model, self.pad, self.device = model, pad, model.device
-        self.options = pass_options(model)
+    def __init__(self, model: Any, pad_token_id: int) -> None:
+        self.model, self.pad_token_id, self.device = model, pad_token_id, model.device
+        self.options = forward_options(model)
         self.clear()
 
     def clear(self) -> None:
@@ -34,108 +34,111 @@ class Joined:
         self.width = 0
         self.cache: Any = None
         self.mask: Any = None
-        self.next: Any = None
+        self.positions: Any = None
 
-    def read(self, rows: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
+    def prefill(self, prompts: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
         import torch
 
-        longest = max(map(len, rows))
-        gaps = [longest - len(row) for row in rows]
-        ids = [[self.pad] * gap + row for gap, row in zip(gaps, rows, strict=True)]
-        mask = _mask(gaps, longest, self.device)
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        ids = [[self.pad_token_id] * pad + prompt for pad, prompt in zip(padding, prompts, strict=True)]
+        mask = _mask(padding, longest, self.device)
         cache = growing_cache()
-        places = (mask.cumsum(-1) - 1).clamp_min_(0)
-        logits = self._forward(torch.tensor(ids, device=self.device), mask, places, cache)
-        return logits, (cache, [len(row) for row in rows])
+        positions = (mask.cumsum(-1) - 1).clamp_min_(0)
+        logits = self._forward(torch.tensor(ids, device=self.device), mask, positions, cache)
+        return logits, (cache, [len(prompt) for prompt in prompts])
 
-    def join(self, read: Any, places: list[int]) -> None:
-        cache, lengths = read
-        self._pick(cache, lengths, places)
-        lengths = [lengths[place] for place in places]
+    def append(self, caches: Any, indices: list[int]) -> None:
+        cache, lengths = caches
+        self._select(cache, lengths, indices)
+        lengths = [lengths[index] for index in indices]
         if self.lengths:
             width = max(*self.lengths, *lengths)
             stacked = [
                 (old, _stack(old.keys, new.keys, width), _stack(old.values, new.values, width))
                 for old, new in zip(self.cache.layers, cache.layers, strict=True)
             ]
-            self._measure(self.lengths + lengths)
+            self._set_lengths(self.lengths + lengths)
             for layer, keys, values in stacked:
-                layer.put(keys, values)
+                layer.replace(keys, values)
         else:
-            self._measure(lengths)
+            self._set_lengths(lengths)
             self.cache = cache
 
-    def step(self, tokens: list[int]) -> "torch.Tensor":
+    def decode(self, tokens: list[int]) -> "torch.Tensor":
         import torch
 
         if self.width == self.mask.shape[-1]:
-            self._measure(self.lengths)
+            self._set_lengths(self.lengths)
         ids = torch.tensor(tokens, device=self.device).unsqueeze(-1)
         try:
-            logits = self._forward(ids, self.mask[:, : self.width + 1], self.next, self.cache)
-            self.next = self.next + 1
+            logits = self._forward(ids, self.mask[:, : self.width + 1], self.positions, self.cache)
+            self.positions = self.positions + 1
         except Exception:
-            self._undo()
+            self._roll_back()
             raise
         self.width += 1
         self.lengths = [length + 1 for length in self.lengths]
         return logits
 
-    def keep(self, places: list[int]) -> None:
-        if not places:
+    def select(self, indices: list[int]) -> None:
+        if not indices:
             return self.clear()
-        self._pick(self.cache, self.lengths, places)
-        return self._measure([self.lengths[place] for place in places])
+        self._select(self.cache, self.lengths, indices)
+        return self._set_lengths([self.lengths[index] for index in indices])
 
-    def _forward(self, ids: Any, mask: Any, places: Any, cache: Any) -> "torch.Tensor":
+    def _forward(self, ids: Any, mask: Any, positions: Any, cache: Any) -> "torch.Tensor":
         logits: torch.Tensor = self.model(
-            input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, **self.options
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, **self.options
         ).logits
         return logits[:, -1]
 
-    def _undo(self) -> None:
-        """Leave out the column that some layers have already. Takes no memory."""
+    def _roll_back(self) -> None:
+        """Remove the column that some layers have appended already. Allocates no memory."""
         for layer in self.cache.layers:
             layer.keys, layer.values = layer.keys[:, :, : self.width], layer.values[:, :, : self.width]
 
-    def _measure(self, lengths: list[int]) -> None:
-        """Note how long the rows are: what `step` needs of it."""
+    def _set_lengths(self, lengths: list[int]) -> None:
+        """Set the lengths of the running sequences, and the mask and positions that `decode` needs."""
         import torch
 
         width = max(lengths)
-        mask = _mask([width - length for length in lengths], width + MASK_AHEAD, self.device)
-        self.next = torch.tensor(lengths, device=self.device).unsqueeze(-1)
+        padding = [width - length for length in lengths]
+        mask = _mask(padding, width + RESERVED_MASK_COLUMNS, self.device)
+        self.positions = torch.tensor(lengths, device=self.device).unsqueeze(-1)
         self.lengths, self.width, self.mask = lengths, width, mask
 
-    def _pick(self, cache: Any, lengths: list[int], places: list[int]) -> None:
-        """Leave in `cache` the rows at `places`, without the padding that they share."""
+    def _select(self, cache: Any, lengths: list[int], indices: list[int]) -> None:
+        """Keep the sequences at `indices` in `cache`, without the padding that they share."""
         import torch
 
-        gap = max(lengths) - max(lengths[place] for place in places)
-        if len(places) == len(lengths) and not gap:
+        padding = max(lengths) - max(lengths[index] for index in indices)
+        if len(indices) == len(lengths) and not padding:
             return
-        index = torch.tensor(places, device=self.device)
+        index = torch.tensor(indices, device=self.device)
         for layer in cache.layers:
-            keys, values = layer.keys[:, :, gap:], layer.values[:, :, gap:]
-            layer.put(keys.index_select(0, index), values.index_select(0, index))
+            keys, values = layer.keys[:, :, padding:], layer.values[:, :, padding:]
+            layer.replace(keys.index_select(0, index), values.index_select(0, index))
 
 
-def network(model: Any, pad: int) -> SequenceRunner:
-    """Choose the way in which a model's rows run together and yet give what each would give alone."""
-    if "dynamic" in rope_types(model):  # its frequencies stay as the row before has left them
-        return Apart(model, most=1)
-    return (ragged(model) or Joined(model, pad)) if joinable(model) else Apart(model)
+def create_runner(model: Any, pad_token_id: int) -> SequenceRunner:
+    """Create the fastest runner that gives each sequence of the model the logits that it has alone."""
+    if "dynamic" in rope_types(model):  # each sequence changes the frequencies for the next one
+        return SequentialRunner(model, max_sequences=1)
+    if not supports_batching(model):
+        return SequentialRunner(model)
+    return try_unpadded_runner(model) or PaddedRunner(model, pad_token_id)
 
 
-def _mask(gaps: list[int], width: int, device: Any) -> "torch.Tensor":
-    """1 where a token is, 0 in the gap before it: [rows, width]."""
+def _mask(padding: list[int], width: int, device: Any) -> "torch.Tensor":
+    """Return a mask [sequences, width]: 0 for padding on the left, 1 for tokens."""
     import torch
 
-    return (torch.arange(width, device=device) >= torch.tensor(gaps, device=device).unsqueeze(-1)).long()
+    return (torch.arange(width, device=device) >= torch.tensor(padding, device=device).unsqueeze(-1)).long()
 
 
 def _stack(old: "torch.Tensor", new: "torch.Tensor", width: int) -> "torch.Tensor":
-    """Two layers' rows [rows, heads, length, size], padded on the left to `width`."""
+    """Concatenate keys or values [sequences, heads, length, size], padded on the left to `width`."""
     stacked = old.new_zeros(len(old) + len(new), old.shape[1], width, old.shape[3])
     stacked[: len(old), :, width - old.shape[2] :] = old
     stacked[len(old) :, :, width - new.shape[2] :] = new

@@ -1,62 +1,65 @@
-"""Running rows one after the other, each with its own cache: for models whose caches cannot be joined."""
+"""Generation with a separate cache and forward pass for each sequence, for models that cannot batch."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.capabilities import parameters, pass_options
+from deployments.engines.capabilities import forward_options, forward_parameters
 
 if TYPE_CHECKING:
     import torch
 
 
-class Apart:
-    """Runs rows each in a cache of its own kind: a step is a forward pass for every one of them.
+class SequentialRunner:
+    """Runs each sequence in a cache of the model's type: a step is one forward pass for every sequence.
 
-    For models whose caches cannot be joined: each row goes through the network as in `generate`.
+    For models whose caches cannot be combined: the passes are those of transformers' `generate`.
     """
 
-    pads = undoes = False
-    read_beside_step = None
+    pads = can_roll_back = False
+    prefill_and_decode = None
 
-    def __init__(self, model: Any, most: int | None = None) -> None:
-        self.model, self.most, self.device = model, most, model.device
-        self.options = pass_options(model)
+    def __init__(self, model: Any, max_sequences: int | None = None) -> None:
+        self.model, self.max_sequences, self.device = model, max_sequences, model.device
+        self.options = forward_options(model)
         self.clear()
 
     def clear(self) -> None:
-        self.rows: list[tuple[torch.Tensor, dict[str, Any]]] = []
+        self.sequences: list[tuple[torch.Tensor, dict[str, Any]]] = []  # token ids, and the model's kwargs
 
-    def read(self, rows: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
+    def prefill(self, prompts: Sequence[list[int]]) -> tuple["torch.Tensor", Any]:
         import torch
 
-        begun = [self._begin(torch.tensor([row], device=self.device)) for row in rows]
-        return torch.cat([logits for logits, _ in begun]), [row for _, row in begun]
+        results = [self._prefill(torch.tensor([prompt], device=self.device)) for prompt in prompts]
+        return torch.cat([logits for logits, _ in results]), [sequence for _, sequence in results]
 
-    def join(self, read: Any, places: list[int]) -> None:
-        self.rows = self.rows + [read[place] for place in places]
+    def append(self, caches: Any, indices: list[int]) -> None:
+        self.sequences = self.sequences + [caches[index] for index in indices]
 
-    def step(self, tokens: list[int]) -> "torch.Tensor":
+    def decode(self, tokens: list[int]) -> "torch.Tensor":
         import torch
 
-        stepped = []
-        for place, ((ids, state), token) in enumerate(zip(self.rows, tokens, strict=True)):
+        all_logits = []
+        for index, ((ids, kwargs), token) in enumerate(zip(self.sequences, tokens, strict=True)):
             ids = torch.cat([ids, ids.new_tensor([[token]])], -1)
-            logits, self.rows[place] = self._forward(ids, state, next_sequence_length=1)
-            stepped.append(logits)
-        return torch.cat(stepped)
+            logits, self.sequences[index] = self._forward(ids, kwargs, next_sequence_length=1)
+            all_logits.append(logits)
+        return torch.cat(all_logits)
 
-    def keep(self, places: list[int]) -> None:
-        self.rows = [self.rows[place] for place in places]
+    def select(self, indices: list[int]) -> None:
+        self.sequences = [self.sequences[index] for index in indices]
 
-    def _begin(self, ids: "torch.Tensor") -> tuple["torch.Tensor", Any]:
+    def _prefill(self, ids: "torch.Tensor") -> tuple["torch.Tensor", Any]:
         import torch
 
-        state = dict(self.options)
-        if "position_ids" in parameters(self.model):
-            state["position_ids"] = torch.arange(ids.shape[-1], device=self.device).unsqueeze(0)
-        return self._forward(ids, state, is_first_iteration=True)
+        kwargs = dict(self.options)
+        if "position_ids" in forward_parameters(self.model):
+            kwargs["position_ids"] = torch.arange(ids.shape[-1], device=self.device).unsqueeze(0)
+        return self._forward(ids, kwargs, is_first_iteration=True)
 
-    def _forward(self, ids: "torch.Tensor", state: dict[str, Any], **now: Any) -> tuple["torch.Tensor", Any]:
-        inputs = self.model.prepare_inputs_for_generation(ids, **now, **state)
+    def _forward(
+        self, ids: "torch.Tensor", kwargs: dict[str, Any], **options: Any
+    ) -> tuple["torch.Tensor", Any]:
+        inputs = self.model.prepare_inputs_for_generation(ids, **options, **kwargs)
         outputs = self.model(**inputs, return_dict=True)
-        return outputs.logits[:, -1], (ids, self.model._update_model_kwargs_for_generation(outputs, state))
+        kwargs = self.model._update_model_kwargs_for_generation(outputs, kwargs)
+        return outputs.logits[:, -1], (ids, kwargs)

@@ -1,89 +1,90 @@
-"""Running rows without padding: all their tokens one after another, and each row's keys and values apart.
+"""Generation in torch without padding: one row of tokens, and a separate cache for each sequence.
 
-A pass may read the prompts of some rows and the next tokens of others. On a processor, where what is not
-padded is not computed.
+A pass may run the prompts of some sequences and the next tokens of others. It is for CPUs, where padding
+costs as much as tokens.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.attention import implementation, register, used_for_one_pass
-from deployments.engines.equivalence import TOLERANCE, require_same, rows_difference
-from deployments.engines.unpadded_rows import UnpaddedRows
+from deployments.engines.attention import attention_implementation, attention_override, register_attention
+from deployments.engines.equivalence import TOLERANCE, check_against_torch
+from deployments.engines.unpadded_runner import BaseUnpaddedRunner
 
 if TYPE_CHECKING:
     import torch
 
-NAME = "ragged"
-AHEAD = 64  # tokens for which there is room at once
+ATTENTION = "unpadded"
+RESERVED_TOKENS = 64  # space that a cache reserves when it grows
 
 
-class Kept:
-    """The keys and values of a row, `length` tokens of each layer: [2, 1, heads, room, size]."""
+class SequenceCache:
+    """The keys and values of `length` tokens of a sequence; a layer's are [2, 1, heads, capacity, size]."""
 
     def __init__(self) -> None:
         self.length = 0
         self.layers: dict[int, torch.Tensor] = {}
 
-    def add(self, layer: int, new: "torch.Tensor") -> "Sequence[torch.Tensor]":
-        """Write `new` [2, 1, heads, tokens, size] after the others; returns all keys, and all values."""
-        size = new.shape[3]
-        room = self.layers.get(layer)
-        if room is None or self.length + size > room.shape[3]:
-            room = self.layers[layer] = self._larger(room, new)
-        room.narrow(3, self.length, size).copy_(new)
-        return room.narrow(3, 0, self.length + size).unbind()
+    def append(self, layer: int, new: "torch.Tensor") -> "Sequence[torch.Tensor]":
+        """Append `new` [2, 1, heads, tokens, size]; return the layer's keys and values with it."""
+        tokens = new.shape[3]
+        buffer = self.layers.get(layer)
+        if buffer is None or self.length + tokens > buffer.shape[3]:
+            buffer = self.layers[layer] = self._grow(buffer, new)
+        buffer.narrow(3, self.length, tokens).copy_(new)
+        return buffer.narrow(3, 0, self.length + tokens).unbind()
 
-    def _larger(self, room: "torch.Tensor | None", new: "torch.Tensor") -> "torch.Tensor":
-        larger = new.new_empty(*new.shape[:3], self.length + new.shape[3] + AHEAD, new.shape[4])
-        if room is not None:
-            larger[:, :, :, : self.length] = room[:, :, :, : self.length]
+    def _grow(self, buffer: "torch.Tensor | None", new: "torch.Tensor") -> "torch.Tensor":
+        capacity = self.length + new.shape[3] + RESERVED_TOKENS
+        larger = new.new_empty(*new.shape[:3], capacity, new.shape[4])
+        if buffer is not None:
+            larger[:, :, :, : self.length] = buffer[:, :, :, : self.length]
         return larger
 
 
-class Ragged(UnpaddedRows):
-    """Runs rows in torch, with an attention function that keeps them apart."""
+class UnpaddedRunner(BaseUnpaddedRunner):
+    """Runs sequences in torch, with an attention function that separates them."""
 
-    kept = Kept
+    cache_type = SequenceCache
 
     def __init__(self, model: Any) -> None:
         super().__init__(model)
-        register(NAME, _attend, causal=True)
+        register_attention(ATTENTION, _attend, causal=True)
 
-    def _forward(self, rows: Sequence[list[int]], kept: list[Any]) -> "torch.Tensor":
+    def _forward(self, new_tokens: Sequence[list[int]], caches: list[Any]) -> "torch.Tensor":
         import torch
 
-        sizes = [len(new) for new in rows]
-        starts = [one.length for one in kept]
+        sizes = [len(tokens) for tokens in new_tokens]
+        starts = [cache.length for cache in caches]
         positions = [torch.arange(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-        with used_for_one_pass(NAME, self.model):
+        with attention_override(ATTENTION, self.model):
             logits: torch.Tensor = self.model(
-                input_ids=torch.tensor([[id for new in rows for id in new]]),
+                input_ids=torch.tensor([[id for tokens in new_tokens for id in tokens]]),
                 position_ids=torch.cat(positions).unsqueeze(0),
                 attention_mask=torch.ones(1, sum(sizes), dtype=torch.long),
                 use_cache=False,
                 logits_to_keep=torch.tensor(sizes).cumsum(0) - 1,
-                cu_seq_lens_q=(sizes, kept),
+                cu_seq_lens_q=(sizes, caches),
             ).logits
-        for one, size in zip(kept, sizes, strict=True):
-            one.length += size
+        for cache, size in zip(caches, sizes, strict=True):
+            cache.length += size
         return logits[0]
 
 
-def ragged(model: Any) -> Ragged | None:
-    """Run the model's rows without padding, where the answers are the same; on a processor only."""
+def try_unpadded_runner(model: Any) -> UnpaddedRunner | None:
+    """Create a runner without padding; None on a GPU, or if its logits differ from the model's."""
     import torch
 
     tolerance = TOLERANCE.get(str(model.dtype))
-    if model.device.type != "cpu" or tolerance is None or implementation(model) != "sdpa":
+    if model.device.type != "cpu" or tolerance is None or attention_implementation(model) != "sdpa":
         return None
-    network = Ragged(model)
+    runner = UnpaddedRunner(model)
     try:
         with torch.inference_mode():
-            require_same(rows_difference(network, model), tolerance)
-    except Exception:  # a network that was written differently
+            check_against_torch(runner, model, tolerance)
+    except Exception:  # the network's code does not support the runner
         return None
-    return network
+    return runner
 
 
 def _attend(
@@ -93,31 +94,28 @@ def _attend(
     value: "torch.Tensor",
     attention_mask: "torch.Tensor | None",
     *,
-    cu_seq_lens_q: tuple[list[int], list[Kept]],
+    cu_seq_lens_q: tuple[list[int], list[SequenceCache]],
     scaling: float | None = None,
     dropout: float = 0.0,
     position_ids: Any = None,
-    **others: Any,
+    **options: Any,
 ) -> tuple["torch.Tensor", None]:
-    """Compute each row's attention to itself: of (1, heads, tokens, size), a (1, tokens, heads, size)."""
+    """Compute each sequence's self-attention: of (1, heads, tokens, size), a (1, tokens, heads, size)."""
     import torch
     from torch.nn.functional import scaled_dot_product_attention
 
-    if attention_mask is not None or any(others.values()):
-        raise NotImplementedError("attention with more to it")
-    sizes, kept = cu_seq_lens_q
-    many = query.shape[1] != key.shape[1]
-    parts = zip(
-        sizes,
-        kept,
-        torch.split(query, sizes, 2),
-        torch.split(torch.stack([key, value]), sizes, 3),
-        strict=True,
-    )
-    seen = []
-    for size, one, q, new in parts:
-        keys, values = one.add(module.layer_idx, new)
-        seen.append(
-            scaled_dot_product_attention(q, keys, values, scale=scaling, is_causal=size > 1, enable_gqa=many)
+    if attention_mask is not None or any(options.values()):
+        raise NotImplementedError("its attention has options that are not supported")
+    sizes, caches = cu_seq_lens_q
+    is_grouped = query.shape[1] != key.shape[1]
+    queries = torch.split(query, sizes, 2)
+    keys_and_values = torch.split(torch.stack([key, value]), sizes, 3)
+    outputs = []
+    for size, cache, q, new in zip(sizes, caches, queries, keys_and_values, strict=True):
+        keys, values = cache.append(module.layer_idx, new)
+        outputs.append(
+            scaled_dot_product_attention(
+                q, keys, values, scale=scaling, is_causal=size > 1, enable_gqa=is_grouped
+            )
         )
-    return torch.cat(seen, 2).transpose(1, 2), None
+    return torch.cat(outputs, 2).transpose(1, 2), None

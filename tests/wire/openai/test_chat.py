@@ -372,13 +372,9 @@ def test_errors_raise_the_openai_clients_exceptions(client, router) -> None:
     assert (error.value.code, error.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError, match="`model`"):
         client.post("/chat/completions", body={"messages": HELLO}, cast_to=object)
-<<<<<<< HEAD
     with pytest.raises(
         openai.BadRequestError, match=f"{summary_of('text-generation')}; it cannot hold a conversation"
     ):
-=======
-    with pytest.raises(openai.BadRequestError, match="'Continue a text'; it does not hold a conversation"):
->>>>>>> dialects
         client.chat.completions.create(model="text-generation", messages=HELLO)
     router.outputs["conversational"] = failing(Overloaded("every queue is full", retry_after=3))
     with pytest.raises(openai.RateLimitError, match="every queue is full") as error:

@@ -22,11 +22,7 @@ from tests.fake_router import FakeRouter
 from tests.wire.openai.openai_outputs import assert_matches_schema
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-<<<<<<< HEAD
 RESPONSE_TYPES = {
-=======
-ANSWERS = {
->>>>>>> dialects
     operation.path.removeprefix("/v1/"): (operation.response, operation.event)
     for operation in dialect.operations()
     if operation.method == "POST" and operation.path.startswith("/v1/")
