@@ -9,14 +9,14 @@ from deployments.catalog.applications import bind
 from deployments.catalog.catalog import Catalog
 from deployments.config.gateway_config import GatewayArgs
 from deployments.config.yaml_file import parse
-from deployments.gateway.ingress import Door
+from deployments.gateway.ingress import Ingress
 from deployments.gateway.ui_deployment import START_UI_S, UI
 
 ROOT = Path(__file__).parent.parent
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """The gateway application: Routers that speak every dialect, the Catalog they listen to, and the UI."""
+    """Build the gateway application: the Routers, the Catalog that they follow, and the UI."""
     gateway = GatewayArgs.model_validate(args)
     catalog = serve.deployment(Catalog).options(
         ray_actor_options={"num_cpus": 0.05}, max_ongoing_requests=1000, health_check_period_s=1
@@ -27,19 +27,19 @@ def build(args: dict[str, Any]) -> serve.Application:
         health_check_period_s=1,
         health_check_timeout_s=START_UI_S,
     )
-    router = serve.deployment(serve.ingress()(Door)).options(
+    router = serve.deployment(serve.ingress()(Ingress)).options(
         name="Router",
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=1000,
         max_surge_percent=100,
         health_check_period_s=1,
-        logging_config={"enable_access_log": False, "log_level": "WARNING"},  # or each request makes a record
+        # At INFO, Serve makes a log record per request, even without the access log.
+        logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )
     models = str((ROOT / gateway.models).resolve())
-    pages = ui.bind() if gateway.ui else None
     return router.bind(
         catalog.bind(models, gateway.allow_model_control, gateway.warm_workers),
-        pages,
+        ui.bind() if gateway.ui else None,
         gateway.allowed_image_hosts,
         gateway.timeout_s,
         gateway.default_model,
@@ -48,8 +48,8 @@ def build(args: dict[str, Any]) -> serve.Application:
 
 
 def build_model(args: dict[str, Any]) -> serve.Application:
-    """The application of a model that a Serve config declares by hand; the gateway discovers it.
+    """Build the application of a model that a Serve config declares by hand. The gateway discovers it.
 
-    `args` is what a config.yml holds. Raises `ConfigError`.
+    `args` has the keys of a config.yml. Raises `ConfigError`.
     """
     return bind(parse(args, "args"))

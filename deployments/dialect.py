@@ -1,4 +1,4 @@
-"""A dialect is a wire protocol spoken at the door: HTTP operations, rpcs, and its own words for errors.
+"""A dialect is a wire protocol of the gateway: HTTP operations, rpcs and a form of errors.
 
 Each file in `dialects/` defines one `Dialect`, as `dialect`. This file holds the types of its parts, and the
 usual status of each kind of error.
@@ -48,11 +48,11 @@ JsonSchema = type[BaseModel] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Operation:
-    """One HTTP route and what OpenAPI says of it.
+    """One HTTP route and its description for OpenAPI.
 
-    `path` holds parameters as "{model_id}": one segment each, spelled like a model id. `body` and `response`
-    type the JSON; `raw_body` is the media type of a body that is no JSON ("image/*"), where one is read as
-    well; `event` types the data of each server-sent event, where the answer can stream.
+    `path` writes a parameter as "{model_id}": one segment with the characters of a model id. `body` and
+    `response` are the types of the JSON. `raw_body` is the media type of a body that is not JSON ("image/*"),
+    if the route accepts one. `event` is the type of a server-sent event's data, if the response can stream.
     """
 
     method: str
@@ -69,8 +69,8 @@ class Operation:
 class Rpc:
     """One unary gRPC method.
 
-    `call` gets the request's raw bytes and the invocation metadata (the last of equal keys), and returns the
-    answer's bytes; it raises `InferenceError`s.
+    `call` receives the request's raw bytes and the invocation metadata (the last of equal keys), and returns
+    the response's bytes. It raises `InferenceError`s.
     """
 
     service: str
@@ -80,10 +80,10 @@ class Rpc:
 
 @dataclass(frozen=True)
 class StreamRpc:
-    """One gRPC method with a stream of requests and one of answers.
+    """One gRPC method with a stream of requests and a stream of responses.
 
-    `call` gets the requests' raw bytes as they come, and yields answers' bytes; it is closed when the caller
-    has gone.
+    `call` receives the requests' raw bytes as they arrive, and yields the responses' bytes. The gateway
+    closes it when the client disconnects.
     """
 
     service: str
@@ -93,8 +93,11 @@ class StreamRpc:
 
 @dataclass(frozen=True)
 class SupportedCall:
-    """One way to use a task in a dialect, as a request that works: an HTTP call with a JSON body, or an rpc
-    with the bytes of its message (`method` is "RPC" then, and `path` is "package.Service/Method")."""
+    """One working request to a task in a dialect.
+
+    An HTTP call has a JSON body. An rpc has the bytes of its message as `body`, "RPC" as `method` and
+    "package.Service/Method" as `path`. `streams`: the response is a stream of events.
+    """
 
     method: str
     path: str
@@ -105,11 +108,11 @@ class SupportedCall:
 
 @dataclass(frozen=True)
 class Dialect:
-    """A wire protocol: its routes, its rpcs and its form of an error.
+    """A wire protocol: its routes, its rpcs and its form of errors.
 
     `operations` and `rpcs` build the routes for the registered tasks. `supported_calls` returns the calls
     that a model of a task, with this id, supports; docs/dialects.md lists them, and the tests try each.
-    `error_response` converts an error and the request's id to a response, and `error` types its JSON.
+    `error_response` converts an error and the request's id to a response; `error` is the type of its JSON.
     `extra_error_responses` describes, by HTTP status, errors that are not in `errors.py`, for OpenAPI.
     """
 

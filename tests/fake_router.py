@@ -27,16 +27,16 @@ class FakeRouter:
     """`outputs` and `streams` replace a model's answer: functions of its input that return, raise, yield."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as new."""
         self.startup_complete = True
         self.has_ui = False
         self.default_model = "embeddings"
         self.cards = {task.name: _card(task) for task in TASKS.values()}
         self.cards["loading"] = Card(id="loading", state="loading", task="sentiment")
         self.cards["broken"] = Card(id="broken", state="unavailable", reason="models/broken/config.yml: no")
-        self.forget()
-
-    def forget(self) -> None:
-        """Be as new."""
         self.control = False
         self.validator = RequestValidator(ImageFetcher([]))
         self.outputs: dict[str, Callable[[Any], Any]] = {}

@@ -24,9 +24,9 @@ Call = Callable[..., Awaitable[bytes]]
 
 @asynccontextmanager
 async def grpc_door(router: Any) -> AsyncIterator[str]:
-    """The address of a server for `router`, whose class gets its rpcs here."""
-    door = with_rpc_methods(type("Door", (type(router),), {}))
-    router.__class__ = door
+    """The address of a server for `router`, whose class has the rpcs meanwhile."""
+    plain = type(router)
+    router.__class__ = with_rpc_methods(type("Door", (plain,), {}))
     server = gRPCGenericServer(
         lambda service_method, streaming_type: (
             _streaming if streaming_type is gRPCStreamingType.STREAM_STREAM else _unary
@@ -40,6 +40,7 @@ async def grpc_door(router: Any) -> AsyncIterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
+        router.__class__ = plain
 
 
 def _unary(router: Any, service_method: str) -> Call:

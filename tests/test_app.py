@@ -17,7 +17,7 @@ def deployment(application: Any) -> Any:
 
 
 @pytest.mark.parametrize("ui", [True, False])
-def test_the_gateway_has_the_pages_only_where_they_are_wanted(ui: bool) -> None:
+def test_gateway_has_the_ui_only_if_enabled(ui: bool) -> None:
     router = deployment(build({"ui": ui, "timeout_s": 5}))
     catalog, pages, *others = router.init_args
     assert (router.name, deployment(catalog).name) == ("Router", "Catalog")
@@ -25,12 +25,12 @@ def test_the_gateway_has_the_pages_only_where_they_are_wanted(ui: bool) -> None:
     assert others == [[], 5.0, None, "channel"]
 
 
-def test_an_unknown_gateway_argument_is_refused() -> None:
+def test_unknown_gateway_argument_is_refused() -> None:
     with pytest.raises(ValidationError, match="warm_wokers"):
         build({"warm_wokers": 2})
 
 
-def test_a_model_declared_by_hand_is_marked_as_one_without_a_folder() -> None:
+def test_model_declared_by_hand_has_no_folder() -> None:
     model = deployment(build_model({"module_id": SENTIMENT, "hf_model": "org/name"}))
     mark = model.user_config[METADATA_KEY]
     assert (mark["module_id"], mark["model"], mark["folder"]) == (SENTIMENT, "org/name", None)

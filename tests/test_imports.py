@@ -1,4 +1,4 @@
-"""Imports are architecture: who may bring what into a process."""
+"""Which heavy packages the import of a module may load into a process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Pictures at the door: what is one, how large it may be, and that every depth decodes to what it shows."""
+"""Images in requests: encodings, size limits, and decoding of every mode and bit depth to RGB."""
 
 import base64
 import io
@@ -30,21 +30,21 @@ PNG = encoded(Image.new("RGB", (4, 3), (200, 10, 10)))
         f"data:image/png;base64,{base64.b64encode(PNG).decode()}",
         base64.encodebytes(PNG).decode(),
     ],
-    ids=["bytes", "base64", "data URL", "base64 in lines"],
+    ids=["bytes", "base64", "data URL", "base64 with line breaks"],
 )
-def test_every_way_to_send_a_picture(value: object) -> None:
+def test_image_is_accepted_as_bytes_base64_or_data_url(value: object) -> None:
     assert image_bytes(value) == PNG
 
 
 @pytest.mark.parametrize(
     "value", [b"", b"hello", "%%%", "data:nothing", "aGVsbG8=", 3, None, "/etc/hostname"]
 )
-def test_what_is_no_picture(value: object) -> None:
+def test_value_that_is_no_image_is_invalid(value: object) -> None:
     with pytest.raises(InvalidInput):
         image_bytes(value)
 
 
-def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_over_pixel_or_byte_limit_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.media.MAX_PIXELS", 11)
     with pytest.raises(TooLarge, match="4 x 3"):
         image_bytes(PNG)
@@ -55,7 +55,7 @@ def test_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
         image_bytes(base64.b64encode(PNG).decode())
 
 
-def test_a_format_that_starts_programs_is_none_that_we_know() -> None:
+def test_postscript_is_unknown_format() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
     with pytest.raises(InvalidInput, match="known format"):
         image_bytes(postscript)
@@ -71,22 +71,22 @@ def test_a_format_that_starts_programs_is_none_that_we_know() -> None:
     ],
     ids=["16 bit", "32 bit", "float", "8 bit"],
 )
-def test_grey_of_any_depth_keeps_its_shades(image: Image.Image, format: str) -> None:
+def test_grey_image_of_any_bit_depth_keeps_its_shades(image: Image.Image, format: str) -> None:
     shades = np.asarray(decode_image(encoded(image, format)))[:, :, 0].astype(float)
     assert np.abs(shades - GREY / 257).max() <= 1.5
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "RGB"])
-def test_every_mode_becomes_rgb(mode: str) -> None:
+def test_every_mode_is_decoded_to_rgb(mode: str) -> None:
     format = "TIFF" if mode == "CMYK" else "PNG"
     assert decode_image(encoded(Image.new(mode, (4, 3)), format)).mode == "RGB"
 
 
-def test_a_damaged_picture_is_invalid() -> None:
+def test_damaged_image_is_invalid() -> None:
     whole = encoded(Image.effect_noise((80, 80), 50))
     with pytest.raises(InvalidInput, match="damaged"):
         decode_image(whole[: len(whole) // 2])
 
 
-def test_the_example_is_one() -> None:
+def test_example_image_is_valid() -> None:
     assert decode_image(image_bytes(EXAMPLE_IMAGE)).size == (64, 64)

@@ -1,4 +1,4 @@
-"""Waiting for what another asyncio task does."""
+"""Wait for the effect of another asyncio task."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Until `condition` holds. Raises `TimeoutError` when that takes seconds."""
+    """Wait until `condition` is true. Raises `TimeoutError` after 5,000 checks, about 5 s."""
     for _ in range(5000):
         if condition():
             return

@@ -11,7 +11,7 @@ from huggingface_hub import InferenceClient
 
 from deployments.schema import field_types
 from deployments.task import Task
-from deployments.wire.caikit.predict import REQUESTS
+from deployments.wire.caikit.predict import REQUEST_PACKAGE
 from deployments.wire.caikit.types import arguments
 from ui.client import request_body, task_path
 
@@ -90,7 +90,7 @@ def grpcurl_snippet(request: InferenceRequest) -> str:
     message = _to_json({name: _caikit_value(request, field) for name, field in fields.items()})
     missing = [*(set(request.item) - set(fields.values())), *request.params]
     note = f"# The Caikit rpc has no {', '.join(missing)}\n" if missing else ""
-    rpc = f"{REQUESTS}.RuntimeService/{request.task.title}TaskPredict"
+    rpc = f"{REQUEST_PACKAGE}.RuntimeService/{request.task.title}TaskPredict"
     command = f"grpcurl -plaintext -H {shlex.quote(f'mm-model-id: {request.model}')}"
     target = f"{request.address.grpc} {rpc}"
     if not request.long_image:

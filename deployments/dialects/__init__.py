@@ -1,4 +1,4 @@
-"""Every file here is a dialect; `DIALECTS` holds them all, in order of their file names."""
+"""The dialects, one per file; `DIALECTS` holds them in the order of their file names."""
 
 import importlib
 import pkgutil

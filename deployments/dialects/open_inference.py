@@ -1,12 +1,10 @@
-"""The Open Inference Protocol, version 2, as clients of KServe, Triton and MLServer speak it: HTTP and gRPC.
+"""The Open Inference Protocol, version 2, for clients of KServe, Triton and MLServer: HTTP and gRPC.
 
     tritonclient.http.InferenceServerClient("127.0.0.1:8000").infer("sentiment", [text])
 
 Tensors carry a task's fields: row n of each is item n (`tensor_inputs`, `tensor_outputs`). A model has one
-version, "1". What a client sends for Triton's scheduler (sequences, priority, timeout) is not heeded.
+version, "1". Parameters of Triton's scheduler (sequences, priority, timeout) have no effect.
 """
-
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -21,20 +19,22 @@ MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"
 
 
 def operations() -> list[Operation]:
-    """What can be asked of the server, of a model (with its version or without), and of the repository."""
+    """Return the routes of the server, of a model (with or without its version), and of the repository."""
     return [
         _get("/v2", handlers.show_server, "Show the server's metadata", wire.ServerMetadata),
-        _get("/v2/health/live", handlers.check_live, "Tell that the server is live", wire.Live),
-        _get("/v2/health/ready", handlers.check_ready, "Tell whether the models have loaded", wire.Ready),
-        _get("/v2/models", handlers.list_models, "List every model's name", wire.ModelNames),
-        _get("/v2/models/stats", handlers.show_statistics, "Show all statistics", wire.Statistics),
-        *_of_model(MODEL),
-        *_of_model(f"{MODEL}/versions/{{version}}"),
+        _get("/v2/health/live", handlers.check_live, "Check that the server is live", wire.Live),
+        _get("/v2/health/ready", handlers.check_ready, "Check that the models have loaded", wire.Ready),
+        _get("/v2/models", handlers.list_models, "List the names of all models", wire.ModelNames),
+        _get(
+            "/v2/models/stats", handlers.show_statistics, "Show the statistics of all models", wire.Statistics
+        ),
+        *_model_operations(MODEL),
+        *_model_operations(f"{MODEL}/versions/{{version}}"),
         Operation(
             "POST",
             f"{REPOSITORY}/index",
             handlers.list_repository,
-            "List every model and its state",
+            "List all models and their states",
             body=wire.IndexRequest,
             response=wire.RepositoryIndex,
         ),
@@ -43,7 +43,7 @@ def operations() -> list[Operation]:
                 "POST",
                 f"{REPOSITORY}/models/{{model_id}}/{verb}",
                 endpoint,
-                f"{verb.capitalize()} a model, and wait until it is done",
+                f"{verb.capitalize()} a model and wait until it has finished",
                 body=wire.LoadRequest,
                 response=wire.Nothing,
             )
@@ -52,17 +52,16 @@ def operations() -> list[Operation]:
     ]
 
 
-def _of_model(path: str) -> list[Operation]:
-    generated: dict[str, Any] = {"body": wire.GenerateRequest}
+def _model_operations(path: str) -> list[Operation]:
     return [
         _get(path, handlers.show_model, "Show a model's metadata", wire.ModelMetadata),
-        _get(f"{path}/ready", handlers.check_model, "Tell whether a model answers", wire.ModelReady),
+        _get(f"{path}/ready", handlers.check_model, "Check that a model is ready", wire.ModelReady),
         _get(f"{path}/stats", handlers.show_statistics, "Show a model's statistics", wire.Statistics),
         Operation(
             "POST",
             f"{path}/infer",
             handlers.infer,
-            "Perform a model's task on tensors",
+            "Run inference on tensors",
             body=wire.InferRequest,
             response=wire.InferResponse,
             raw_body="application/octet-stream",
@@ -71,47 +70,49 @@ def _of_model(path: str) -> list[Operation]:
             "POST",
             f"{path}/generate",
             generate.generate,
-            "Go on from a text",
+            "Continue a text",
+            body=wire.GenerateRequest,
             response=wire.GenerateResponse,
-            **generated,
         ),
         Operation(
             "POST",
             f"{path}/generate_stream",
             generate.generate_stream,
-            "Go on from a text, piece by piece",
+            "Continue a text, as a stream of events",
+            body=wire.GenerateRequest,
             event=wire.GenerateResponse,
-            **generated,
         ),
     ]
 
 
-def _get(path: str, endpoint: Endpoint, summary: str, answer: type[BaseModel]) -> Operation:
-    return Operation("GET", path, endpoint, summary, response=answer)
+def _get(path: str, endpoint: Endpoint, summary: str, response: type[BaseModel]) -> Operation:
+    return Operation("GET", path, endpoint, summary, response=response)
 
 
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
-    """Inference over HTTP and gRPC, and generation where the task generates."""
-    tensors, path = tensor_inputs.example(task), MODEL.format(model_id=model_id)
-    message = rpcs.example(model_id, tensors)
-    offered = [
-        SupportedCall("POST", f"{path}/infer", bodies.example(tensors)),
+    """Return inference over HTTP and gRPC, and generation if the task supports it."""
+    tensors, path = tensor_inputs.example_tensors(task), MODEL.format(model_id=model_id)
+    message = rpcs.example_message(model_id, tensors)
+    calls = [
+        SupportedCall("POST", f"{path}/infer", bodies.example_body(tensors)),
         SupportedCall("RPC", f"{SERVICE}/ModelInfer", message),
-        SupportedCall("RPC", f"{SERVICE}/{STREAMING}", message, streams=generate.streams(task)),
+        SupportedCall("RPC", f"{SERVICE}/{STREAMING}", message, streams=generate.can_stream(task)),
     ]
-    if generate.generates(task):
-        offered.append(SupportedCall("POST", f"{path}/generate", generate.example(task)))
-    if generate.streams(task):
-        offered.append(SupportedCall("POST", f"{path}/generate_stream", generate.example(task), streams=True))
-    return offered
+    if generate.can_generate(task):
+        calls.append(SupportedCall("POST", f"{path}/generate", generate.example_body(task)))
+    if generate.can_stream(task):
+        calls.append(
+            SupportedCall("POST", f"{path}/generate_stream", generate.example_body(task), streams=True)
+        )
+    return calls
 
 
 dialect = Dialect(
-    name=service.NAME,
+    name=service.DIALECT,
     error_response=error_response,
     operations=operations,
-    rpcs=lambda: [*rpcs.rpcs(), stream.rpc()],
+    rpcs=lambda: [*rpcs.rpcs(), stream.stream_rpc()],
     supported_calls=supported_calls,
     error=Failure,
-    extra_error_responses={415: "a Content-Encoding that is neither gzip nor deflate"},
+    extra_error_responses={415: "the Content-Encoding is neither gzip nor deflate"},
 )

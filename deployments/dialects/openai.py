@@ -1,16 +1,16 @@
-"""The OpenAI dialect: what the `openai` client, and all that speaks like it, sends and reads.
+"""The OpenAI dialect: the routes that the `openai` client and compatible clients use.
 
     OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none").chat.completions.create(
         model="chat", messages=[{"role": "user", "content": "Hello!"}]
     )
 
-Every route is there twice: under /v1 the body names the model, under /models/{model_id}/v1 the path does.
-What a model can be asked is read off its task. No route asks for a key; one that is sent is not looked at.
+Every route exists twice: under /v1 the body names the model, under /models/{model_id}/v1 the path does. A
+model's task decides which routes it supports. No route requires an API key, and none checks one.
 """
 
 from typing import Any
 
-from deployments.dialect import Dialect, Operation, SupportedCall
+from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire.openai.chat import (
@@ -19,87 +19,78 @@ from deployments.wire.openai.chat import (
     ChatCompletionRequest,
     complete_chat,
 )
-from deployments.wire.openai.completions import COMPLETION, Completion, CompletionRequest, complete
+from deployments.wire.openai.completions import COMPLETION, Completion, CompletionRequest, complete_text
 from deployments.wire.openai.embeddings import EMBEDDING, Embeddings, EmbeddingsRequest, embed
 from deployments.wire.openai.errors import OpenAIFailure, error_response
 from deployments.wire.openai.messages import CHAT
-from deployments.wire.openai.models import OpenAIModel, OpenAIModels, list_models, show_model, show_no_model
+from deployments.wire.openai.models import OpenAIModel, OpenAIModels, list_models, show_hub_model, show_model
 from deployments.wire.openai.moderations import MODERATION, ModerationRequest, Moderations, moderate
-from deployments.wire.openai.ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score
+from deployments.wire.openai.ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score_pairs
 from deployments.wire.openai.requests import DIALECT
 from deployments.wire.openai.response_types import OpenAIResponse, ResponseEvent, ResponsesRequest
-from deployments.wire.openai.responses import respond, show_response
-from deployments.wire.ranking import compares
+from deployments.wire.openai.responses import create_response, show_response
+from deployments.wire.ranking import is_ranking_task
 
 ROOTS = ("/v1", "/models/{model_id}/v1")
+CHAT_TYPES = ChatCompletionRequest, ChatCompletion, ChatCompletionChunk
+COMPLETION_TYPES = CompletionRequest, Completion, Completion
+RESPONSE_TYPES = ResponsesRequest, OpenAIResponse, ResponseEvent
+# Method, path, endpoint, summary, and the types of the body, the response and an event of a stream.
+ROUTES: tuple[tuple[str, str, Endpoint, str, Any, Any, Any], ...] = (
+    ("GET", "models", list_models, "List models", None, OpenAIModels, None),
+    ("GET", "models/{model}", show_model, "Show a model", None, OpenAIModel, None),
+    ("GET", "models/{organisation}/{model}", show_hub_model, "Show a model", None, OpenAIModel, None),
+    ("POST", "chat/completions", complete_chat, "Create a chat completion", *CHAT_TYPES),
+    ("POST", "completions", complete_text, "Create a completion of a text", *COMPLETION_TYPES),
+    ("POST", "responses", create_response, "Create a response", *RESPONSE_TYPES),
+    ("GET", "responses/{response_id}", show_response, "Show a response (not stored: 404)", None, None, None),
+    ("POST", "embeddings", embed, "Compute embedding vectors for texts", EmbeddingsRequest, Embeddings, None),
+    ("POST", "moderations", moderate, "Classify texts", ModerationRequest, Moderations, None),
+    ("POST", "rerank", rerank, "Rank texts by a query", RankRequest, Ranking, None),
+    ("POST", "score", score_pairs, "Score the similarity of texts", ScoreRequest, Scores, None),
+)
 
 
 def operations() -> list[Operation]:
-    """The routes, under each root."""
+    """Return the routes under each root, and Cohere's route."""
     return [
-        *(operation for root in ROOTS for operation in _routes(root)),
-        Operation("POST", "/v2/rerank", rerank, "Put texts in order", body=RankRequest, response=Ranking),
-    ]
-
-
-def _routes(root: str) -> list[Operation]:
-    chat = {"body": ChatCompletionRequest, "response": ChatCompletion, "event": ChatCompletionChunk}
-    completion = {"body": CompletionRequest, "response": Completion, "event": Completion}
-    response = {"body": ResponsesRequest, "response": OpenAIResponse, "event": ResponseEvent}
-    embeddings: dict[str, Any] = {"body": EmbeddingsRequest, "response": Embeddings}
-    told: list[tuple[str, str, Any, str, dict[str, Any]]] = [
-        ("GET", "models", list_models, "List models", {"response": OpenAIModels}),
-        ("GET", "models/{model}", show_model, "Show one model", {"response": OpenAIModel}),
-        ("GET", "models/{organisation}/{model}", show_no_model, "Show one model", {"response": OpenAIModel}),
-        ("POST", "chat/completions", complete_chat, "Go on with a conversation", chat),
-        ("POST", "completions", complete, "Go on with a text", completion),
-        ("POST", "responses", respond, "Answer a text or a conversation", response),
-        ("GET", "responses/{response_id}", show_response, "Show none: responses are not stored", {}),
-        ("POST", "embeddings", embed, "Turn texts into vectors", embeddings),
-        (
-            "POST",
-            "moderations",
-            moderate,
-            "Label texts",
-            {"body": ModerationRequest, "response": Moderations},
+        *(
+            Operation(method, f"{root}/{path}", endpoint, summary, body, response, event=event)
+            for root in ROOTS
+            for method, path, endpoint, summary, body, response, event in ROUTES
         ),
-        ("POST", "rerank", rerank, "Put texts in order", {"body": RankRequest, "response": Ranking}),
-        ("POST", "score", score, "Tell how near texts are", {"body": ScoreRequest, "response": Scores}),
-    ]
-    return [
-        Operation(method, f"{root}/{path}", endpoint, summary, **types)
-        for method, path, endpoint, summary, types in told
+        Operation("POST", "/v2/rerank", rerank, "Rank texts by a query", RankRequest, Ranking),
     ]
 
 
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
-    """What a model of the task can be asked, by the task's first example."""
+    """Return the calls that a model of the task supports, with the task's first example as their input."""
     example = task.examples()[0]
-    asked: list[tuple[str, str | None, str]] = [
+    routes: list[tuple[str, str | None, str]] = [
         ("chat/completions", CHAT.field(task), "messages"),
         ("responses", CHAT.field(task), "input"),
         ("completions", COMPLETION.field(task), "prompt"),
         ("embeddings", EMBEDDING.field(task), "input"),
         ("moderations", MODERATION.field(task), "input"),
     ]
-    found = [
+    calls = [
         SupportedCall("POST", f"/v1/{path}", {"model": model_id, param: example[field]})
-        for path, field, param in asked
+        for path, field, param in routes
         if field is not None
     ]
-    streamed = [
-        SupportedCall("POST", offer.path, {**offer.body, "stream": True}, streams=True)
-        for offer in found
+    streams = [
+        SupportedCall("POST", call.path, {**call.body, "stream": True}, streams=True)
+        for call in calls
         if task.chunk is not None
     ]
-    return [*found, *streamed, *_comparisons(task, model_id, example)]
+    return [*calls, *streams, *_ranking_calls(task, model_id, example)]
 
 
-def _comparisons(task: Task, model_id: str, example: dict[str, Any]) -> list[SupportedCall]:
-    if not compares(task):
+def _ranking_calls(task: Task, model_id: str, example: dict[str, Any]) -> list[SupportedCall]:
+    if not is_ranking_task(task):
         return []
-    by_word = {word: example[name] for name, word in field_types(task.input).items()}
-    query, texts = by_word["text"], by_word["texts"]
+    by_type = {type_: example[name] for name, type_ in field_types(task.input).items()}
+    query, texts = by_type["text"], by_type["texts"]
     return [
         SupportedCall("POST", "/v1/rerank", {"model": model_id, "query": query, "documents": texts}),
         SupportedCall("POST", "/v1/score", {"model": model_id, "text_1": query, "text_2": texts}),
@@ -112,5 +103,5 @@ dialect = Dialect(
     operations=operations,
     supported_calls=supported_calls,
     error=OpenAIFailure,
-    extra_error_responses={415: "a Content-Type that is no JSON"},
+    extra_error_responses={415: "the Content-Type is not JSON"},
 )

@@ -1,10 +1,10 @@
-"""Text Embeddings Inference: vectors, labels, ranks and tokens of texts, as its own servers give them.
+"""Text Embeddings Inference: vectors, labels, ranks and tokens of texts, in the form of TEI's own servers.
 
     curl 127.0.0.1:8000/models/embeddings/embed -d '{"inputs": "What is Deep Learning?"}'
 
-The same routes without /models/{model_id} ask the cluster's `default_model`, of which `POST /` is the main
-route. A list of which one item fails, fails. Errors that the protocol has no name for are Validation where
-they are the caller's (HTTP 403, 404, 415), else Backend (504 for a time-out).
+The same routes without /models/{model_id} call the cluster's `default_model`; `POST /` is its main route. If
+one item of a list fails, the whole request fails. An error without a name in the protocol has the type
+Validation if the client caused it (HTTP 403, 404, 415), otherwise Backend (504 for a time-out).
 """
 
 from functools import partial
@@ -15,12 +15,12 @@ from pydantic import RootModel
 from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.schema import Label
 from deployments.task import Task
-from deployments.wire.model_info import Health, Info, Kind
+from deployments.wire.model_info import Health, Info, ModelType
 from deployments.wire.openai import embeddings as openai_embeddings
 from deployments.wire.openai import ranking as openai_ranking
 from deployments.wire.tei import handlers
 from deployments.wire.tei import types as wire
-from deployments.wire.tei.call import DIALECT
+from deployments.wire.tei.call import NAME
 from deployments.wire.tei.errors import TeiFailure, error_response
 from deployments.wire.tei.examples import examples
 
@@ -29,45 +29,51 @@ Ranking = list[wire.Rank] | openai_ranking.Ranking
 
 
 class TeiRankRequest(RootModel[RankRequest]):
-    """With `documents` in the place of `texts`, Cohere's form."""
+    """A rerank request of TEI; with `documents` in place of `texts`, a rerank request of Cohere."""
 
 
 class TeiRanking(RootModel[Ranking]):
-    """The texts by their places in the request, best first."""
+    """The texts' indices in the request and their scores, best first."""
 
 
 class TeiMainRequest(RootModel[wire.TeiEmbedRequest | wire.TeiPredictRequest | RankRequest]):
-    """What the model's kind is asked."""
+    """A request to the main route of a model of any kind."""
 
 
 class TeiMainAnswer(RootModel[list[list[float]] | list[Label] | list[list[Label]] | Ranking]):
-    """What the model's kind answers."""
+    """A response of the main route of a model of any kind."""
 
 
 rerank: Endpoint = partial(handlers.rerank, cohere=openai_ranking.rerank)
-embeddings: Endpoint = partial(handlers.pass_on, endpoint=openai_embeddings.embed)
-MAIN: dict[Kind | None, Endpoint] = {
+embeddings: Endpoint = partial(handlers.delegate, endpoint=openai_embeddings.embed)
+MAIN_ENDPOINTS: dict[ModelType | None, Endpoint] = {
     "embedding": handlers.embed,
     "classifier": handlers.predict,
     "reranker": rerank,
 }
-perform: Endpoint = partial(handlers.perform, main=MAIN)
+run_default_model: Endpoint = partial(handlers.run_default_model, main_endpoints=MAIN_ENDPOINTS)
 
-# Name of the route, endpoint, summary, body, answer.
+# Name of the route, endpoint, summary, request body, response.
 ROUTES: tuple[tuple[str, Endpoint, str, Any, Any], ...] = (
-    ("embed", handlers.embed, "Turn texts into vectors", wire.TeiEmbedRequest, wire.TeiEmbedAnswer),
+    ("embed", handlers.embed, "Compute vectors of texts", wire.TeiEmbedRequest, wire.TeiEmbedAnswer),
     (
         "embed_all",
         handlers.embed_all,
-        "Turn texts' tokens into vectors",
+        "Compute vectors of texts' tokens",
         wire.TeiEmbedAllRequest,
         wire.TeiEmbedAllAnswer,
     ),
-    ("embed_sparse", handlers.embed_sparse, "Refuse: no model here is sparse", wire.TeiEmbedAllRequest, None),
+    (
+        "embed_sparse",
+        handlers.embed_sparse,
+        "Not supported: no model here is sparse",
+        wire.TeiEmbedAllRequest,
+        None,
+    ),
     (
         "embeddings",
         embeddings,
-        "Turn texts into vectors, in OpenAI's form",
+        "Compute vectors of texts, in OpenAI's format",
         openai_embeddings.EmbeddingsRequest,
         openai_embeddings.Embeddings,
     ),
@@ -83,46 +89,46 @@ ROUTES: tuple[tuple[str, Endpoint, str, Any, Any], ...] = (
     (
         "tokenize",
         handlers.tokenize,
-        "Cut texts into tokens",
+        "Tokenize texts",
         wire.TeiTokenizeRequest,
         wire.TeiTokenizeAnswer,
     ),
-    ("decode", handlers.decode, "Put tokens together", wire.TeiDecodeRequest, wire.TeiDecodeAnswer),
+    ("decode", handlers.decode, "Decode token ids to texts", wire.TeiDecodeRequest, wire.TeiDecodeAnswer),
 )
 
 
 def operations() -> list[Operation]:
-    main = "Do what the default model is made for", TeiMainRequest, TeiMainAnswer
+    """Return the routes for a named model and for the default model."""
+    main = "Perform the default model's task", TeiMainRequest, TeiMainAnswer
+    info, ping = "Show the default model's facts and limits", "Check whether the default model is ready"
     return [
         *(
-            Operation("POST", f"{place}/{name}", *told)
-            for place in ("/models/{model_id}", "")
-            for name, *told in ROUTES
+            Operation("POST", f"{prefix}/{name}", *operation)
+            for prefix in ("/models/{model_id}", "")
+            for name, *operation in ROUTES
         ),
-        *(Operation("POST", path, perform, *main) for path in ("/", "/invocations")),
-        Operation(
-            "GET", "/info", handlers.show_info, "Show the default model's facts and limits", response=Info
-        ),
-        Operation("GET", "/ping", handlers.ping, "Tell whether the default model answers", response=Health),
+        *(Operation("POST", path, run_default_model, *main) for path in ("/", "/invocations")),
+        Operation("GET", "/info", handlers.show_info, info, response=Info),
+        Operation("GET", "/ping", handlers.ping, ping, response=Health),
     ]
 
 
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
-    """What a model of the task's kind is asked, and what a tokenizer is."""
+    """Return calls of the routes for the task's kind of model, and of the tokenizer's routes."""
     return [
         SupportedCall("POST", f"/models/{model_id}/{name}", body) for name, body in examples(task).items()
     ]
 
 
 dialect = Dialect(
-    name=DIALECT,
+    name=NAME,
     error_response=error_response,
     operations=operations,
     supported_calls=supported_calls,
     error=TeiFailure,
     extra_error_responses={
-        400: "a text or a list that is empty",
+        400: "an empty text or list",
         415: "a Content-Encoding",
-        422: "a request that cannot be read",
+        422: "a request of the wrong shape",
     },
 )

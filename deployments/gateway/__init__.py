@@ -1,1 +1,1 @@
-"""What answers callers: the web application, the gRPC service, and the deployments that run them."""
+"""The gateway: the HTTP application, the gRPC service, and the Serve deployments that run them."""

@@ -1,8 +1,8 @@
-"""ASGI over a Serve handle: the Router passes a page's requests on to the deployment that makes the page.
+"""ASGI over a Serve handle: the gateway forwards requests for the UI to the UI's deployment.
 
-Only one application may have a route (gRPC calls name none), so the UI is a deployment behind the Router. A
-request crosses as its scope and body, the answer comes back as ASGI messages, streamed as they are made: all
-that pages, uploads and server-sent events need. WebSockets do not cross.
+gRPC calls name no application, so only one application may have a route; the UI is therefore a deployment
+behind the gateway. A request crosses as its scope and body; the response returns as ASGI messages, streamed
+as the UI produces them. That covers pages, uploads and server-sent events. WebSockets do not cross.
 """
 
 from typing import Any
@@ -16,11 +16,11 @@ from deployments.dialect import HTTP_STATUS
 from deployments.errors import TooLarge
 from deployments.wire.http import read_body
 
-CARRIED = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string")
+FORWARDED_KEYS = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string")
 
 
-class Bridge:
-    """The Router's end: an ASGI application that answers with what the deployment behind `handle` says."""
+class AsgiBridge:
+    """The gateway's end: an ASGI application that forwards each request to the deployment behind `handle`."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._asgi = handle.options(stream=True).asgi
@@ -31,7 +31,7 @@ class Bridge:
         except TooLarge as error:
             await PlainTextResponse(str(error), HTTP_STATUS[error.kind])(scope, receive, send)
             return
-        messages = self._asgi.remote(_carried(scope), body)
+        messages = self._asgi.remote(_picklable(scope), body)
         try:
             async for message in messages:
                 await send(message)
@@ -39,8 +39,8 @@ class Bridge:
             messages.cancel()
 
 
-def _carried(scope: Scope) -> dict[str, Any]:
-    """What of a scope can be pickled and means something elsewhere."""
-    parts = {name: scope[name] for name in CARRIED if name in scope}
-    addresses = {name: tuple(scope[name]) for name in ("client", "server") if scope.get(name)}
+def _picklable(scope: Scope) -> dict[str, Any]:
+    """Return the parts of a scope that can be pickled and have a meaning in another process."""
+    parts = {key: scope[key] for key in FORWARDED_KEYS if key in scope}
+    addresses = {key: tuple(scope[key]) for key in ("client", "server") if scope.get(key)}
     return {**parts, **addresses, "headers": [tuple(pair) for pair in scope["headers"]], "root_path": ""}

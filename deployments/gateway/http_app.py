@@ -1,4 +1,4 @@
-"""The web application: every dialect's HTTP operations behind one door."""
+"""The HTTP application: every dialect's operations as the routes of one Starlette application."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,12 +22,13 @@ from deployments.wire.http import json_response, request_id_of, to_public_error
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-PARAMETER = re.compile(r"{(\w+)}")
-Answer = Callable[[Request], Awaitable[Response]]
+PATH_PARAMETER = re.compile(r"{(\w+)}")
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects before the response
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Segment(Convertor[str]):
-    """What a path's parameter may be: a model id, or any name spelled like one; no slash, no ".."."""
+class SegmentConvertor(Convertor[str]):
+    """A path parameter: a model id, or another name with the same characters; no slash, no ".."."""
 
     regex = r"[A-Za-z0-9][A-Za-z0-9._-]*(?!\n)"
 
@@ -38,100 +39,101 @@ class Segment(Convertor[str]):
         return value
 
 
-register_url_convertor("segment", Segment())
+register_url_convertor("segment", SegmentConvertor())
 
 
-class Table(BaseRoute):
-    """Routes, found by the first segment and the number of segments of their path.
+class RouteIndex(BaseRoute):
+    """Routes, indexed by the first segment and the number of segments of their path.
 
-    Starlette tries one route after the other, which takes longer than all else that a door of many dialects
-    does with a request.
+    Starlette tries one route after the other. With the routes of many dialects, that takes longer than all
+    other work of the gateway on a request.
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes: dict[tuple[str, int], list[Route]] = {}
         for route in routes:
-            self.routes.setdefault(_place(route.path), []).append(route)
+            self.routes.setdefault(_route_key(route.path), []).append(route)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        partial: tuple[Match, Scope] = Match.NONE, {}
-        for route in self.routes.get(_place(scope["path"].removeprefix(scope.get("root_path", ""))), ()):
-            match, found = route.matches(scope)
+        partial_match: tuple[Match, Scope] = Match.NONE, {}
+        for route in self.routes.get(_route_key(scope["path"].removeprefix(scope.get("root_path", ""))), ()):
+            match, child_scope = route.matches(scope)
             if match is Match.FULL:
-                return match, {**found, "route": route}
-            if match is Match.PARTIAL and partial[0] is Match.NONE:
-                partial = match, {**found, "route": route}
-        return partial
+                return match, {**child_scope, "route": route}
+            if match is Match.PARTIAL and partial_match[0] is Match.NONE:
+                partial_match = match, {**child_scope, "route": route}
+        return partial_match
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         await scope["route"].handle(scope, receive, send)
 
 
-def _place(path: str) -> tuple[str, int]:
-    parts = path.split("/", 2)
-    return parts[1] if len(parts) > 1 else "", path.count("/")
+def _route_key(path: str) -> tuple[str, int]:
+    segments = path.split("/", 2)
+    return segments[1] if len(segments) > 1 else "", path.count("/")
 
 
 def build(router: "Router", dialects: Sequence[Dialect]) -> Starlette:
-    """The application that answers every operation of `dialects` from `router`.
+    """Build the application that serves every operation of `dialects` with `router`.
 
-    Further routes (a mounted UI) can be appended to its `routes`. Raises `ValueError` where two operations
+    The caller may append further routes (a mounted UI) to its `routes`. Raises `ValueError` if two operations
     have the same method and path.
     """
     app = Starlette(
-        routes=[Table(_routes(router, dialects))],
-        exception_handlers={HTTPException: _say_http_error, Exception: _say_internal_error},
+        routes=[RouteIndex(_routes(router, dialects))],
+        exception_handlers={HTTPException: _http_error_response, Exception: _internal_error_response},
     )
     app.state.openapi = cache(lambda: orjson.dumps(document(dialects)))
     return app
 
 
 def _routes(router: "Router", dialects: Sequence[Dialect]) -> Iterator[Route]:
-    """One route per path; a path that is spelled out goes before one with a parameter in that place."""
-    answers: dict[str, dict[str, Answer]] = {}
-    taken: dict[tuple[str, str], str] = {}
+    """Yield one route per path; a literal segment goes before a parameter in the same position."""
+    handlers: dict[str, dict[str, Handler]] = {}
+    owners: dict[tuple[str, str], str] = {}
     for dialect in dialects:
         for operation in dialect.operations():
-            place = operation.method, PARAMETER.sub("{}", operation.path)
-            if place in taken:
-                told = f"{operation.method} {operation.path} of {dialect.name} is {taken[place]}'s already"
-                raise ValueError(told)
-            taken[place] = dialect.name
-            by_method = answers.setdefault(operation.path, {})
+            key = operation.method, PATH_PARAMETER.sub("{}", operation.path)
+            if key in owners:
+                route = f"{operation.method} {operation.path}"
+                raise ValueError(f"{route} of {dialect.name} already belongs to {owners[key]}")
+            owners[key] = dialect.name
+            by_method = handlers.setdefault(operation.path, {})
             by_method[operation.method] = partial(handle_request, dialect, operation, router)
-    for path in sorted(answers, key=lambda path: [part.startswith("{") for part in path.split("/")]):
-        yield Route(PARAMETER.sub(r"{\1:segment}", path), _by_method(answers[path]), methods=[*answers[path]])
+    for path in sorted(handlers, key=lambda path: [segment.startswith("{") for segment in path.split("/")]):
+        pattern = PATH_PARAMETER.sub(r"{\1:segment}", path)
+        yield Route(pattern, _dispatch_by_method(handlers[path]), methods=[*handlers[path]])
 
 
 async def handle_request(
     dialect: Dialect, operation: Operation, router: "Router", request: Request
 ) -> Response:
-    """Serve one HTTP request; whatever is raised is said in the dialect's words."""
+    """Serve one HTTP request; convert any exception to the dialect's error response."""
     try:
         response = await operation.endpoint(router, request)
     except ClientDisconnect:
-        return Response(status_code=499)
-    except Exception as error:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    except Exception as exception:
         request_id = request_id_of(request)
-        told = to_public_error(error, request_id)
-        response = dialect.error_response(told, request_id)
-        if told.retry_after is not None:
-            response.headers["retry-after"] = str(max(1, round(told.retry_after)))
+        error = to_public_error(exception, request_id)
+        response = dialect.error_response(error, request_id)
+        if error.retry_after is not None:
+            response.headers["retry-after"] = str(max(1, round(error.retry_after)))
     return response
 
 
-def _by_method(answers: Mapping[str, Answer]) -> Answer:
+def _dispatch_by_method(handlers: Mapping[str, Handler]) -> Handler:
     async def endpoint(request: Request) -> Response:
-        return await answers["GET" if request.method == "HEAD" else request.method](request)
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
     return endpoint
 
 
-def _say_http_error(request: Any, error: Any) -> Response:
+def _http_error_response(request: Any, error: Any) -> Response:
     response = json_response({"detail": error.detail, "error": error.detail}, error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
-def _say_internal_error(request: Any, error: Any) -> Response:
+def _internal_error_response(request: Any, error: Any) -> Response:
     return json_response({"detail": "Internal Server Error", "error": "internal error"}, 500)

@@ -7,18 +7,18 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from deployments.dialects import DIALECTS
-from deployments.gateway import http_app as web
-from deployments.gateway.asgi_bridge import Bridge
+from deployments.gateway import http_app
+from deployments.gateway.asgi_bridge import AsgiBridge
 from deployments.gateway.grpc_service import with_rpc_methods
 from deployments.routing.router import TRANSPORTS, Router
 
-# Between two collections of garbage, instead of 700: small requests soon make as many.
-MANY_OBJECTS = 10_000
+# New objects between two garbage collections. Small requests soon allocate Python's default of 700.
+GC_THRESHOLD = 10_000
 
 
 @with_rpc_methods
-class Door(Router):
-    """A Router that speaks every dialect, over HTTP and gRPC, and passes on what is asked of the UI."""
+class Ingress(Router):
+    """A Router that serves every dialect over HTTP and gRPC, and forwards requests for the UI."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Door(Router):
         self.has_ui = ui is not None
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        """Called by Ray Serve once the Router is built."""
-        app = web.build(self, DIALECTS)
+        """Build the ASGI application. Ray Serve calls this after the constructor."""
+        app = http_app.build(self, DIALECTS)
         if self._ui is not None:
-            app.routes.append(Mount("/ui", Bridge(self._ui)))
-        gc.set_threshold(MANY_OBJECTS)
+            app.routes.append(Mount("/ui", AsgiBridge(self._ui)))
+        gc.set_threshold(GC_THRESHOLD)
         return app

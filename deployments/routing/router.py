@@ -76,7 +76,7 @@ class Router:
         return self.snapshot.startup_complete
 
     def card(self, model_id: str) -> Card:
-        """The model's card, in any state. Raises `ModelNotFound`."""
+        """Return the model's card, in any state. Raises `ModelNotFound`."""
         if not self._started.is_set():
             raise ModelNotReady("the gateway has just started")
         try:
@@ -86,28 +86,30 @@ class Router:
 
     @property
     def default_model(self) -> str:
-        """The model that is meant where a request names none. Raises `ModelNotFound` if there is no such."""
+        """The model of requests that name none. Raises `ModelNotFound` if none is configured."""
         if self._default_model is None:
             raise ModelNotFound("no model is named, and this cluster has no `default_model`")
         return self._default_model
 
     def task(self, model_id: str) -> Task:
-        """The task that a live model performs. Raises `ModelNotFound`, or `ModelNotReady` with the reason."""
+        """Return the task of a live model. Raises `ModelNotFound`, or `ModelNotReady` with the reason."""
         card = self.card(model_id)
         if card.state == "unavailable" or card.task is None:
             raise unavailable(card)
         return TASKS[card.task]
 
     async def stats(self) -> list[ModelStats]:
-        """How each model does, as all Routers together see it. Raises `ModelNotReady` without the Catalog."""
+        """Return each model's statistics from all Routers. Raises `ModelNotReady` without the Catalog."""
         try:
             return list(await self._catalog.stats.remote())
         except Exception as error:
             raise ModelNotReady("the catalog is restarting") from error
 
     async def load(self, model_id: str) -> None:
-        """Serve a model again that was unloaded, and wait until it answers. Raises `Forbidden` where the
-        operator has not allowed it, `ModelNotReady` if it fails."""
+        """Serve an unloaded model again, and wait until it is ready.
+
+        Raises `Forbidden` unless the operator allows it, `ModelNotReady` if it fails.
+        """
         await self._command("load", model_id, lambda card: card.state == "ready")
 
     async def unload(self, model_id: str) -> None:
@@ -115,7 +117,7 @@ class Router:
         await self._command("unload", model_id, lambda card: card.state == "unavailable")
 
     async def infer(self, model_id: str, inputs: list[Schema], params: Schema) -> InferenceResults:
-        """One output, or one `InferenceError`, per input. Raises an `InferenceError` when none was tried."""
+        """Return one output, or one `InferenceError`, per input. Raises one if no input was run."""
         with self._stats.request(model_id) as reading:
             client = self._client(model_id)
             # Long answers are batched token by token: sharing a call gains nothing.
@@ -125,29 +127,28 @@ class Router:
             return answers
 
     async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
-        """The chunks of one answer. Closing it stops the work. The deadline holds from chunk to chunk."""
+        """Yield the chunks of one answer. Closing stops the work. The deadline holds from chunk to chunk."""
         with self._stats.request(model_id):
             async with aclosing(self._client(model_id).stream(input, params)) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
-        """Each text's tokens. Raises `InvalidInput` where the model has no tokenizer, `TooLarge`."""
+        """Return each text's tokens. Raises `InvalidInput` if the model has no tokenizer, `TooLarge`."""
         _check_total("characters", texts)
         return list(await self._client(model_id).call("tokenize", texts, special))
 
     async def count_tokens(self, model_id: str, texts: list[str]) -> list[int]:
-        """How many tokens each text has. Raises `InvalidInput` where the model has no tokenizer."""
+        """Return how many tokens each text has. Raises `InvalidInput` if the model has no tokenizer."""
         return list(await self._client(model_id).call("count_tokens", texts))
 
     async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
-        """The text of each list of token ids. Raises `InvalidInput` where the model has no such token,
-        `TooLarge`."""
+        """Return the text of each list of token ids. Raises `InvalidInput` for an unknown id, `TooLarge`."""
         _check_total("token ids", ids)
         return list(await self._client(model_id).call("decode", ids, skip_special))
 
     async def counters(self, model_id: str) -> dict[str, int]:
-        """Running totals of the work of one of the model's replicas."""
+        """Return running totals of the work of one of the model's replicas."""
         return dict(await self._client(model_id).call("counters"))
 
     def _client(self, model_id: str) -> ModelClient:
@@ -178,7 +179,7 @@ class Router:
     async def check_health(self) -> None:
         """Raise when the loop that follows the Catalog has ended.
 
-        Waits for the first snapshot: Serve sends a Router nothing before it has been healthy once.
+        Waits for the first snapshot: Serve sends no requests to a Router before it has been healthy once.
         """
         await asyncio.wait_for(self._started.wait(), START_S)
         if self._task.done():
@@ -187,17 +188,19 @@ class Router:
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(REPORT_S)
-            with contextlib.suppress(Exception):  # the Catalog hears of us again when it is back
+            with contextlib.suppress(Exception):  # the Catalog gets the next report when it is back
                 await self._catalog.report.remote(self._id, self._stats.report())
 
     async def _follow(self) -> None:
         while True:
             try:
                 snapshot: Snapshot = await self._catalog.watch.remote(self.snapshot.version)
-                if snapshot.version != NOT_LOOKED_YET:  # it may have just started, and know nothing
+                if snapshot.version != NOT_LOOKED_YET:  # the Catalog may have just started
                     self._apply_snapshot(snapshot)
             except Exception as error:
-                log.warning("the catalog is away (%s); going on with what it said last", type(error).__name__)
+                log.warning(
+                    "the catalog is away (%s); the router keeps its last snapshot", type(error).__name__
+                )
                 await asyncio.sleep(0.5)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
@@ -218,6 +221,6 @@ class Router:
 
 
 def _check_total(unit: str, rows: Sequence[Sized]) -> None:
-    """Raise `TooLarge` where the rows have over a million together."""
+    """Raise `TooLarge` if the rows have over a million together."""
     if (total := sum(map(len, rows))) > MAX_TEXT:
         raise TooLarge(f"there are {total:,} {unit} together; at most {MAX_TEXT:,} are accepted")

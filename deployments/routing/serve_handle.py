@@ -75,9 +75,10 @@ class ServeHandle(ReplicaTransport):
         async with self._finding:
             if self.handle is None:
                 try:
-                    self.handle = await asyncio.to_thread(serve.get_app_handle, self._model_id)
+                    handle = await asyncio.to_thread(serve.get_app_handle, self._model_id)
                 except RayServeException:
                     raise ModelNotReady(f"model {self._model_id!r} is loading") from None
+                self.handle = handle.options()  # which makes it follow the replicas
             return self.handle
 
     @contextmanager

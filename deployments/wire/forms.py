@@ -1,4 +1,7 @@
-"""Multipart forms as the JSON they stand for: dotted keys nest, repeated ones make a list, a file is text."""
+"""Parse multipart forms into JSON values.
+
+Dotted keys become nested objects, repeated keys become lists, and a file becomes text.
+"""
 
 import base64
 from typing import Any, get_origin
@@ -11,61 +14,65 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 from deployments.errors import InvalidInput
+from deployments.wire.annotations import strip_annotated, unwrap_optional
 from deployments.wire.http import check_json
-from deployments.wire.protobuf import bare, without_none
 
 
 class UnknownKey(InvalidInput):
-    """A field that the schema has not."""
+    """A form has a field that its schema does not have."""
 
 
-async def read_form(request: Request, body: bytes, schema: type[BaseModel]) -> dict[str, Any]:
-    """The form in `body`, as `schema` may be validated from.
+async def parse_form(request: Request, body: bytes, schema: type[BaseModel]) -> dict[str, Any]:
+    """Parse the form in `body` into a value that `schema` can validate.
 
     Raises `InvalidInput`, `TooLarge`, or `UnknownKey`.
     """
+    nested: dict[str, Any] = {}
+    for key, texts in (await _parse_texts(request, body)).items():
+        _set_value(nested, key, schema, texts)
+    return nested
 
+
+async def _parse_texts(request: Request, body: bytes) -> dict[str, list[str]]:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
 
     try:
         async with Request(request.scope, receive).form(max_part_size=len(body)) as form:
-            told = {key: [await _text(value) for value in form.getlist(key)] for key in form}
-        # UTF-7 can hold half of a character; JSON cannot.
-        check_json(*("".join((key, *texts)).encode() for key, texts in told.items()))
+            texts = {key: [await _to_text(value) for value in form.getlist(key)] for key in form}
+        # A form in UTF-7 can hold half of a surrogate pair, which JSON cannot; this `encode` raises then.
+        check_json(*("".join((key, *values)).encode() for key, values in texts.items()))
     except UnicodeError:
-        raise InvalidInput("the form cannot be read: it is not in the charset that it names") from None
-    except (HTTPException, MultiPartException) as broken:  # which one depends on who called
-        reason = broken.detail if isinstance(broken, HTTPException) else broken.message
-        raise InvalidInput(f"the form cannot be read: {reason}") from None
-    nested: dict[str, Any] = {}
-    for key, texts in told.items():
-        _put(nested, key, schema, texts)
-    return nested
+        raise InvalidInput("the form is not in the charset of its Content-Type") from None
+    except (HTTPException, MultiPartException) as error:  # Starlette raises the first inside an application
+        reason = error.detail if isinstance(error, HTTPException) else error.message
+        raise InvalidInput(f"the form is not valid: {reason}") from None
+    return texts
 
 
-def _put(nested: dict[str, Any], key: str, schema: type[BaseModel], texts: list[str]) -> None:
-    top, dot, inner = key.partition(".")
-    kind = _kind(schema, top)
-    if kind and not dot:
-        nested[top] = _value(kind, texts)
+def _set_value(nested: dict[str, Any], key: str, schema: type[BaseModel], texts: list[str]) -> None:
+    name, dot, inner_name = key.partition(".")
+    annotation = _annotation_of(schema, name)
+    if annotation and not dot:
+        nested[name] = _to_value(annotation, texts)
         return
-    place = nested.setdefault(top, {})
-    if not (isinstance(place, dict) and isinstance(kind, type) and issubclass(kind, BaseModel)):
+    values = nested.setdefault(name, {})
+    is_schema = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    if not (isinstance(values, dict) and is_schema):
         raise UnknownKey(f"Unknown key '{key}'", field=key)
-    place[inner] = _value(_kind(kind, inner), texts)
+    values[inner_name] = _to_value(_annotation_of(annotation, inner_name), texts)
 
 
-def _kind(schema: type[BaseModel], name: str) -> Any:
+def _annotation_of(schema: type[BaseModel], name: str) -> Any:
     field = schema.model_fields.get(name)
-    return field and without_none(bare(field.annotation))
+    return field and unwrap_optional(strip_annotated(field.annotation))
 
 
-def _value(kind: Any, texts: list[str]) -> Any:
-    """What is not meant to be a string may be JSON itself."""
-    if kind is str:
+def _to_value(annotation: Any, texts: list[str]) -> Any:
+    """Return a field's value; the text of a field that is not a string may be JSON."""
+    if annotation is str:
         return texts[-1]
-    if len(texts) > 1 or (get_origin(kind) is list and not texts[0].startswith("[")):
+    if len(texts) > 1 or (get_origin(annotation) is list and not texts[0].startswith("[")):
         return texts
     try:
         return orjson.loads(texts[0])
@@ -73,8 +80,8 @@ def _value(kind: Any, texts: list[str]) -> Any:
         return texts[0]
 
 
-async def _text(value: str | UploadFile) -> str:
-    """A file that is no text (a picture) is its base64."""
+async def _to_text(value: str | UploadFile) -> str:
+    """Return the text of a form's value; a file that is not text (an image) as base64."""
     if isinstance(value, str):
         return value
     data = await value.read()

@@ -1,4 +1,4 @@
-"""Read and write HTTP bodies: the size limit, JSON, and the error that a caller may see."""
+"""Read and write HTTP bodies: the size limit, JSON, and the errors that a client may see."""
 
 import logging
 import uuid
@@ -20,16 +20,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class UnsupportedMedia(InvalidInput):
-    """The body's Content-Type is none that is read here."""
+    """The body's Content-Type or Content-Encoding is not supported."""
 
 
 def request_id_of(request: Request) -> str:
-    """The request's id, or a new one."""
+    """Return the request's id, or a new one."""
     return request.headers.get("x-request-id") or uuid.uuid4().hex
 
 
 def to_public_error(error: Exception, request_id: str) -> InferenceError:
-    """The error as callers may hear it: our own as it is, any other logged and replaced by its request id."""
+    """Return Roster's own error unchanged; log any other and return one that holds only the request id."""
     if isinstance(error, InferenceError):
         return error
     log.error("request %s failed", request_id, exc_info=error)
@@ -37,41 +37,44 @@ def to_public_error(error: Exception, request_id: str) -> InferenceError:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body, or `TooLarge` as soon as it is known to be over 32 MiB; it may not be compressed."""
+    """Read the whole body, which may not be compressed.
+
+    Raises `TooLarge` as soon as the body is over 32 MiB, `UnsupportedMedia` if it has a Content-Encoding.
+    """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
-        raise UnsupportedMedia(f"the Content-Encoding {encoding!r} is not understood")
+        raise UnsupportedMedia(f"the Content-Encoding {encoding!r} is not supported")
     declared = request.headers.get("content-length", "0")
     if declared.isdigit() and int(declared) > MAX_BODY:
         raise _too_large(int(declared))
     body = bytearray()
-    async for piece in request.stream():
-        body += piece
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > MAX_BODY:
             raise _too_large(len(body))
     return bytes(body)
 
 
 def check_json(*texts: bytes) -> None:
-    """Raise `TooLarge` where these, as JSON, may hold over a million lists and objects.
+    """Raise `TooLarge` if these JSON texts may hold over a million lists and objects.
 
-    Parsed, a list of nothing takes thirty times the room that it has in a text.
+    A parsed empty list takes thirty times the memory of its two characters.
     """
     if sum(text.count(b"[") + text.count(b"{") for text in texts) > MAX_ELEMENTS:
         raise TooLarge(f"the JSON has too many lists and objects; at most {MAX_ELEMENTS:,} are accepted")
 
 
 def read_json(body: bytes) -> Any:
-    """Parse JSON. Raises `InvalidInput` that says where it breaks, or `TooLarge`."""
+    """Parse JSON. Raises `InvalidInput` with the position of the error, or `TooLarge`."""
     check_json(body)
     try:
         return orjson.loads(body)
-    except orjson.JSONDecodeError as broken:
-        raise InvalidInput(f"Invalid JSON: {broken}") from broken
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"Invalid JSON: {error}") from error
 
 
 def validate(schema: type[M], value: Any) -> M:
-    """Return parsed JSON as `schema`. Raises `InvalidInput` that names the first field that is wrong."""
+    """Validate parsed JSON as `schema`. Raises `InvalidInput` that names the first wrong field."""
     try:
         return schema.model_validate(value)
     except ValidationError as invalid:
@@ -82,7 +85,7 @@ def validate(schema: type[M], value: Any) -> M:
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """JSON, written by orjson; `value` holds plain Python values."""
+    """Return a response with `value`, which holds plain Python values, as JSON."""
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 

@@ -1,4 +1,4 @@
-"""Describe a model as the Hub's own servers do: its kind, whether it answers, its facts and its limits."""
+"""Describe a model as the Hub's own servers do: its type, its health, its metadata and its limits."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -10,33 +10,33 @@ from deployments.card import Card, Description, State
 from deployments.errors import ModelNotReady
 from deployments.schema import MAX_ITEMS, Label, field_types
 from deployments.task import TASKS, Task
-from deployments.wire.ranking import compares
+from deployments.wire.ranking import is_ranking_task
 
-Kind = Literal["embedding", "classifier", "reranker"]
+ModelType = Literal["embedding", "classifier", "reranker"]
 
-# What Text Embeddings Inference tells of each kind. A Router does not know a checkpoint's pooling or labels.
-FACTS: dict[Kind, dict[str, Any]] = {
+# Text Embeddings Inference's details of each type. A Router does not know a checkpoint's pooling or labels.
+TYPE_DETAILS: dict[ModelType, dict[str, Any]] = {
     "embedding": {"pooling": "as-trained"},
     "classifier": {"id2label": {}, "label2id": {}},
     "reranker": {"id2label": {}, "label2id": {}},
 }
 
 
-class Loading(ModelNotReady):
-    """The model's first replica is on its way."""
+class ModelLoading(ModelNotReady):
+    """The model's first replica is still loading."""
 
 
 class Health(BaseModel):
-    """A model that answers."""
+    """A model that is ready."""
 
     status: Literal["ready"] = "ready"
 
 
 class Info(BaseModel):
-    """A model's facts and limits, by the names that the Hub's own servers use.
+    """A model's metadata and limits, by the names that the Hub's own servers use.
 
-    `max_concurrent_requests` is None where any number may wait. `auto_truncate`: whether /embed cuts too long
-    a text unasked. `tokenization_workers`: each replica has one.
+    `max_concurrent_requests` is None if the queue has no limit. `auto_truncate`: whether /embed truncates
+    long texts by default. `tokenization_workers`: one per replica.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -47,7 +47,7 @@ class Info(BaseModel):
     model_pipeline_tag: str | None
     task: str | None
     state: State
-    model_type: dict[Kind, dict[str, Any]] | None
+    model_type: dict[ModelType, dict[str, Any]] | None
     max_concurrent_requests: int | None
     tokenization_workers: int
     version: str
@@ -61,9 +61,9 @@ class Info(BaseModel):
     auto_truncate: bool = False
 
 
-def kind(task: Task) -> Kind | None:
-    """Which of Text Embeddings Inference's models perform such a task, by what goes in and comes out."""
-    if compares(task):
+def model_type_of(task: Task) -> ModelType | None:
+    """Return the type of Text Embeddings Inference's models that has the task's inputs and outputs."""
+    if is_ranking_task(task):
         return "reranker"
     if [*field_types(task.input).values()] != ["text"]:
         return None
@@ -73,10 +73,10 @@ def kind(task: Task) -> Kind | None:
     return "classifier" if "labels" in outputs and outputs["labels"].annotation == list[Label] else None
 
 
-def info(card: Card) -> Info:
-    """All that is known of a model, in whatever state."""
+def model_info(card: Card) -> Info:
+    """Return the metadata of a model in any state."""
     task = TASKS.get(card.task or "")
-    type_ = kind(task) if task else None
+    type_ = model_type_of(task) if task else None
     return Info(
         model_id=card.model or card.id,
         served_model_name=card.id,
@@ -84,32 +84,32 @@ def info(card: Card) -> Info:
         model_pipeline_tag=task.pipeline_tag if task else None,
         task=card.task,
         state=card.state,
-        model_type={type_: FACTS[type_]} if type_ else None,
+        model_type={type_: TYPE_DETAILS[type_]} if type_ else None,
         max_concurrent_requests=None
         if card.max_queued_requests < 0
         else card.replicas.running * card.max_ongoing_requests + card.max_queued_requests,
         tokenization_workers=card.replicas.running,
         version=_version(),
-        **_loaded(card.description),
+        **_limits(card.description),
     )
 
 
-def healthy(card: Card) -> Health:
-    """What is said of a model that answers. Raises `Loading`, or `ModelNotReady` with the reason."""
+def model_health(card: Card) -> Health:
+    """Return `Health` if the model is ready. Raises `ModelLoading`, or `ModelNotReady` with the reason."""
     if card.state == "loading":
-        raise loading(card)
+        raise loading_error(card)
     if card.state == "unavailable":
         raise ModelNotReady(card.reason or f"the model {card.id!r} is unavailable")
     return Health()
 
 
-def loading(card: Card) -> Loading:
-    """What is said of a model that does not answer yet."""
-    return Loading(f"Model {card.id} is currently loading")
+def loading_error(card: Card) -> ModelLoading:
+    """Return the error for requests to a model that is still loading."""
+    return ModelLoading(f"Model {card.id} is currently loading")
 
 
-def _loaded(description: Description | None) -> dict[str, Any]:
-    """What is known of a model only once a replica has loaded it."""
+def _limits(description: Description | None) -> dict[str, Any]:
+    """Return the metadata that exists only after a replica has loaded the model."""
     if description is None:
         return {}
     return {
@@ -126,5 +126,5 @@ def _loaded(description: Description | None) -> dict[str, Any]:
 def _version() -> str:
     try:
         return version("roster")
-    except PackageNotFoundError:  # run from a checkout that nobody installed
+    except PackageNotFoundError:  # runs from a checkout that is not installed
         return ""

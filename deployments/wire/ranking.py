@@ -1,4 +1,4 @@
-"""Texts ranked by how well they answer a query: what several dialects ask of a model that compares texts."""
+"""Scores of texts by how well they answer a query, for the rerank and score routes of several dialects."""
 
 from typing import TYPE_CHECKING
 
@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 
-def compares(task: Task) -> bool:
-    """Whether the task compares one text with several: it has a field of each, and answers with numbers."""
+def is_ranking_task(task: Task) -> bool:
+    """Return whether the task compares one text with several: its inputs are both, its output has scores."""
     return (
         sorted(field_types(task.input).values()) == ["text", "texts"]
         and "similarities" in task.output.model_fields
     )
 
 
-async def scores(
+async def score_texts(
     router: "Router", dialect: str, model_id: str, query: str, texts: list[str]
 ) -> tuple[list[float], Usage]:
-    """How well each text answers the query, in their order; higher is better. Raises `TaskMismatch`."""
+    """Score how well each text answers the query: in order, higher is better. Raises `TaskMismatch`."""
     task = router.task(model_id)
-    if not compares(task):
+    if not is_ranking_task(task):
         raise TaskMismatch(f"the model {model_id!r} performs {task.name}; it cannot rank texts")
-    fields = {word: name for name, word in field_types(task.input).items()}
-    item = {fields["text"]: query, fields["texts"]: texts}
-    inputs, params = await router.validator.validate(task, dialect, [item], {})
-    answers = await router.infer(model_id, inputs, params)
-    if isinstance(answers[0], InferenceError):
-        raise answers[0]
-    return list(answers[0].similarities), answers.usage
+    names = {type_: name for name, type_ in field_types(task.input).items()}
+    fields = {names["text"]: query, names["texts"]: texts}
+    inputs, params = await router.validator.validate(task, dialect, [fields], {})
+    results = await router.infer(model_id, inputs, params)
+    if isinstance(results[0], InferenceError):
+        raise results[0]
+    return list(results[0].similarities), results.usage

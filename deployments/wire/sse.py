@@ -24,10 +24,10 @@ async def event_stream(
     encode_error: Callable[[InferenceError], bytes],
     last: bytes | None = None,
 ) -> Response:
-    """Respond with one event per chunk, the JSON that `encode` makes of it, and with `last` if it is given.
+    """Respond with one event per chunk, encoded by `encode`, and a `last` event if it is given.
 
-    Waits for the first chunk, so that an earlier error is raised here and gets its status; a later error
-    becomes the event that `encode_error` makes of it. Closes `chunks` when the client disconnects.
+    Waits for the first chunk: an error before it raises here, so that the response has the error's status.
+    `encode_error` encodes a later error as an event. Closes `chunks` when the client disconnects.
     """
 
     async def events(first: Any) -> AsyncIterator[bytes]:
@@ -70,9 +70,9 @@ class _EventStream(StreamingResponse):
 
 
 async def _run_while_connected(work: Awaitable[T], receive: Receive) -> T:
-    """Await `work`. Cancels it and raises `ClientDisconnect` if the client disconnects first."""
+    """Await `work`; cancel it and raise `ClientDisconnect` if the client disconnects first."""
     working = asyncio.ensure_future(work)
-    disconnecting = asyncio.ensure_future(_disconnect(receive))
+    disconnecting = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
         await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -84,7 +84,7 @@ async def _run_while_connected(work: Awaitable[T], receive: Receive) -> T:
         await asyncio.gather(working, disconnecting, return_exceptions=True)
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 

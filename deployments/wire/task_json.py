@@ -1,6 +1,6 @@
 """Write a task's inputs and outputs as JSON, in the form that the Hub uses.
 
-The form is read off the task's own fields, so that every task has one. Several protocols share it.
+The form follows from the task's own fields, so that every task has one. Several protocols share it.
 """
 
 from functools import lru_cache
@@ -12,64 +12,69 @@ from deployments.schema import Schema, Vector, field_types
 from deployments.task import Task
 
 
-class Form(NamedTuple):
-    """How a task's Input is written.
+class InputLayout(NamedTuple):
+    """How JSON holds a task's input.
 
-    `lone` is the field that a bare value fills: the only required one; `word` is what it means. `picture` is
-    the field that a raw body fills.
+    A value that is not an object fills `single_field`, the only required field; `single_type` is that field's
+    schema type. A raw body fills `image_field`.
     """
 
     fields: frozenset[str]
-    lone: str | None
-    word: str | None
-    picture: str | None
+    single_field: str | None
+    single_type: str | None
+    image_field: str | None
 
-    def item(self, value: Any) -> Any:
-        """One item's fields."""
+    def to_fields(self, value: Any) -> Any:
+        """Return one item as an object. Raises `InvalidInput` if the task needs several fields."""
         if isinstance(value, dict) and not self.fields.isdisjoint(value):
             return value
-        if self.lone is None:
+        if self.single_field is None:
             fields = ", ".join(sorted(self.fields))
-            raise InvalidInput(f"`inputs` is an object with the fields {fields}", field="inputs")
-        return {self.lone: value}
+            raise InvalidInput(f"`inputs` must be an object with the fields {fields}", field="inputs")
+        return {self.single_field: value}
 
     def is_batch(self, inputs: Any) -> bool:
-        """Whether a list holds a value per item, and is not itself the value of a field that holds lists."""
+        """Return whether `inputs` is a list of items, and not the value of one field that is a list."""
         if not isinstance(inputs, list):
             return False
-        if self.word not in ("texts", "conversation", "array") or not inputs:
+        if self.single_type not in ("texts", "conversation", "array") or not inputs:
             return True
         first = inputs[0]
         if isinstance(first, dict):
             return not self.fields.isdisjoint(first)
-        return isinstance(first, list) or (isinstance(first, str) and self.word == "conversation")
+        return isinstance(first, list) or (isinstance(first, str) and self.single_type == "conversation")
 
 
 @lru_cache
-def form(input_: type[Schema]) -> Form:
-    """Read off an Input's fields how it is written."""
-    meanings = field_types(input_)
-    required = [name for name, field in input_.model_fields.items() if field.is_required()] or list(meanings)
-    lone = required[0] if len(required) == 1 else None
-    pictures = [name for name, word in meanings.items() if word == "image"]
-    picture = pictures[0] if len(pictures) == 1 else None
-    return Form(frozenset(meanings), lone, meanings[lone] if lone else None, picture)
+def input_layout(input_: type[Schema]) -> InputLayout:
+    """Return the layout of an Input's JSON."""
+    types = field_types(input_)
+    required = [name for name, field in input_.model_fields.items() if field.is_required()] or list(types)
+    single_field = required[0] if len(required) == 1 else None
+    image_fields = [name for name, schema_type in types.items() if schema_type == "image"]
+    return InputLayout(
+        fields=frozenset(types),
+        single_field=single_field,
+        single_type=types[single_field] if single_field else None,
+        image_field=image_fields[0] if len(image_fields) == 1 else None,
+    )
 
 
-def said(output: Schema) -> Any:
-    """An output as the Hub says it: the list that comes first in it, or else the whole object."""
+def to_hub_json(output: Schema) -> Any:
+    """Return an output as the Hub's JSON: its first value if that is a list, or else the whole object."""
     name, value = next(((name, value) for name, value in output if value is not None), ("", None))
     if not isinstance(value, list):
-        return {name: told for name, told in output.model_dump(mode="json").items() if told is not None}
+        fields = output.model_dump(mode="json")
+        return {name: value for name, value in fields.items() if value is not None}
     if value and isinstance(value[0], Vector):
         return [vector.values for vector in value]
-    if not value or not isinstance(value[0], Schema):  # numbers, of which there may be thousands
+    if not value or not isinstance(value[0], Schema):  # thousands of numbers, which need no conversion
         return value
     return output.model_dump(mode="json", include={name})[name]
 
 
-def said_types(output: type[Schema]) -> list[Any]:
-    """What `said` may make of an output, field by field."""
+def hub_json_types(output: type[Schema]) -> list[Any]:
+    """Return the types that `to_hub_json` can make of an output."""
     types: list[Any] = []
     for field in output.model_fields.values():
         optional = NoneType in get_args(field.annotation)
@@ -84,8 +89,8 @@ def said_types(output: type[Schema]) -> list[Any]:
     return types
 
 
-def example(task: Task) -> dict[str, Any]:
-    """The JSON body of a request that the task can answer."""
+def example_request(task: Task) -> dict[str, Any]:
+    """Return the JSON body of a valid request."""
     fields = task.examples()[0]
-    bare = len(fields) == 1 and form(task.input).lone in fields
-    return {"inputs": next(iter(fields.values())) if bare else fields}
+    is_single = len(fields) == 1 and input_layout(task.input).single_field in fields
+    return {"inputs": next(iter(fields.values())) if is_single else fields}

@@ -109,8 +109,9 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def in_lanes(*lanes: str) -> pytest.MarkDecorator:
     """Run a module's tests on a cluster in each of these lanes.
 
-    "fast" and "slow" are with and without HAProxy; "gpus" is fast, on a Ray that `ray start` made with
-    logical GPUs; "tenth" is fast, with a tenth task in a copy of the house. In "slow" models can be unloaded.
+    "fast" and "slow" are with and without HAProxy; "handle" is fast, with `transport: handle`; "gpus" is
+    fast, on a Ray that `ray start` made with logical GPUs; "tenth" is fast, with a tenth task in a copy of
+    the house. In "slow" models can be unloaded.
     """
     return pytest.mark.parametrize("cluster", lanes, indirect=True, scope="session")
 
@@ -118,7 +119,8 @@ def in_lanes(*lanes: str) -> pytest.MarkDecorator:
 @contextmanager
 def _roster(house: Path, home: Path, lane: str) -> Iterator[Cluster]:
     """`python -m deployments`, as `make serve` calls it, until every starter model is ready."""
-    ports = {"fast": (7000, 7100), "slow": (7001, 7101), "gpus": (7002, 7102), "tenth": (7003, 7103)}[lane]
+    place = ["fast", "slow", "gpus", "tenth", "handle"].index(lane)
+    ports = 7000 + place, 7100 + place
     url, address = f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
     command = [sys.executable, "-m", "deployments", str(_config(home, lane, *ports)), "--verbose"]
     log = home / "log"
@@ -185,6 +187,7 @@ def _config(home: Path, lane: str, http_port: int, grpc_port: int) -> Path:
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config["http_options"] = {"host": "127.0.0.1", "port": http_port}
     config["grpc_options"]["port"] = grpc_port
+    config["applications"][0]["args"]["transport"] = "handle" if lane == "handle" else "channel"
     config["applications"][0]["args"]["models"] = str(home / "models")
     config["applications"][0]["args"]["allow_model_control"] = lane == "slow"
     config["applications"][0]["args"]["default_model"] = "embeddings"

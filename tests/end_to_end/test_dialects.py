@@ -32,7 +32,7 @@ from tests.end_to_end.test_requests import (
     Caikit,
     picture,
 )
-from tests.wire.open_inference.triton_server import triton
+from tests.wire.open_inference.triton_stubs import triton
 
 triton_grpc, _ = triton()
 

@@ -14,7 +14,7 @@ from grpc import StatusCode
 from tests.end_to_end.conftest import Cluster, in_lanes
 from tests.end_to_end.test_requests import GOOD, Caikit, picture
 
-pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
+pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow", "handle")]
 
 HUGE_TEXT = "a" * 1_000_001
 HUGE_BODY = b'{"inputs": "' + b"a" * (33 * 1024 * 1024) + b'"}'

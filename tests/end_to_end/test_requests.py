@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from tests.end_to_end.conftest import Cluster, in_lanes
 
-pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
+pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow", "handle")]
 
 GOOD = "The staff were wonderful and the cake was delicious."
 BAD = "A dreadful phone: it broke after two days."

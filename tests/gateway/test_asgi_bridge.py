@@ -1,4 +1,4 @@
-"""A page behind the bridge is the page itself: bodies, headers, streams, and callers that go."""
+"""The ASGI bridge: bodies, headers, streams and disconnects cross it."""
 
 import asyncio
 import pickle
@@ -13,16 +13,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from deployments.gateway.asgi_bridge import Bridge
-from deployments.gateway.ui_deployment import Page
+from deployments.gateway.asgi_bridge import AsgiBridge
+from deployments.gateway.ui_deployment import BridgedApp
 from deployments.wire import http as wire_http
 
 
 class Handle:
-    """Stands for a DeploymentHandle: what crosses it is pickled, as between two processes."""
+    """A DeploymentHandle in this process; it pickles the arguments, as between two processes."""
 
-    def __init__(self, page: Page) -> None:
-        self.page = page
+    def __init__(self, app: BridgedApp) -> None:
+        self.app = app
 
     def options(self, **_: Any) -> "Handle":
         return self
@@ -32,7 +32,7 @@ class Handle:
         return self
 
     def remote(self, scope: Any, body: bytes) -> "Messages":
-        return Messages(self.page.asgi(*pickle.loads(pickle.dumps((scope, body)))))
+        return Messages(self.app.asgi(*pickle.loads(pickle.dumps((scope, body)))))
 
 
 class Messages:
@@ -59,7 +59,7 @@ async def echo(request: Request) -> Response:
 
 
 async def ticks(request: Request) -> Response:
-    async def each() -> AsyncIterator[bytes]:
+    async def events() -> AsyncIterator[bytes]:
         try:
             for number in range(1000):
                 yield f"data: {number}\n\n".encode()
@@ -67,7 +67,7 @@ async def ticks(request: Request) -> Response:
         finally:
             request.app.state.ended.set()
 
-    return StreamingResponse(each(), media_type="text/event-stream")
+    return StreamingResponse(events(), media_type="text/event-stream")
 
 
 @pytest.fixture
@@ -87,49 +87,55 @@ async def app() -> Starlette:
 
 @pytest.fixture
 async def http(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
-    page = Page(app)
-    door = Starlette(routes=[Mount("/ui", Bridge(Handle(page)))])  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(door), base_url="http://door") as client:
+    bridged = BridgedApp(app)
+    gateway = Starlette(routes=[Mount("/ui", AsgiBridge(Handle(bridged)))])  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url="http://test") as client:
         await asyncio.sleep(0)
-        await page.check_health()
+        await bridged.check_health()
         yield client
-    page._lifespan.cancel()
+    bridged._lifespan.cancel()
 
 
-async def test_a_request_crosses_whole(http: httpx.AsyncClient, app: Starlette) -> None:
-    answer = await http.post("/ui/echo?a=1", content=b"x" * 100_000, headers={"x": "y"})
-    assert answer.json() == {"path": "/ui/echo", "query": "a=1", "body": 100_000, "header": "y"}
-    assert app.state.alive, "its lifespan runs"
+async def test_request_crosses_with_path_query_body_and_headers(
+    http: httpx.AsyncClient, app: Starlette
+) -> None:
+    response = await http.post("/ui/echo?a=1", content=b"x" * 100_000, headers={"x": "y"})
+    assert response.json() == {"path": "/ui/echo", "query": "a=1", "body": 100_000, "header": "y"}
+    assert app.state.alive, "the lifespan runs"
     assert (await http.get("/ui/nowhere")).status_code == 404
 
 
-async def test_a_stream_crosses_and_ends_when_its_caller_goes(
+async def test_stream_crosses_and_ends_when_client_disconnects(
     http: httpx.AsyncClient, app: Starlette
 ) -> None:
     scope = {"type": "http", "method": "GET", "path": "/ui/ticks", "headers": [], "query_string": b""}
-    door = http._transport.app  # type: ignore[attr-defined]
-    said: asyncio.Queue[Any] = asyncio.Queue()
+    gateway = http._transport.app  # type: ignore[attr-defined]
+    messages: asyncio.Queue[Any] = asyncio.Queue()
 
     async def receive() -> Any:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    caller = asyncio.create_task(door(scope, receive, said.put))
-    assert (await said.get())["status"] == 200
-    assert [(await said.get())["body"] for _ in range(3)] == [b"data: 0\n\n", b"data: 1\n\n", b"data: 2\n\n"]
-    caller.cancel()
+    request = asyncio.create_task(gateway(scope, receive, messages.put))
+    assert (await messages.get())["status"] == 200
+    assert [(await messages.get())["body"] for _ in range(3)] == [
+        b"data: 0\n\n",
+        b"data: 1\n\n",
+        b"data: 2\n\n",
+    ]
+    request.cancel()
     await asyncio.wait_for(app.state.ended.wait(), 1)
 
 
-async def test_too_large_a_body_is_refused(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_over_limit_is_413(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_http, "MAX_BODY", 10)
     assert (await http.post("/ui/echo", content=b"x" * 11)).status_code == 413
 
 
-async def test_a_page_whose_app_has_ended_is_ill(app: Starlette) -> None:
-    page = Page(app)
+async def test_health_check_fails_after_lifespan_has_ended(app: Starlette) -> None:
+    bridged = BridgedApp(app)
     await asyncio.sleep(0)
-    await page.check_health()
-    page._lifespan.cancel()
+    await bridged.check_health()
+    bridged._lifespan.cancel()
     await asyncio.sleep(0)
-    with pytest.raises(RuntimeError):
-        await page.check_health()
+    with pytest.raises(RuntimeError, match="lifespan"):
+        await bridged.check_health()

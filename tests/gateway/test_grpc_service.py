@@ -1,4 +1,4 @@
-"""The gRPC door itself: health, limits, and what callers may hear of an error."""
+"""The gRPC service: the health check, limits, and which errors a client may see."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -9,9 +9,9 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from deployments.dialect import Rpc
 from deployments.errors import InvalidInput
-from deployments.gateway import grpc_service as rpc
+from deployments.gateway import grpc_service
 from tests.fake_router import FakeRouter
-from tests.grpc_server import REQUEST_ID, call, grpc_door
+from tests.grpc_server import REQUEST_ID, call, serve_grpc
 
 SERVICE = "test.Echo"
 
@@ -28,90 +28,95 @@ async def fail(router: Any, raw: bytes, metadata: Mapping[str, str]) -> bytes:
 
 @pytest.fixture
 async def channel(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[grpc.aio.Channel]:
-    rpcs = [rpc.HEALTH, Rpc(SERVICE, "Echo", echo), Rpc(SERVICE, "Fail", fail)]
-    monkeypatch.setattr(rpc, "rpcs", lambda: rpcs)
-    async with grpc_door(FakeRouter()) as address, grpc.aio.insecure_channel(address) as channel:
+    rpcs = [grpc_service.HEALTH, Rpc(SERVICE, "Echo", echo), Rpc(SERVICE, "Fail", fail)]
+    monkeypatch.setattr(grpc_service, "all_rpcs", lambda: rpcs)
+    async with serve_grpc(FakeRouter()) as address, grpc.aio.insecure_channel(address) as channel:
         yield channel
 
 
-async def refusal(channel: grpc.aio.Channel, path: str, raw: bytes = b"") -> tuple[str, str]:
+async def call_error(channel: grpc.aio.Channel, path: str, raw: bytes = b"") -> tuple[str, str]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call(channel, path, raw)
     return error.value.code().name, error.value.details()
 
 
-async def test_bytes_pass_and_the_last_metadata_value_wins(channel: grpc.aio.Channel) -> None:
+async def test_bytes_are_unchanged_and_last_metadata_value_wins(channel: grpc.aio.Channel) -> None:
     assert await call(channel, f"/{SERVICE}/Echo", b"\xff\x00", ("x", "a"), ("x", "b")) == b"\xff\x00b"
 
 
-async def test_a_kind_becomes_its_code(channel: grpc.aio.Channel) -> None:
-    said = "日本 is 'not' a name\nat all"
-    assert await refusal(channel, f"/{SERVICE}/Fail", said.encode()) == ("INVALID_ARGUMENT", said)
+async def test_error_kind_becomes_grpc_code(channel: grpc.aio.Channel) -> None:
+    message = "日本 is 'not' a name\nat all"
+    assert await call_error(channel, f"/{SERVICE}/Fail", message.encode()) == ("INVALID_ARGUMENT", message)
 
 
-async def test_long_details_fit_into_a_trailer(channel: grpc.aio.Channel) -> None:
-    code, details = await refusal(channel, f"/{SERVICE}/Fail", ("日" * 100_000).encode())
+async def test_long_details_are_truncated_to_fit_into_trailer(channel: grpc.aio.Channel) -> None:
+    code, details = await call_error(channel, f"/{SERVICE}/Fail", ("日" * 100_000).encode())
     assert code == "INVALID_ARGUMENT"
-    assert details == "日" * (rpc.MAX_DETAILS // 3)
+    assert details == "日" * (grpc_service.MAX_DETAILS_BYTES // 3)
 
 
-async def test_an_unknown_error_is_logged_and_not_told(
+async def test_unexpected_error_is_logged_and_hidden(
     channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = await refusal(channel, f"/{SERVICE}/Fail")
-    assert told == ("INTERNAL", f"internal error, request id {REQUEST_ID}")
+    error = await call_error(channel, f"/{SERVICE}/Fail")
+    assert error == ("INTERNAL", f"internal error, request id {REQUEST_ID}")
     assert f"request {REQUEST_ID} failed" in caplog.text
     assert "10.0.0.1" in caplog.text
 
 
-async def test_size_is_limited(channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "MAX_BODY", 10)
+async def test_message_over_size_limit_is_resource_exhausted(
+    channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_service, "MAX_BODY", 10)
     assert await call(channel, f"/{SERVICE}/Echo", b"x" * 10) == b"x" * 10
-    told = await refusal(channel, f"/{SERVICE}/Echo", b"x" * 11)
-    assert told == ("RESOURCE_EXHAUSTED", "Received message larger than max (11 vs. 10)")
+    error = await call_error(channel, f"/{SERVICE}/Echo", b"x" * 11)
+    assert error == ("RESOURCE_EXHAUSTED", "Received message larger than max (11 vs. 10)")
 
 
 @pytest.mark.parametrize("path", [f"/{SERVICE}/Other", "/test.Other/Echo", "/grpc.health.v1.Health/Watch"])
-async def test_what_is_not_there_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
-    assert await refusal(channel, path) == ("UNIMPLEMENTED", "Method not found!")
+async def test_unknown_method_is_unimplemented(channel: grpc.aio.Channel, path: str) -> None:
+    assert await call_error(channel, path) == ("UNIMPLEMENTED", "Method not found!")
 
 
 CHECK = "/grpc.health.v1.Health/Check"
 
 
-async def test_the_gateway_serves(channel: grpc.aio.Channel) -> None:
-    told = HealthCheckResponse.FromString(await call(channel, CHECK, b""))
-    assert told.status == HealthCheckResponse.SERVING
+async def test_health_check_reports_serving(channel: grpc.aio.Channel) -> None:
+    response = HealthCheckResponse.FromString(await call(channel, CHECK, b""))
+    assert response.status == HealthCheckResponse.SERVING
 
 
 @pytest.mark.parametrize("service", [SERVICE, "grpc.health.v1.Health", "nope"])
-async def test_health_tells_no_services_apart(channel: grpc.aio.Channel, service: str) -> None:
-    asked = HealthCheckRequest(service=service).SerializeToString()
-    assert await refusal(channel, CHECK, asked) == ("NOT_FOUND", "")
+async def test_health_check_of_named_service_is_not_found(channel: grpc.aio.Channel, service: str) -> None:
+    request = HealthCheckRequest(service=service).SerializeToString()
+    assert await call_error(channel, CHECK, request) == ("NOT_FOUND", "")
 
 
-async def test_health_of_no_message(channel: grpc.aio.Channel) -> None:
-    assert await refusal(channel, CHECK, b"\xff") == ("INTERNAL", "Exception deserializing request!")
+async def test_health_check_of_malformed_message_is_internal(channel: grpc.aio.Channel) -> None:
+    assert await call_error(channel, CHECK, b"\xff") == ("INTERNAL", "Exception deserializing request!")
 
 
-async def test_a_plain_server_serves_too() -> None:
+async def test_services_work_on_plain_grpc_server() -> None:
     server = grpc.aio.server()
-    rpc.add_services_to_server(rpc.with_rpc_methods(type("Door", (FakeRouter,), {}))(), server)
+    router = grpc_service.with_rpc_methods(type("Gateway", (FakeRouter,), {}))()
+    grpc_service.add_services_to_server(router, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert await call(channel, CHECK, b"")
-        assert (await refusal(channel, CHECK, b"\xff"))[0] == "INTERNAL"
+        assert (await call_error(channel, CHECK, b"\xff"))[0] == "INTERNAL"
     await server.stop(None)
 
 
-def test_one_name_is_one_rpc(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "rpcs", lambda: [Rpc("a.A", "Echo", echo), Rpc("b.B", "Echo", echo)])
-    with pytest.raises(TypeError, match=r"`b\.B/Echo`: `Door` has a `Echo` already"):
-        rpc.with_rpc_methods(type("Door", (FakeRouter,), {}))
+def test_two_rpcs_with_same_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        grpc_service, "all_rpcs", lambda: [Rpc("a.A", "Echo", echo), Rpc("b.B", "Echo", echo)]
+    )
+    with pytest.raises(TypeError, match=r"`b\.B/Echo`: `Gateway` already has a method `Echo`"):
+        grpc_service.with_rpc_methods(type("Gateway", (FakeRouter,), {}))
 
 
-def test_an_rpc_hides_no_method_of_the_router(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "rpcs", lambda: [Rpc("a.A", "infer", echo)])
+def test_rpc_with_name_of_router_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_service, "all_rpcs", lambda: [Rpc("a.A", "infer", echo)])
     with pytest.raises(TypeError, match="infer"):
-        rpc.with_rpc_methods(type("Door", (FakeRouter,), {}))
+        grpc_service.with_rpc_methods(type("Gateway", (FakeRouter,), {}))

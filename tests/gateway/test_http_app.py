@@ -1,4 +1,4 @@
-"""The door: every operation is found, nothing else is, and no failure shows how we are made."""
+"""The HTTP application: routing of operations, 404 and 405, and errors without internals."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from deployments.dialect import Dialect, Operation
 from deployments.errors import InferenceError, ModelNotFound
-from deployments.gateway import http_app as web
+from deployments.gateway import http_app
 from deployments.wire.http import json_response
 
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -34,10 +34,10 @@ async def miss(router: Any, request: Request) -> Response:
 
 
 def error_response(error: InferenceError, request_id: str) -> Response:
-    return json_response({"said": str(error)}, 404 if error.kind == "not_found" else 500)
+    return json_response({"message": str(error)}, 404 if error.kind == "not_found" else 500)
 
 
-def say_badly(error: InferenceError, request_id: str) -> Response:
+def broken_error_response(error: InferenceError, request_id: str) -> Response:
     raise RuntimeError("another secret")
 
 
@@ -53,18 +53,22 @@ OPERATIONS = [
     Operation("POST", "/fail", fail, "fail"),
 ]
 ONE = Dialect(name="one", error_response=error_response, operations=lambda: OPERATIONS)
-BAD = Dialect(name="bad", error_response=say_badly, operations=lambda: [Operation("POST", "/bad", fail, "fail badly")])
-APP = web.build(None, [ONE, BAD])  # type: ignore[arg-type]
+BAD = Dialect(
+    name="bad",
+    error_response=broken_error_response,
+    operations=lambda: [Operation("POST", "/bad", fail, "fail badly")],
+)
+APP = http_app.build(None, [ONE, BAD])  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def http() -> httpx.AsyncClient:
     transport = httpx.ASGITransport(APP, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://door", verify=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test", verify=False)
 
 
-async def ask(path: str, raw_path: bytes | None = None, method: str = "POST") -> tuple[int, bytes]:
-    """Ask with a path exactly as a server would hand it over."""
+async def send_request(path: str, raw_path: bytes | None = None, method: str = "POST") -> tuple[int, bytes]:
+    """Send a request with exactly this path, which httpx would normalize; return the status and the body."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -91,16 +95,18 @@ async def ask(path: str, raw_path: bytes | None = None, method: str = "POST") ->
         ("POST", "/v1/chat/a/y", {"other": "a"}),
     ],
 )
-async def test_an_operation_is_found(http, method: str, path: str, params: dict[str, str]) -> None:
-    answered = await http.request(method, path)
-    assert answered.status_code == 200
-    assert answered.json() == {"method": method, **params}
+async def test_operation_is_found_by_method_and_path(
+    http, method: str, path: str, params: dict[str, str]
+) -> None:
+    response = await http.request(method, path)
+    assert response.status_code == 200
+    assert response.json() == {"method": method, **params}
 
 
-async def test_a_named_path_goes_before_a_parameter(http) -> None:
-    answered = await http.post("/models/a/pipeline/sentiment")
-    assert answered.status_code == 404
-    assert answered.json() == {"said": "no such model"}
+async def test_literal_path_goes_before_parameter(http) -> None:
+    response = await http.post("/models/a/pipeline/sentiment")
+    assert response.status_code == 404
+    assert response.json() == {"message": "no such model"}
 
 
 @pytest.mark.parametrize(
@@ -124,15 +130,15 @@ async def test_a_named_path_goes_before_a_parameter(http) -> None:
         ("/models/²", None),
     ],
 )
-async def test_anything_else_is_404(path: str, raw_path: bytes | None) -> None:
-    status, body = await ask(path, raw_path)
+async def test_unknown_path_is_404(path: str, raw_path: bytes | None) -> None:
+    status, body = await send_request(path, raw_path)
     assert (status, body) == (404, b'{"detail":"Not Found","error":"Not Found"}')
 
 
 @given(st.lists(st.text() | st.sampled_from(["models", "pipeline", "..", "a", ""]), max_size=5).map("/".join))
 @settings(deadline=None)
-async def test_no_path_surprises(path: str) -> None:
-    status, _ = await ask(f"/models/{path}")
+async def test_any_path_is_found_only_with_valid_model_id(path: str) -> None:
+    status, _ = await send_request(f"/models/{path}")
     if status == 200:
         model_id, *rest = path.removesuffix("/").split("/")
         assert ID.fullmatch(model_id)
@@ -150,58 +156,60 @@ async def test_no_path_surprises(path: str) -> None:
         ("POST", "/models", {"GET", "HEAD"}),
     ],
 )
-async def test_a_wrong_method_is_405(http, method: str, path: str, allowed: set[str]) -> None:
-    answered = await http.request(method, path)
-    assert answered.status_code == 405
-    assert {*answered.headers["allow"].split(", ")} == allowed
+async def test_wrong_method_is_405_with_allowed_methods(
+    http, method: str, path: str, allowed: set[str]
+) -> None:
+    response = await http.request(method, path)
+    assert response.status_code == 405
+    assert {*response.headers["allow"].split(", ")} == allowed
     if method != "HEAD":
-        assert answered.json() == {"detail": "Method Not Allowed", "error": "Method Not Allowed"}
+        assert response.json() == {"detail": "Method Not Allowed", "error": "Method Not Allowed"}
 
 
-async def test_a_trailing_slash_leads_to_the_operation(http) -> None:
+async def test_trailing_slash_redirects_to_operation(http) -> None:
     assert (await http.post("/models/a/")).status_code == 307
     assert (await http.post("/models/a/", follow_redirects=True)).json()["model_id"] == "a"
 
 
-async def test_head_is_get(http) -> None:
+async def test_head_is_served_by_get(http) -> None:
     assert (await http.head("/models/a")).status_code == 200
 
 
-async def test_an_unknown_failure_is_said_without_its_words(http) -> None:
-    answered = await http.post("/fail", headers={"x-request-id": "17"})
-    assert answered.status_code == 500
-    assert answered.json() == {"said": "internal error, request id 17"}
+async def test_unexpected_error_is_500_without_its_message(http) -> None:
+    response = await http.post("/fail", headers={"x-request-id": "17"})
+    assert response.status_code == 500
+    assert response.json() == {"message": "internal error, request id 17"}
 
 
-async def test_not_even_a_broken_dialect_shows_a_traceback(http) -> None:
-    answered = await http.post("/bad")
-    assert answered.status_code == 500
-    assert answered.json() == {"detail": "Internal Server Error", "error": "internal error"}
+async def test_broken_error_response_is_500_without_traceback(http) -> None:
+    response = await http.post("/bad")
+    assert response.status_code == 500
+    assert response.json() == {"detail": "Internal Server Error", "error": "internal error"}
 
 
-def test_two_operations_in_one_place_are_refused() -> None:
+def test_two_operations_with_same_path_are_refused() -> None:
     clash = Dialect(
         name="two",
         error_response=error_response,
         operations=lambda: [Operation("POST", "/models/{name}", echo, "clash")],
     )
-    with pytest.raises(ValueError, match=r"POST /models/\{name\} of two is one's already"):
-        web.build(None, [ONE, clash])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"POST /models/\{name\} of two already belongs to one"):
+        http_app.build(None, [ONE, clash])  # type: ignore[arg-type]
 
 
-def test_a_websocket_is_turned_away() -> None:
+def test_websocket_is_refused() -> None:
     from starlette.websockets import WebSocketDisconnect
 
     with pytest.raises(WebSocketDisconnect), TestClient(APP).websocket_connect("/models/a"):
         pass
 
 
-async def test_further_routes_can_follow() -> None:
+async def test_appended_route_is_served() -> None:
     async def page(request: Request) -> Response:
         return Response("the UI")
 
-    app: Starlette = web.build(None, [ONE])  # type: ignore[arg-type]
+    app: Starlette = http_app.build(None, [ONE])  # type: ignore[arg-type]
     app.routes.append(Route("/ui", page))
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         assert (await http.get("/ui")).text == "the UI"
         assert (await http.get("/models")).status_code == 200

@@ -17,29 +17,32 @@ DOCUMENT = document(DIALECTS)
 
 def operations() -> list[tuple[str, str, dict[str, Any]]]:
     return [
-        (path, method, told) for path, place in DOCUMENT["paths"].items() for method, told in place.items()
+        (path, method, operation)
+        for path, path_item in DOCUMENT["paths"].items()
+        for method, operation in path_item.items()
     ]
 
 
-def test_it_is_valid() -> None:
+def test_document_is_valid() -> None:
     validate(DOCUMENT)
 
 
-def test_every_operation_of_every_dialect_is_in_it() -> None:
-    spoken = {(d.name, op.path, op.method.lower()) for d in DIALECTS for op in d.operations()}
-    assert {(told["tags"][0], path, method) for path, method, told in operations()} == spoken
+def test_every_operation_of_every_dialect_is_documented() -> None:
+    expected = {(d.name, op.path, op.method.lower()) for d in DIALECTS for op in d.operations()}
+    documented = {(operation["tags"][0], path, method) for path, method, operation in operations()}
+    assert documented == expected
 
 
 def test_operation_ids_are_unique() -> None:
-    ids = [told["operationId"] for _, _, told in operations()]
+    ids = [operation["operationId"] for _, _, operation in operations()]
     assert len({*ids}) == len(ids)
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_exists() -> None:
     for reference in {*references(DOCUMENT)}:
-        place: Any = DOCUMENT
-        for step in reference.removeprefix("#/").split("/"):
-            place = place[step]
+        value: Any = DOCUMENT
+        for key in reference.removeprefix("#/").split("/"):
+            value = value[key]
 
 
 def references(value: Any) -> Any:
@@ -52,24 +55,25 @@ def references(value: Any) -> Any:
             yield from references(part)
 
 
-def test_whatever_performs_tells_its_errors() -> None:
-    for path, method, told in operations():
-        if method == "post" and told["tags"] == ["huggingface"]:
-            assert {str(status) for status in (*HTTP_STATUS.values(), 415)} < {*told["responses"]}, path
+def test_task_operations_document_every_error_status() -> None:
+    statuses = {str(status) for status in (*HTTP_STATUS.values(), 415)}
+    for path, method, operation in operations():
+        if method == "post" and operation["tags"] == ["huggingface"]:
+            assert statuses < {*operation["responses"]}, path
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_every_task_is_typed(task: Task) -> None:
-    told = DOCUMENT["paths"][f"/models/{{model_id}}/pipeline/{task.name}"]["post"]
-    assert told["summary"] == task.summary
-    body = told["requestBody"]["content"]
-    answer = told["responses"]["200"]["content"]
+def test_every_task_has_request_and_response_types(task: Task) -> None:
+    operation = DOCUMENT["paths"][f"/models/{{model_id}}/pipeline/{task.name}"]["post"]
+    assert operation["summary"] == task.summary
+    body = operation["requestBody"]["content"]
+    response = operation["responses"]["200"]["content"]
     assert body["application/json"]["schema"]["$ref"].endswith(f"HuggingFace{task.title}Request")
-    assert answer["application/json"]["schema"]["$ref"].endswith(f"HuggingFace{task.title}Answer")
-    assert ("text/event-stream" in answer) == (task.chunk is not None)
+    assert response["application/json"]["schema"]["$ref"].endswith(f"HuggingFace{task.title}Answer")
+    assert ("text/event-stream" in response) == (task.chunk is not None)
     request = DOCUMENT["components"]["schemas"][f"HuggingFace{task.title}Request"]
     assert ("stream" in request["properties"]) == (task.chunk is not None)
 
 
-def test_it_is_plain_json() -> None:
+def test_document_is_written_as_json() -> None:
     assert json.loads(text(DIALECTS)) == DOCUMENT

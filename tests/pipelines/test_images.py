@@ -43,7 +43,7 @@ def pixels(mask: bytes) -> Any:
     (ImageSegmentation.module_id, tiny.detr_segmentation, {**SEGMENTS, "subtask": "instance"}),
     (ImageSegmentation.module_id, tiny.detr_segmentation, {"subtask": "semantic"}),
 ], ids=["vit", "detr", "yolos", "panoptic", "instance", "semantic"])  # fmt: skip
-def test_company_changes_nothing(module_id: str, folder: Any, params: dict[str, Any]) -> None:
+def test_batch_neighbours_do_not_change_outputs(module_id: str, folder: Any, params: dict[str, Any]) -> None:
     module = loaded(module_id, folder())
     pictures = [picture(*size) for size in SIZES]
     in_company = see(module, *pictures, **params)
@@ -65,7 +65,7 @@ def assert_alike(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("folder", [tiny.detr_detection, tiny.yolos], ids=["detr", "yolos"])
-def test_detection_agrees_with_the_pipeline(folder: Any) -> None:
+def test_detection_matches_transformers_pipeline(folder: Any) -> None:
     module = loaded(ObjectDetection.module_id, folder())
     pipeline = hf.pipeline("object-detection", model=module.model, image_processor=module.processor)
     data = picture(90, 60)
@@ -78,7 +78,7 @@ def test_detection_agrees_with_the_pipeline(folder: Any) -> None:
             assert abs(place - min(max(twin["box"][edge], 0), 90)) <= 1
 
 
-def test_boxes_lie_within_the_picture_and_come_best_first() -> None:
+def test_boxes_lie_within_the_image_best_first() -> None:
     module = loaded(ObjectDetection.module_id, tiny.yolos())
     for size, found in zip(SIZES, see(module, *(picture(*s) for s in SIZES), threshold=0), strict=True):
         scores = [thing.score for thing in found.objects]
@@ -88,7 +88,7 @@ def test_boxes_lie_within_the_picture_and_come_best_first() -> None:
             assert 0 <= thing.box.ymin <= thing.box.ymax <= size[1]
 
 
-def test_the_threshold_is_obeyed() -> None:
+def test_detection_threshold() -> None:
     module = starter(ObjectDetection.module_id)
     [everything], [nothing] = (
         see(module, picture(90, 90), threshold=0),
@@ -99,7 +99,7 @@ def test_the_threshold_is_obeyed() -> None:
     assert some.objects == [thing for thing in everything.objects if thing.score > 0.5]
 
 
-def test_masks_have_the_picture_s_size() -> None:
+def test_masks_have_the_images_size() -> None:
     for module in (
         starter(ImageSegmentation.module_id),
         loaded(ImageSegmentation.module_id, tiny.detr_segmentation()),
@@ -115,7 +115,7 @@ def test_masks_have_the_picture_s_size() -> None:
         assert drawn
 
 
-def test_semantic_masks_divide_the_picture() -> None:
+def test_semantic_masks_partition_the_image() -> None:
     [found] = see(starter(ImageSegmentation.module_id), picture(80, 60))
     assert sum(pixels(segment.mask).astype(int) for segment in found.segments).min() == 255
     assert sum(pixels(segment.mask).astype(int) for segment in found.segments).max() == 255
@@ -136,7 +136,7 @@ def enlarged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("size", [(160, 90), (120, 240), (97, 200)])
-def test_a_map_of_classes_is_drawn_in_strips(
+def test_semantic_map_is_computed_in_strips(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch, enlarged: list[int]
 ) -> None:
     monkeypatch.setattr("deployments.pipelines.segmentation.MAX_STRIP_SCORES", 20_000)
@@ -154,7 +154,7 @@ def test_a_map_of_classes_is_drawn_in_strips(
 
 
 @pytest.mark.parametrize("subtask", ["panoptic", "instance"])
-def test_segments_of_a_large_picture_are_drawn_smaller(
+def test_masks_of_a_large_image_are_computed_smaller(
     subtask: str, monkeypatch: pytest.MonkeyPatch, enlarged: list[int]
 ) -> None:
     module = loaded(ImageSegmentation.module_id, tiny.detr_segmentation())
@@ -168,7 +168,7 @@ def test_segments_of_a_large_picture_are_drawn_smaller(
         assert (pixels(part.mask) != pixels(twin.mask)).mean() < 0.03
 
 
-def test_what_is_drawn_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mask_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deployments.pipelines.segmentation.MAX_MASK_PIXELS", 1000)
     assert max_mask_size((10, 10), 10) == (10, 10)
     assert max_mask_size((20, 40), 10) == (7, 14)
@@ -176,12 +176,12 @@ def test_what_is_drawn_is_never_too_much(monkeypatch: pytest.MonkeyPatch) -> Non
     assert max_mask_size((10_000, 1), 10) == (100, 1)
 
 
-def test_a_subtask_that_the_model_lacks_is_refused() -> None:
+def test_unsupported_segmentation_subtask_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"'panoptic'.*\['semantic'\]"):
         see(starter(ImageSegmentation.module_id), picture(64, 64), subtask="panoptic")
 
 
-def test_classification_agrees_with_the_pipeline() -> None:
+def test_classification_matches_transformers_pipeline() -> None:
     module = loaded(ImageClassification.module_id, tiny.vit())
     pipeline = hf.pipeline("image-classification", model=module.model, image_processor=module.processor)
     [found] = see(module, picture(90, 60))
@@ -192,12 +192,12 @@ def test_classification_agrees_with_the_pipeline() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
-def test_formats_and_modes(form: str) -> None:
+def test_image_formats_and_modes(form: str) -> None:
     module = starter(ImageClassification.module_id)
     assert see(module, picture(64, 64, form))[0].labels[0].label == "circle"
 
 
-def test_a_turned_photo_is_seen_upright() -> None:
+def test_exif_orientation_is_applied() -> None:
     encoded, sideways = io.BytesIO(), Image.Exif()
     sideways[0x0112] = 6
     Image.open(io.BytesIO(picture(80, 40))).save(encoded, "JPEG", exif=sideways)
@@ -205,7 +205,7 @@ def test_a_turned_photo_is_seen_upright() -> None:
     assert pixels(found.segments[0].mask).shape == (80, 40)
 
 
-def test_an_absurd_shape_is_the_caller_s_fault() -> None:
+def test_unusable_image_shape_is_invalid_input() -> None:
     module = loaded(ObjectDetection.module_id, tiny.detr_detection())
     with pytest.raises(InvalidInput, match="9000 x 1 pixels"):
         see(module, picture(9000, 1))

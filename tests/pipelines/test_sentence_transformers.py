@@ -72,14 +72,14 @@ def same(found: torch.Tensor, theirs: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("normalize", [None, True, False])
 @pytest.mark.parametrize("folder", STARTERS, ids=lambda folder: folder.name)
-def test_the_starter_models(folder: Path, normalize: bool | None) -> None:
+def test_starter_models_match_sentence_transformers(folder: Path, normalize: bool | None) -> None:
     theirs = reference(folder).encode(TEXTS, convert_to_tensor=True, normalize_embeddings=normalize or False)
     # Where the checkpoint itself normalizes, theirs cannot be asked not to.
     found = ours(folder, normalize=normalize)
     same(torch.nn.functional.normalize(found, dim=-1) if normalize is False else found, theirs)
 
 
-def test_similarities() -> None:
+def test_similarities_match_sentence_transformers() -> None:
     folder = STARTERS[1]
     module: Any = loaded(SentenceSimilarity.module_id, folder)
     item, params = (
@@ -96,7 +96,7 @@ def test_similarities() -> None:
 @pytest.mark.parametrize("default", [None, "query"])
 @pytest.mark.parametrize("normalize", [True, False], ids=["normalized", "as they are"])
 @pytest.mark.parametrize("pooling", ["cls_token", "mean_tokens", "lasttoken"])
-def test_a_checkpoint_s_own_recipe(
+def test_checkpoint_pooling_matches_sentence_transformers(
     pooling: str, normalize: bool, default: str | None, prompt: str | None
 ) -> None:
     folder = checkpoint(pooling, normalize, default)
@@ -106,7 +106,7 @@ def test_a_checkpoint_s_own_recipe(
 
 
 @pytest.mark.parametrize("pooling", ["cls_token", "mean_tokens", "lasttoken"])
-def test_shorter_vectors(pooling: str) -> None:
+def test_dimensions_match_sentence_transformers(pooling: str) -> None:
     folder = checkpoint(pooling, True)
     theirs = reference(folder).encode(
         TEXTS, convert_to_tensor=True, truncate_dim=8, normalize_embeddings=True

@@ -58,7 +58,7 @@ def recipe() -> Embeddings:
     return loaded(Embeddings.module_id, folder)
 
 
-def test_a_vector_per_token(plain: Embeddings) -> None:
+def test_token_embeddings(plain: Embeddings) -> None:
     for text, tokens in zip(TEXTS, embed(plain, *TEXTS, pooling="none"), strict=True):
         batch = plain.encoder.tokenizer(text, return_tensors="pt")
         with torch.inference_mode():
@@ -68,7 +68,7 @@ def test_a_vector_per_token(plain: Embeddings) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
-def test_pooling_is_of_the_tokens_without_padding(plain: Embeddings, pooling: str) -> None:
+def test_pooling_ignores_padding(plain: Embeddings, pooling: str) -> None:
     pool = {"mean": lambda rows: rows.mean(0), "cls": lambda rows: rows[0], "last": lambda rows: rows[-1]}[
         pooling
     ]
@@ -78,13 +78,13 @@ def test_pooling_is_of_the_tokens_without_padding(plain: Embeddings, pooling: st
         assert torch.allclose(vector, expected, atol=1e-5)
 
 
-def test_a_checkpoint_that_says_nothing_is_mean_pooled_as_it_is(plain: Embeddings) -> None:
+def test_default_pooling_is_mean_without_normalization(plain: Embeddings) -> None:
     for own, mean in zip(embed(plain, *TEXTS), embed(plain, *TEXTS, pooling="mean"), strict=True):
         assert torch.equal(own, mean)
         assert own.norm() != pytest.approx(1)
 
 
-def test_the_checkpoint_s_files_are_obeyed(recipe: Embeddings) -> None:
+def test_checkpoint_pooling_files_apply(recipe: Embeddings) -> None:
     assert recipe.max_length == 8
     for own, cls in zip(embed(recipe, *TEXTS), embed(recipe, *TEXTS, pooling="cls"), strict=True):
         assert torch.allclose(own, cls)
@@ -92,14 +92,14 @@ def test_the_checkpoint_s_files_are_obeyed(recipe: Embeddings) -> None:
     assert embed(recipe, *TEXTS, normalize=False)[0].norm() != pytest.approx(1)
 
 
-def test_prompts_go_before_the_text(recipe: Embeddings) -> None:
+def test_prompts_precede_the_text(recipe: Embeddings) -> None:
     [query], [whole] = embed(recipe, "How", prompt_name="query"), embed(recipe, "Hello! How")
     assert torch.allclose(query, whole)
     with pytest.raises(InvalidInput, match=r"'nope'.*'query'"):
         embed(recipe, "How", prompt_name="nope")
 
 
-def test_dimensions_are_the_first_ones(recipe: Embeddings) -> None:
+def test_dimensions_shorten_vectors(recipe: Embeddings) -> None:
     [short], [long] = embed(recipe, "How", dimensions=4), embed(recipe, "How")
     assert torch.allclose(short, long[:4] / long[:4].norm())
     with pytest.raises(InvalidInput, match="99") as refused:
@@ -107,7 +107,7 @@ def test_dimensions_are_the_first_ones(recipe: Embeddings) -> None:
     assert refused.value.field == "dimensions"
 
 
-def test_truncation(plain: Embeddings) -> None:
+def test_truncation_side(plain: Embeddings) -> None:
     [left] = embed(plain, LONG, truncation_direction="Left", pooling="none")
     [right] = embed(plain, LONG, truncation_direction="RIGHT", pooling="none")
     assert len(left) == len(right) == plain.max_length == 32
@@ -118,7 +118,7 @@ def test_truncation(plain: Embeddings) -> None:
     assert embed(plain, "A", truncate=False)
 
 
-def test_an_answer_s_numbers_are_counted(plain: Embeddings) -> None:
+def test_output_numbers_are_counted(plain: Embeddings) -> None:
     def numbers(**params: Any) -> list[int]:
         inputs = [EmbeddingsInput(text=text) for text in ("A", LONG)]
         return [one.numbers for one in plain.encode(inputs, EmbeddingsParams(**params))]
@@ -128,7 +128,7 @@ def test_an_answer_s_numbers_are_counted(plain: Embeddings) -> None:
     assert numbers(pooling="none", dimensions=4) == [3 * 4, 32 * 4]
 
 
-def test_newer_pooling_files_are_read_too() -> None:
+def test_newer_pooling_config_is_read() -> None:
     folder = tiny.encoder(modules=MODULES, **{"1_Pooling/config": {"pooling_mode": "lasttoken"}})
     assert TextEncoder(Checkpoint(str(folder))).pooling == "last"
 
@@ -137,19 +137,19 @@ def test_newer_pooling_files_are_read_too() -> None:
     {"modules": [*MODULES, DENSE], "1_Pooling/config": CLS},
     {"modules": MODULES, "1_Pooling/config": {"pooling_mode_max_tokens": True}},
 ])  # fmt: skip
-def test_a_recipe_that_is_not_supported_is_refused(files: dict[str, Any]) -> None:
+def test_unsupported_pooling_is_refused(files: dict[str, Any]) -> None:
     with pytest.raises(ModelNotReady, match="not supported"):
         TextEncoder(Checkpoint(str(tiny.encoder(**files))))
 
 
-def test_a_decoder_without_padding_embeds_too() -> None:
+def test_decoder_without_pad_token_embeds() -> None:
     module = loaded(Embeddings.module_id, tiny.gpt2())
     together = embed(module, *TEXTS, pooling="last")
     for text, vector in zip(TEXTS, together, strict=True):
         assert torch.allclose(vector, embed(module, text, pooling="last")[0], atol=1e-5)
 
 
-def test_a_text_without_tokens_is_refused() -> None:
+def test_text_without_tokens_is_refused() -> None:
     module = Embeddings()
     module.load(Checkpoint(str(tiny.gpt2())))
     module.encoder.tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Strip()
@@ -157,7 +157,7 @@ def test_a_text_without_tokens_is_refused() -> None:
         embed(module, " ")
 
 
-def test_an_encoder_decoder_embeds_with_its_encoder() -> None:
+def test_encoder_decoder_embeds_with_its_encoder() -> None:
     [vector] = embed(loaded(Embeddings.module_id, tiny.seq2seq()), "Hello!")
     assert len(vector) == 16
 
@@ -174,7 +174,7 @@ class TestSimilarity:
         inputs = [SentenceSimilarityInput(**item) for item in items]
         return answers(similarity, inputs, SentenceSimilarityParams())
 
-    def test_it_is_the_cosine_of_the_vectors(self, similarity: SentenceSimilarity) -> None:
+    def test_similarity_is_the_cosine_of_the_vectors(self, similarity: SentenceSimilarity) -> None:
         [found] = self.compare(similarity, {"source_sentence": "I loved it.", "sentences": [*TEXTS, LONG]})
         [vectors] = self.compare(similarity, {"sentences": [*TEXTS, LONG]})
         values = torch.tensor([vector.values for vector in vectors.embeddings])
@@ -184,13 +184,13 @@ class TestSimilarity:
         assert vectors.similarities is None
         assert [vector.index for vector in vectors.embeddings] == [0, 1, 2, 3]
 
-    def test_an_answer_s_numbers_are_counted(self, similarity: SentenceSimilarity) -> None:
+    def test_output_numbers_are_counted(self, similarity: SentenceSimilarity) -> None:
         items = [{"sentences": TEXTS}, {"source_sentence": "A", "sentences": TEXTS}]
         inputs = [SentenceSimilarityInput(**item) for item in items]
         encoded = similarity.encode(inputs, SentenceSimilarityParams())
         assert [one.numbers for one in encoded] == [3 * 16, 3]
 
-    def test_all_sentences_go_through_the_network_together(
+    def test_sentences_of_all_inputs_share_passes(
         self, similarity: SentenceSimilarity, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sizes, forward = [], similarity.model.forward
@@ -203,7 +203,7 @@ class TestSimilarity:
         self.compare(similarity, {"source_sentence": "A", "sentences": ["B", "I"]}, {"sentences": ["A", "C"]})
         assert sizes == [5]
 
-    def test_very_many_are_split_by_tokens(
+    def test_many_sentences_are_split_by_tokens(
         self, similarity: SentenceSimilarity, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         passes, vectors = [], similarity.encoder.vectors
@@ -222,7 +222,7 @@ class TestSimilarity:
         assert len(passes) > 30 and max(passes[1:]) <= 100
         assert split.similarities == pytest.approx(whole.similarities, abs=1e-5)
 
-    def test_where_memory_is_short_there_are_more_passes(
+    def test_out_of_memory_splits_passes(
         self, similarity: SentenceSimilarity, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         item = {"source_sentence": "A", "sentences": [*TEXTS, LONG, "I"]}

@@ -37,7 +37,7 @@ async def heard(module: TextGeneration, prompt: str, **params: Any) -> list[Gene
     return [chunk async for chunk in stream]
 
 
-async def test_greedy_answers_are_those_of_plain_generate(writer: TextGeneration) -> None:
+async def test_greedy_output_matches_transformers_generate(writer: TextGeneration) -> None:
     batch = writer.tokenizer(PROMPTS[0], return_tensors="pt")
     plain = hf.GenerationConfig(max_new_tokens=10, do_sample=False, pad_token_id=0)
     [ids] = writer.model.generate(**batch, generation_config=plain)
@@ -45,7 +45,7 @@ async def test_greedy_answers_are_those_of_plain_generate(writer: TextGeneration
     assert [token.id for token in answer.details.tokens] == ids[batch["input_ids"].shape[1] :].tolist()
 
 
-async def test_log_probabilities_are_the_model_s_own(writer: TextGeneration) -> None:
+async def test_logprobs_match_the_model(writer: TextGeneration) -> None:
     [answer] = await write(writer, PROMPTS[0], seed=3, **SAMPLED)
     prompt = writer.tokenizer(PROMPTS[0])["input_ids"]
     ids = torch.tensor([prompt + [token.id for token in answer.details.tokens]])
@@ -55,7 +55,7 @@ async def test_log_probabilities_are_the_model_s_own(writer: TextGeneration) -> 
         assert token.logprob == pytest.approx(expected[place, token.id].item(), abs=1e-3)
 
 
-async def test_a_seed_gives_the_same_answer_alone_and_in_any_batch(writer: TextGeneration) -> None:
+async def test_seeded_output_is_independent_of_the_batch(writer: TextGeneration) -> None:
     together = await write(writer, *PROMPTS, seed=11, **SAMPLED)
     reversed_ = (await write(writer, *PROMPTS[::-1], seed=11, **SAMPLED))[::-1]
     assert [answer.generated_text for answer in together] == [answer.generated_text for answer in reversed_]
@@ -66,7 +66,7 @@ async def test_a_seed_gives_the_same_answer_alone_and_in_any_batch(writer: TextG
     assert [answer.generated_text for answer in together] != [answer.generated_text for answer in other]
 
 
-async def test_without_a_seed_answers_differ_and_tell_theirs(writer: TextGeneration) -> None:
+async def test_unseeded_outputs_differ_and_report_their_seed(writer: TextGeneration) -> None:
     answers = await write(writer, *["Once upon a time"] * 4, **SAMPLED)
     assert len({answer.generated_text for answer in answers}) > 1
     for answer in answers:
@@ -74,7 +74,7 @@ async def test_without_a_seed_answers_differ_and_tell_theirs(writer: TextGenerat
         assert again.generated_text == answer.generated_text
 
 
-async def test_the_global_random_state_is_left_alone(writer: TextGeneration) -> None:
+async def test_global_random_state_is_unchanged(writer: TextGeneration) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     await write(writer, *PROMPTS, **SAMPLED)
@@ -82,13 +82,13 @@ async def test_the_global_random_state_is_left_alone(writer: TextGeneration) -> 
 
 
 @pytest.mark.parametrize("greedy", [{"temperature": 0}, {"temperature": 0, "do_sample": True}, {"top_k": 1}])
-async def test_no_choice_is_greedy(writer: TextGeneration, greedy: dict[str, Any]) -> None:
+async def test_default_decoding_is_greedy(writer: TextGeneration, greedy: dict[str, Any]) -> None:
     assert await write(writer, *PROMPTS, max_new_tokens=9, **greedy) == await write(
         writer, *PROMPTS, max_new_tokens=9, do_sample=False
     )
 
 
-async def test_stop_strings_end_an_answer(writer: TextGeneration) -> None:
+async def test_stop_strings_end_generation(writer: TextGeneration) -> None:
     [free] = await write(writer, PROMPTS[0], max_new_tokens=12, do_sample=False)
     stop = free.generated_text[4:7]
     params = {"max_new_tokens": 12, "do_sample": False, "stop": [stop], "details": True}
@@ -99,14 +99,14 @@ async def test_stop_strings_end_an_answer(writer: TextGeneration) -> None:
     assert "".join(c.token.text for c in chunks if not c.token.special) == answer.generated_text
 
 
-async def test_rows_of_a_batch_end_on_their_own(writer: TextGeneration) -> None:
+async def test_sequences_of_a_batch_end_independently(writer: TextGeneration) -> None:
     alone = [(await write(writer, p, max_new_tokens=12, do_sample=False))[0].generated_text for p in PROMPTS]
     stop = alone[0][3:5]
     answers = await write(writer, *PROMPTS, max_new_tokens=12, do_sample=False, stop=[stop])
     assert [answer.generated_text for answer in answers] == [text.split(stop)[0] for text in alone]
 
 
-async def test_long_prompts_lose_their_beginning(writer: TextGeneration) -> None:
+async def test_long_prompts_are_truncated_at_the_start(writer: TextGeneration) -> None:
     answers = await write(writer, LONG, "Hello", LONG[3:], max_new_tokens=10, do_sample=False, details=True)
     assert all(answer.details.generated_tokens <= 10 for answer in answers)
     [endless] = await write(writer, LONG, max_new_tokens=100_000, do_sample=False, details=True)
@@ -119,7 +119,7 @@ async def test_long_prompts_lose_their_beginning(writer: TextGeneration) -> None
     (40, None, 40, 24), (40, 64, 40, 24), (63, 64, 63, 1),
     (64, 64, 48, 16), (99, 5, 59, 5), (99, None, 48, 16),
 ])  # fmt: skip
-async def test_a_prompt_that_fits_is_read_whole(
+async def test_prompt_that_fits_is_not_truncated(
     size: int, wanted: int | None, read: int, written: int
 ) -> None:
     module = loaded(TextGeneration.module_id, tiny.gpt2())
@@ -127,12 +127,12 @@ async def test_a_prompt_that_fits_is_read_whole(
     assert (len(answer.prompt), answer.budget) == (read, written)
 
 
-async def test_truncate_keeps_the_prompt_s_end(writer: TextGeneration) -> None:
+async def test_truncate_keeps_the_end_of_the_prompt(writer: TextGeneration) -> None:
     [tail] = await heard(writer, PROMPTS[2], max_new_tokens=1, truncate=3)
     assert tail.details.input_length == 3
 
 
-async def test_the_full_text_begins_with_the_prompt(writer: TextGeneration) -> None:
+async def test_return_full_text_includes_the_prompt(writer: TextGeneration) -> None:
     short = {"max_new_tokens": 5, "do_sample": False}
     [part], [full] = (
         await write(writer, PROMPTS[0], **short),
@@ -144,13 +144,13 @@ async def test_the_full_text_begins_with_the_prompt(writer: TextGeneration) -> N
     assert [c.generated_text for c in chunks if c.generated_text is not None] == [full.generated_text]
 
 
-async def test_a_repetition_penalty_ignores_padding(writer: TextGeneration) -> None:
+async def test_repetition_penalty_ignores_padding(writer: TextGeneration) -> None:
     params = {"repetition_penalty": 1.8, "max_new_tokens": 8, "do_sample": False}
     together = await write(writer, *PROMPTS, **params)
     assert together == [(await write(writer, prompt, **params))[0] for prompt in PROMPTS]
 
 
-async def test_transformers_has_nothing_to_say(
+async def test_generation_raises_no_transformers_warnings(
     writer: TextGeneration, caplog: pytest.LogCaptureFixture
 ) -> None:
     hf.logging.enable_propagation()
@@ -164,7 +164,7 @@ async def test_transformers_has_nothing_to_say(
     assert not caplog.messages
 
 
-async def test_settings_of_the_checkpoint_hold_until_others_are_given(tmp_path: Path) -> None:
+async def test_checkpoint_generation_defaults_apply(tmp_path: Path) -> None:
     special = {"text-generation": {"do_sample": True, "max_length": 50, "temperature": 1.5}}
     module = loaded(TextGeneration.module_id, tiny.causal(task_specific_params=special))
     [answer] = await write(module, "Hello", details=True)
@@ -177,7 +177,7 @@ async def test_settings_of_the_checkpoint_hold_until_others_are_given(tmp_path: 
 @pytest.mark.parametrize(
     ("repeated", "counted", "present"), [(1.2, 0.9, 0.4), (1.0, 0.0, 2.0), (1.0, 2.0, 0.0)]
 )
-async def test_penalties_count_what_was_written(
+async def test_penalties_count_generated_tokens(
     writer: TextGeneration, repeated: float, counted: float, present: float
 ) -> None:
     """By OpenAI's definition, step by step, on logits of the whole text."""
@@ -197,7 +197,7 @@ async def test_penalties_count_what_was_written(
         ids.append(token.id)
 
 
-async def test_a_repetition_penalty_is_generate_s(writer: TextGeneration) -> None:
+async def test_repetition_penalty_matches_generate(writer: TextGeneration) -> None:
     batch = writer.tokenizer(PROMPTS[2], return_tensors="pt")
     plain = hf.GenerationConfig(
         max_new_tokens=12, do_sample=False, repetition_penalty=1.3, pad_token_id=0, eos_token_id=None
@@ -209,7 +209,7 @@ async def test_a_repetition_penalty_is_generate_s(writer: TextGeneration) -> Non
     assert chosen == ids[batch["input_ids"].shape[1] :].tolist()[: len(chosen)]
 
 
-async def test_the_likeliest_tokens_at_each_place(writer: TextGeneration) -> None:
+async def test_top_tokens_at_each_position(writer: TextGeneration) -> None:
     params = {"top_n_tokens": 4, "max_new_tokens": 6, "seed": 5, "temperature": 1.5, "details": True}
     [answer] = await write(writer, PROMPTS[0], **params)
     ids = writer.tokenizer(PROMPTS[0])["input_ids"]
@@ -225,7 +225,7 @@ async def test_the_likeliest_tokens_at_each_place(writer: TextGeneration) -> Non
     assert [chunk.top_tokens for chunk in chunks] == answer.details.top_tokens
 
 
-async def test_nothing_is_told_of_likeliest_tokens_unasked(writer: TextGeneration) -> None:
+async def test_top_tokens_are_absent_by_default(writer: TextGeneration) -> None:
     params = {"max_new_tokens": 2, "details": True}
     [answer] = await write(writer, PROMPTS[0], **params)
     assert answer.details.top_tokens is None
@@ -236,7 +236,7 @@ RULES = {"no_repeat_ngram_size": 2, "suppress_tokens": [40, 41], "bad_words_ids"
 
 
 @pytest.mark.parametrize("rule", [*RULES, "begin_suppress_tokens"])
-async def test_the_checkpoint_s_own_rules_hold(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_checkpoint_generation_rules_apply(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = loaded(TextGeneration.module_id, tiny.gpt2())
     params = {"max_new_tokens": 20, "do_sample": False, "details": True}
     free = (await write(module, "I", **params))[0].details.tokens
@@ -255,11 +255,11 @@ async def test_the_checkpoint_s_own_rules_hold(rule: str, monkeypatch: pytest.Mo
     {"seed": -1}, {"truncate": 0}, {"unknown": 1}, {"frequency_penalty": 2.1}, {"presence_penalty": -2.1},
     {"top_n_tokens": 21},
 ])  # fmt: skip
-def test_bad_parameters_are_told_before_anything_runs(bad: dict[str, Any]) -> None:
+def test_invalid_parameters_are_refused_before_generation(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         TextGenerationParams(**bad)
 
 
-def test_a_token_is_small_on_the_wire() -> None:
+def test_stream_chunk_is_small_when_pickled() -> None:
     token = Token(id=1, text="a", logprob=-0.5, special=False)
     assert token.model_dump_json() == '{"id":1,"text":"a","logprob":-0.5,"special":false}'

@@ -36,7 +36,7 @@ def ends() -> Any:
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("make", [tiny.wordpiece, lambda: tiny.byte_bpe(pad_token="<pad>")])
-def test_it_is_what_the_tokenizer_pads(make: Any, side: str) -> None:
+def test_collator_matches_the_tokenizers_padding(make: Any, side: str) -> None:
     tokenizer = make()
     tokenizer.padding_side = side
     expected = tokenizer(TEXTS, padding=True, return_tensors="pt")
@@ -45,7 +45,7 @@ def test_it_is_what_the_tokenizer_pads(make: Any, side: str) -> None:
     assert torch.equal(found["attention_mask"], expected["attention_mask"])
 
 
-def test_without_a_token_for_padding_the_end_pads() -> None:
+def test_eos_pads_without_a_pad_token() -> None:
     tokenizer = tiny.byte_bpe()
     batch = Collator(tokenizer, len(tokenizer))([[5, 6, 7], [8]], "cpu")
     end = tokenizer.eos_token_id
@@ -53,7 +53,7 @@ def test_without_a_token_for_padding_the_end_pads() -> None:
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-def test_tokens_that_the_network_does_not_know_are_refused_and_do_not_pad() -> None:
+def test_tokens_outside_the_vocabulary_are_refused() -> None:
     tokenizer = tiny.byte_bpe(pad_token="<new>")
     known = tokenizer.pad_token_id
     collate = Collator(tokenizer, known)
@@ -65,7 +65,7 @@ def test_tokens_that_the_network_does_not_know_are_refused_and_do_not_pad() -> N
 @pytest.mark.parametrize(("cls", "make"), [
     (Sentiment, tiny.bert), (Embeddings, tiny.encoder), (Summarization, tiny.seq2seq),
 ])  # fmt: skip
-def test_a_tokenizer_may_have_more_tokens_than_the_network(cls: type[Module], make: Any) -> None:
+def test_tokenizer_may_have_more_tokens_than_the_network(cls: type[Module], make: Any) -> None:
     module = cls()
     module.load(Checkpoint(str(make())))
     new = len(module.tokenizer)
@@ -76,7 +76,7 @@ def test_a_tokenizer_may_have_more_tokens_than_the_network(cls: type[Module], ma
         answers(module, [text({"text": "Hello!"}), text({"text": "A zzz"})], params)
 
 
-def test_a_network_without_a_table_of_tokens_knows_any() -> None:
+def test_network_without_embedding_table_accepts_any_token() -> None:
     config = transformers.CanineConfig(num_hidden_layers=1, hidden_size=16, num_attention_heads=2)
     with torch.device("meta"):
         assert vocabulary_size(transformers.CanineModel(config)) == inf
@@ -85,7 +85,7 @@ def test_a_network_without_a_table_of_tokens_knows_any() -> None:
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("limit", [3, 9, 16, 500])
 @pytest.mark.parametrize("make", [tiny.wordpiece, tiny.byte_bpe, ends])
-def test_too_long_a_text_is_cut_as_the_tokenizer_cuts(make: Any, limit: int, side: str) -> None:
+def test_truncation_matches_the_tokenizer(make: Any, limit: int, side: str) -> None:
     tokenizer = make()
     tokenizer.truncation_side = side
     expected = tokenizer([*TEXTS, LONG], truncation=True, max_length=limit)["input_ids"]
@@ -94,12 +94,12 @@ def test_too_long_a_text_is_cut_as_the_tokenizer_cuts(make: Any, limit: int, sid
     assert token_ids(tokenizer, [*TEXTS, LONG], limit, side=side) == expected
 
 
-def test_too_long_a_text_is_refused() -> None:
+def test_text_over_the_limit_is_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 16"):
         token_ids(tiny.wordpiece(), ["A", LONG], 16, truncate=False)
 
 
-def test_other_threads_may_use_the_tokenizer_too() -> None:
+def test_tokenization_is_thread_safe() -> None:
     tokenizer = tiny.wordpiece()
     cut, whole = token_ids(tokenizer, [LONG], 16), tokenizer(LONG)["input_ids"]
     with ThreadPoolExecutor(4) as threads:
@@ -109,7 +109,7 @@ def test_other_threads_may_use_the_tokenizer_too() -> None:
     assert all(one.result()["input_ids"] == whole for one in wholes)
 
 
-def test_a_text_without_tokens_is_refused() -> None:
+def test_text_without_tokens_is_refused() -> None:
     tokenizer = tiny.byte_bpe()
     tokenizer.backend_tokenizer.normalizer = tokenizers.normalizers.Strip()
     with pytest.raises(InvalidInput, match="no tokens"):

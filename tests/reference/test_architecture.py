@@ -3,7 +3,7 @@
 from deployments.reference import architecture
 
 
-def test_the_chart_of_the_packages_is_current() -> None:
+def test_package_chart_is_current() -> None:
     assert architecture.text() == architecture.PAGE.read_text(), "run `make docs`"
 
 

@@ -118,14 +118,14 @@ def sizes(model: Model) -> list[list[str]]:
     return [sorted(batch) for batch in model.batches]
 
 
-async def test_an_idle_model_gets_a_request_at_once(model: Model) -> None:
+async def test_idle_model_runs_a_request_at_once(model: Model) -> None:
     b = batcher(model)
     for text in "abc":
         assert await ask(b, text) == [text.upper()]
     assert model.batches == [["a"], ["b"], ["c"]]
 
 
-async def test_a_lone_request_stays_in_one_thread(model: Model) -> None:
+async def test_single_request_uses_one_thread(model: Model) -> None:
     threads = []
     encode = model.encode
     model.encode = lambda *given: threads.append(threading.get_ident()) or encode(*given)  # type: ignore[method-assign]
@@ -135,13 +135,13 @@ async def test_a_lone_request_stays_in_one_thread(model: Model) -> None:
     assert len(set(threads + model.threads)) == 1
 
 
-async def test_what_waits_together_runs_together(model: Model) -> None:
+async def test_waiting_inputs_share_a_batch(model: Model) -> None:
     answers = await behind_a_busy_model(batcher(model), model, list("abc"))
     assert answers == ["A", "B", "C"]
     assert sizes(model) == [["first"], ["a", "b", "c"]]
 
 
-async def test_what_waits_is_encoded_while_the_network_runs(model: Model) -> None:
+async def test_waiting_inputs_are_encoded_during_the_forward_pass(model: Model) -> None:
     b = batcher(model)
     asked = [await busy(b, model)]
     asked += [ask(b, text) for text in "abc"]
@@ -152,7 +152,7 @@ async def test_what_waits_is_encoded_while_the_network_runs(model: Model) -> Non
     await asyncio.gather(*asked)
 
 
-async def test_only_so_much_is_encoded_ahead(model: Model) -> None:
+async def test_encoded_inputs_ahead_are_bounded(model: Model) -> None:
     b = batcher(model, max_batch_tokens=10)
     texts = ["x" * 10] * 4000
     model.gate.clear()
@@ -165,25 +165,25 @@ async def test_only_so_much_is_encoded_ahead(model: Model) -> None:
     assert sum(map(len, model.bunches)) == 4001
 
 
-async def test_other_parameters_wait_for_their_own_batch(model: Model) -> None:
+async def test_different_parameters_run_in_separate_batches(model: Model) -> None:
     params = [Params(stop=["."]), Params(top_k=2), Params(stop=["."])]
     await behind_a_busy_model(batcher(model), model, list("abc"), params)
     assert sizes(model) == [["first"], ["a", "c"], ["b"]]
 
 
-async def test_a_batch_holds_at_most_its_items(model: Model) -> None:
+async def test_batch_is_limited_by_max_batch_size(model: Model) -> None:
     await behind_a_busy_model(batcher(model, max_batch_size=2), model, list("abcde"))
     assert [len(batch) for batch in model.batches] == [1, 2, 2, 1]
 
 
-async def test_a_batch_holds_at_most_its_tokens_and_the_oldest_goes_first(model: Model) -> None:
+async def test_batch_is_limited_by_tokens_oldest_first(model: Model) -> None:
     long = "x" * 100
     texts = [long, "a", "b", long, "c"]
     await behind_a_busy_model(batcher(model, max_batch_tokens=220), model, texts)
     assert sizes(model) == [["first"], [long, long], ["a", "b", "c"]]
 
 
-async def test_limits_can_change(model: Model) -> None:
+async def test_limits_can_change_while_running(model: Model) -> None:
     b = batcher(model, max_batch_size=2)
     assert (b.limits.max_batch_size, b.limits.max_batch_tokens) == (2, 1024)
     b.limits = Batching(max_batch_size=3, max_batch_tokens=500)
@@ -192,7 +192,7 @@ async def test_limits_can_change(model: Model) -> None:
     assert [len(batch) for batch in model.batches] == [1, 3, 2]
 
 
-async def test_a_bad_item_fails_alone(model: Model) -> None:
+async def test_bad_input_fails_alone(model: Model) -> None:
     results = await ask(batcher(model), "a", "bad", "b", "boom", "c", "!", "panic", "d")
     assert [results[place] for place in (0, 2, 4, 7)] == ["A", "B", "C", "D"]
     assert isinstance(results[1], InvalidInput)
@@ -202,7 +202,7 @@ async def test_a_bad_item_fails_alone(model: Model) -> None:
     assert results.usage.costs == [1, 3, 1, 4, 1, 0, 0, 1]
 
 
-async def test_only_unforeseen_failures_are_counted(model: Model) -> None:
+async def test_failure_count_ignores_inference_errors(model: Model) -> None:
     b = batcher(model)
     await ask(b, "bad")
     await ask(b, "!")
@@ -216,7 +216,7 @@ async def test_only_unforeseen_failures_are_counted(model: Model) -> None:
     assert b.failures == 0
 
 
-async def test_a_batch_without_memory_is_halved_and_the_next_is_smaller(model: Model) -> None:
+async def test_out_of_memory_batch_is_halved_and_lowers_the_limit(model: Model) -> None:
     b = batcher(model)
     model.memory = 30
     assert set(await behind_a_busy_model(b, model, ["x" * 10] * 8)) == {"X" * 10}
@@ -228,7 +228,7 @@ async def test_a_batch_without_memory_is_halved_and_the_next_is_smaller(model: M
     assert b.failures == 0
 
 
-async def test_what_others_had_of_the_memory_is_used_again(
+async def test_batch_limit_recovers_after_out_of_memory(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     b = batcher(model)
@@ -250,7 +250,7 @@ async def test_what_others_had_of_the_memory_is_used_again(
     assert b.failures == 0
 
 
-async def test_a_caller_that_has_gone_is_not_worked_for(model: Model) -> None:
+async def test_cancelled_request_is_not_run(model: Model) -> None:
     b = batcher(model)
     first = await busy(b, model)
     gone = [ask(b, "gone"), ask(b, "gone", "too")]
@@ -265,7 +265,7 @@ async def test_a_caller_that_has_gone_is_not_worked_for(model: Model) -> None:
 
 
 @pytest.mark.parametrize("hook", ["encode", "run"])
-async def test_a_module_that_loses_an_item_is_found_out(
+async def test_wrong_number_of_outputs_is_an_error(
     hook: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, hook, lambda inputs, params: [])
@@ -273,9 +273,7 @@ async def test_a_module_that_loses_an_item_is_found_out(
     assert "0 outputs for 1 inputs" in str(result)
 
 
-async def test_what_makes_its_request_s_answer_too_large_is_refused(
-    model: Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_large_response_is_refused(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MAX_OUTPUT_NUMBERS", 10)
     b = batcher(model)
     answers = await ask(b, "four", "seven..", "six...", "a", params=Params(top_k=1))
@@ -289,19 +287,19 @@ async def test_what_makes_its_request_s_answer_too_large_is_refused(
     assert b.failures == 0
 
 
-async def test_company_makes_no_answer_too_large(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_response_size_is_counted_per_request(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backlog, "MAX_OUTPUT_NUMBERS", 10)
     texts = ["eight...", "six...", "four", "ten......."]
     answers = await batcher(model).submit([In(text=text) for text in texts], Params(), [1, 2, 1])
     assert answers == [text.upper() for text in texts]
 
 
-async def test_nothing_in_nothing_out(model: Model) -> None:
+async def test_no_inputs_return_no_outputs(model: Model) -> None:
     assert await ask(batcher(model)) == []
     assert model.batches == []
 
 
-async def test_answers_tell_what_they_took(model: Model) -> None:
+async def test_results_report_usage(model: Model) -> None:
     b = batcher(model, max_batch_size=2)
     began = perf_counter()
     asked = [await busy(b, model)]
@@ -325,7 +323,7 @@ async def test_answers_tell_what_they_took(model: Model) -> None:
     assert travelled == rest and travelled.usage == rest.usage
 
 
-async def test_a_module_without_encode_gets_its_inputs_as_they_are() -> None:
+async def test_module_without_encode_gets_raw_inputs() -> None:
     class Plain(Module):
         def run(self, inputs: list[In], params: Params) -> list[str]:
             return [item.text for item in inputs]
@@ -335,7 +333,7 @@ async def test_a_module_without_encode_gets_its_inputs_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_every_caller_gets_its_own_answers_whatever_the_others_do(seed: int, model: Model) -> None:
+async def test_concurrent_requests_get_their_own_results(seed: int, model: Model) -> None:
     rng = random.Random(seed)
     b = batcher(model, max_batch_tokens=64, max_batch_size=7)
     model.memory = 100

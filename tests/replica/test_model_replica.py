@@ -89,7 +89,7 @@ def replica(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> Replica:
     return Replica({"module_id": MODULE_ID}, None)
 
 
-async def test_it_listens_for_routers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_replica_listens_for_routers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
     monkeypatch.setattr("deployments.replica.model_replica.ongoing_requests", lambda: None)
     address = await replica.record_replica_metadata()
@@ -97,7 +97,7 @@ async def test_it_listens_for_routers(replica: Replica, monkeypatch: pytest.Monk
     replica._server._server.close()
 
 
-async def test_it_does_not_listen_where_ray_has_other_private_parts(
+async def test_replica_without_rays_private_parts_does_not_listen(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def missing() -> Any:
@@ -112,14 +112,14 @@ async def infer(replica: Replica, *texts: str) -> list[Any]:
     return await replica.infer([EchoInput(text=text) for text in texts], EchoParams())
 
 
-async def test_it_loads_once_and_is_warm(replica: Replica) -> None:
+async def test_model_loads_once_and_is_warm(replica: Replica) -> None:
     module: Any = replica.module
     assert (module.loads, {*module.seen}) == (1, {"warm"})
     assert await infer(replica, "a", "b") == [EchoOutput(text="a"), EchoOutput(text="b")]
     assert module.loads == 1
 
 
-async def test_it_tells_a_bad_item_from_a_broken_model(replica: Replica) -> None:
+async def test_bad_input_does_not_make_the_replica_unhealthy(replica: Replica) -> None:
     good, bad = await infer(replica, "good", "bad")
     assert good.text == "good"
     assert (bad.kind, str(bad)) == ("invalid", "bad text")
@@ -129,7 +129,7 @@ async def test_it_tells_a_bad_item_from_a_broken_model(replica: Replica) -> None
     assert "broken" not in str(broken), "an unknown error is never quoted"
 
 
-async def test_it_describes_itself(replica: Replica) -> None:
+async def test_replica_describes_its_model(replica: Replica) -> None:
     described = await replica.describe()
     assert (described.device, described.dtype) == ("cpu", "float32")
     assert (described.parameters, described.bytes, described.max_length) == (9, 36, 7)
@@ -137,7 +137,7 @@ async def test_it_describes_itself(replica: Replica) -> None:
     assert (await replica.describe()).max_batch_size == 5
 
 
-async def test_a_stream_stops_when_nobody_listens(replica: Replica) -> None:
+async def test_closed_stream_stops_the_module(replica: Replica) -> None:
     stream = replica.stream(EchoInput(text="a"), EchoParams())
     bunches = [await anext(stream) for _ in range(3)]
     numbers = [chunk.number for bunch in bunches for chunk in bunch]
@@ -148,17 +148,17 @@ async def test_a_stream_stops_when_nobody_listens(replica: Replica) -> None:
     assert replica.module.closed  # type: ignore[attr-defined]
 
 
-async def test_many_streams_send_fewer_messages_each(replica: Replica) -> None:
+async def test_concurrent_streams_share_the_message_rate(replica: Replica) -> None:
     async def read() -> tuple[int, list[int]]:
         bunches = [bunch async for bunch in replica.stream(EchoInput(text="a"), EchoParams())]
         return len(bunches), [chunk.number for bunch in bunches for chunk in bunch]
 
-    told = await asyncio.gather(*(read() for _ in range(20)))
-    assert all(numbers == [*range(1000)] for _, numbers in told)
-    assert max(count for count, _ in told) < 100
+    streams = await asyncio.gather(*(read() for _ in range(20)))
+    assert all(numbers == [*range(1000)] for _, numbers in streams)
+    assert max(count for count, _ in streams) < 100
 
 
-async def test_a_stream_that_fails_tells_what_came_before(replica: Replica) -> None:
+async def test_failing_stream_delivers_earlier_chunks(replica: Replica) -> None:
     chunks: list[EchoChunk] = []
 
     async def read() -> None:
@@ -170,7 +170,7 @@ async def test_a_stream_that_fails_tells_what_came_before(replica: Replica) -> N
     assert [chunk.number for chunk in chunks] == [0, 1, 2, 3, 4]
 
 
-async def test_it_is_ill_only_when_its_own_example_fails_too(replica: Replica) -> None:
+async def test_replica_is_unhealthy_only_if_its_example_fails_too(replica: Replica) -> None:
     await replica.check_health()
     replica.module.broken = True  # type: ignore[attr-defined]
     for _ in range(3):
@@ -188,7 +188,7 @@ async def hear(replica: Replica, *texts: str) -> None:
                 pass
 
 
-async def test_it_is_ill_when_nothing_but_streams_tells(replica: Replica) -> None:
+async def test_failing_streams_make_the_replica_unhealthy(replica: Replica) -> None:
     replica.module.broken = True  # type: ignore[attr-defined]
     await hear(replica, "fails", "fails", "bad")
     await replica.check_health()
@@ -197,7 +197,7 @@ async def test_it_is_ill_when_nothing_but_streams_tells(replica: Replica) -> Non
         await replica.check_health()
 
 
-async def test_a_stream_that_ends_well_is_a_sign_of_health(replica: Replica) -> None:
+async def test_successful_stream_resets_the_failure_count(replica: Replica) -> None:
     await hear(replica, "fails", "fails", "fails")
     assert replica.scheduler.failures == 3
     abandoned = replica.stream(EchoInput(text="a"), EchoParams())
@@ -208,7 +208,7 @@ async def test_a_stream_that_ends_well_is_a_sign_of_health(replica: Replica) -> 
     assert replica.scheduler.failures == 0
 
 
-async def test_it_is_tuned_within_its_limits(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tuning_respects_configured_limits(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
     passes: list[int] = []
     run = echo.run
@@ -225,7 +225,7 @@ async def test_it_is_tuned_within_its_limits(echo: type[Module], monkeypatch: py
     assert (await replica.describe()).max_batch_size == 3
 
 
-async def test_it_tells_tokens_and_takes_them_back(replica: Replica) -> None:
+async def test_tokenize_and_decode_round_trip(replica: Replica) -> None:
     with pytest.raises(InvalidInput, match="no tokenizer"):
         await replica.tokenize(["a"])
     replica.module.tokenizer = AutoTokenizer.from_pretrained(ROOT / "models" / "sentiment")
@@ -242,7 +242,7 @@ async def test_it_tells_tokens_and_takes_them_back(replica: Replica) -> None:
         await replica.decode([[999_999]])
 
 
-async def test_other_requests_do_not_wait_for_a_tokenizer(replica: Replica) -> None:
+async def test_tokenization_does_not_block_other_requests(replica: Replica) -> None:
     class Speller(list[str]):
         def __call__(self, texts: list[str], **_: Any) -> dict[str, Any]:
             seen.add(threading.get_ident())
@@ -291,7 +291,9 @@ def alone() -> Iterator[type[Module]]:
     del MODULES[MODULE_ID], TASKS["alone"]
 
 
-async def test_a_module_may_batch_by_itself(alone: type[Module], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_module_with_async_run_schedules_its_own_batches(
+    alone: type[Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
     replica = Replica({"module_id": MODULE_ID}, None)
     good, bad, other = await infer(replica, "good", "bad", "other")

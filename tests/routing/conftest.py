@@ -13,9 +13,7 @@ from tests.routing.fake_serve import FakeServe
 async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeServe]:
     serve = FakeServe()
     monkeypatch.setattr(serve_handle.serve, "get_app_handle", serve.get_app_handle)
-    monkeypatch.setattr(ray_private, "running_replicas", lambda _: serve.listed)
-    monkeypatch.setattr(ray_private, "count_running", lambda _, id, by: serve.counts.append((id, by)))
-    monkeypatch.setattr(ray_private, "count_queued", lambda _, by: serve.queued.append(by))
-    monkeypatch.setattr(ray_private, "most_queued", lambda _: serve.most)
+    for name in ("running_replicas", "count_running", "count_queued", "most_queued"):
+        monkeypatch.setattr(ray_private, name, getattr(serve, name))
     yield serve
     await serve.stop()

@@ -53,13 +53,26 @@ class FakeServe:
         self.started: list[FakeReplica] = []
         self.method: Callable[..., Any] | None = None
 
-    def get_app_handle(self, name: str) -> "FakeServe":
+    def get_app_handle(self, name: str) -> "FakeHandle":
         if not self.exists:
             raise RayServeException("no such application")
-        return self
+        return FakeHandle(self, follows=False)
 
-    def options(self, method_name: str, stream: bool) -> "FakeHandle":
-        return FakeHandle(self, method_name, stream)
+    def running_replicas(self, handle: "FakeHandle") -> dict[str, Any]:
+        assert handle.follows
+        return self.listed
+
+    def count_running(self, handle: "FakeHandle", replica: str, by: int) -> None:
+        assert handle.follows
+        self.counts.append((replica, by))
+
+    def most_queued(self, handle: "FakeHandle") -> int:
+        assert handle.follows
+        return self.most
+
+    def count_queued(self, handle: "FakeHandle", by: int) -> None:
+        assert handle.follows
+        self.queued.append(by)
 
     async def ping(self) -> None:
         await until(lambda: self.pinging or (self.listed and self.answers))
@@ -85,8 +98,13 @@ class FakeServe:
 
 
 class FakeHandle:
-    def __init__(self, serve: FakeServe, method: str, stream: bool) -> None:
-        self.serve, self.method, self.stream = serve, method, stream
+    """A DeploymentHandle. It `follows` the replicas once `options` has been called."""
+
+    def __init__(self, serve: FakeServe, method: str = "", follows: bool = True) -> None:
+        self.serve, self.method, self.follows = serve, method, follows
+
+    def options(self, method_name: str = "", stream: bool = False) -> "FakeHandle":
+        return FakeHandle(self.serve, method_name)
 
     def remote(self, *arguments: Any) -> "FakeResponse":
         if self.method == "ping":

@@ -17,13 +17,13 @@ URLS = [{"image": f"https://allowed.example/{place}.png"} for place in range(MAX
 
 
 @pytest.mark.parametrize("hosts", [[], ["other.example"]])
-async def test_urls_are_fetched_only_from_allowed_hosts(hosts: list[str]) -> None:
+async def test_images_are_fetched_only_from_allowed_hosts(hosts: list[str]) -> None:
     (error,) = await ImageFetcher(hosts).resolve_image_urls(PICTURES, [URL])
     assert isinstance(error, Forbidden)
     assert "'allowed.example'" in str(error)
 
 
-async def test_what_is_no_url() -> None:
+async def test_values_that_are_not_urls_are_not_fetched() -> None:
     inputs = [{"image": EXAMPLE_IMAGE}, 3]
     assert await ImageFetcher([]).resolve_image_urls(PICTURES, inputs) == inputs
     (error,) = await ImageFetcher([]).resolve_image_urls(PICTURES, [{"image": "http://["}])
@@ -33,39 +33,41 @@ async def test_what_is_no_url() -> None:
 @pytest.mark.parametrize(
     "response", [httpx.Response(302, headers={"location": "http://127.0.0.1"}), httpx.Response(404)]
 )
-async def test_redirects_and_failures_are_refused(response: httpx.Response) -> None:
+async def test_redirects_and_error_responses_are_refused(response: httpx.Response) -> None:
     fetcher, _ = fetching(lambda _: response)
     (error,) = await fetcher.resolve_image_urls(PICTURES, [URL])
     assert isinstance(error, InvalidInput)
 
 
-async def test_an_allowed_picture_is_fetched_once() -> None:
-    fetcher, asked = fetching(lambda _: httpx.Response(200, content=b"png"))
+async def test_allowed_image_is_fetched_once() -> None:
+    fetcher, paths = fetching(lambda _: httpx.Response(200, content=b"png"))
     assert await fetcher.resolve_image_urls(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2
-    assert asked == ["/a.png"]
+    assert paths == ["/a.png"]
 
 
-async def test_a_picture_that_fails_is_its_input_s_alone() -> None:
+async def test_failed_image_fetch_fails_its_input_alone() -> None:
     def answer(path: str) -> httpx.Response:
         if path == "/2.png":
             raise httpx.ConnectError("refused")
         return httpx.Response(404) if path == "/1.png" else httpx.Response(200, content=path.encode())
 
-    fetcher, asked = fetching(answer)
-    told = await fetcher.resolve_image_urls(PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"])
-    assert [told[0], told[3], told[5]] == [{"image": b"/0.png"}, {"image": b"/3.png"}, "odd"]
-    assert [type(told[place]) for place in (1, 2, 4)] == [InvalidInput, InvalidInput, Forbidden]
-    assert sorted(asked) == ["/0.png", "/1.png", "/2.png", "/3.png"]
+    fetcher, paths = fetching(answer)
+    results = await fetcher.resolve_image_urls(
+        PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"]
+    )
+    assert [results[0], results[3], results[5]] == [{"image": b"/0.png"}, {"image": b"/3.png"}, "odd"]
+    assert [type(results[index]) for index in (1, 2, 4)] == [InvalidInput, InvalidInput, Forbidden]
+    assert sorted(paths) == ["/0.png", "/1.png", "/2.png", "/3.png"]
 
 
-async def test_too_many_are_refused_before_any_is_fetched() -> None:
-    fetcher, asked = fetching(lambda _: httpx.Response(200))
+async def test_too_many_urls_are_refused_before_fetching() -> None:
+    fetcher, paths = fetching(lambda _: httpx.Response(200))
     with pytest.raises(TooLarge, match="17 pictures"):
         await fetcher.resolve_image_urls(PICTURES, [*URLS, URL])
-    assert not asked
+    assert not paths
 
 
-async def test_what_nobody_foresaw_ends_the_other_fetches() -> None:
+async def test_unexpected_error_cancels_the_other_fetches() -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def answer(request: httpx.Request) -> httpx.Response:

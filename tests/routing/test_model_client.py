@@ -25,7 +25,7 @@ class Params(Schema):
 
 
 class Replicas:
-    """Stands for a ReplicaSet: keeps each call until it is told to answer it."""
+    """Stands for a ReplicaSet: keeps each call until `answer`."""
 
     def __init__(self) -> None:
         self.requests: list[int] = []
@@ -98,7 +98,7 @@ async def ask(
     return task
 
 
-async def test_an_idle_model_is_asked_at_once(replicas: Replicas) -> None:
+async def test_idle_model_gets_the_call_at_once(replicas: Replicas) -> None:
     client = make_client(replicas)
     first, second = await ask(client, "a"), await ask(client, "b", "c")
     assert [texts for texts, _ in replicas.calls] == [["a"], ["b", "c"]]
@@ -106,7 +106,7 @@ async def test_an_idle_model_is_asked_at_once(replicas: Replicas) -> None:
     assert (await first, await second) == (["A"], ["B", "C"])
 
 
-async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas: Replicas) -> None:
+async def test_waiting_requests_share_a_call_in_order(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     tasks = [await ask(client, "a"), await ask(client, "bb", "ccc"), await ask(client, "d")]
     assert len(replicas.calls) == 1
@@ -120,7 +120,7 @@ async def test_what_waits_goes_together_in_order_and_each_gets_its_own(replicas:
     assert [one.usage.costs for one in answers] == [[1], [2, 3], [1]]
 
 
-async def test_each_replica_gets_an_even_share(replicas: Replicas) -> None:
+async def test_calls_share_requests_evenly_between_replicas(replicas: Replicas) -> None:
     client = make_client(replicas, running=2)
     tasks = [await ask(client, str(number)) for number in range(13)]
     await replicas.answer()
@@ -129,7 +129,7 @@ async def test_each_replica_gets_an_even_share(replicas: Replicas) -> None:
     assert [one[0] for one in await asyncio.gather(*tasks)] == [str(number) for number in range(13)]
 
 
-async def test_a_few_are_not_shared_out(replicas: Replicas) -> None:
+async def test_few_requests_are_not_split_between_replicas(replicas: Replicas) -> None:
     client = make_client(replicas, running=2)
     tasks = [await ask(client, text) for text in "abcdef"]
     await replicas.answer()
@@ -138,9 +138,7 @@ async def test_a_few_are_not_shared_out(replicas: Replicas) -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_nothing_waits_long_for_a_call_to_return(
-    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_coalescing_wait_is_bounded(replicas: Replicas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RequestCoalescer, "_max_wait", lambda self: 0.02)
     client = make_client(replicas, running=1)
     tasks = [await ask(client, text) for text in "abc"]
@@ -151,7 +149,7 @@ async def test_nothing_waits_long_for_a_call_to_return(
     await asyncio.gather(*tasks)
 
 
-async def test_the_wait_is_a_part_of_what_calls_take(
+async def test_coalescing_wait_is_a_fraction_of_the_call_duration(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
@@ -163,7 +161,7 @@ async def test_the_wait_is_a_part_of_what_calls_take(
     assert client._coalescer._max_wait() == coalescing.MAX_WAIT_S
 
 
-async def test_replicas_hold_only_so_many_requests(replicas: Replicas) -> None:
+async def test_requests_in_flight_are_limited_by_max_ongoing_requests(replicas: Replicas) -> None:
     client = make_client(replicas, running=1, max_ongoing_requests=3)
     tasks = [await ask(client, text) for text in "abcdef"]
     for _ in range(3):
@@ -180,7 +178,7 @@ async def test_replicas_hold_only_so_many_requests(replicas: Replicas) -> None:
     assert [one[0] for one in await asyncio.gather(*tasks)] == list("ABCDEF")
 
 
-async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) -> None:
+async def test_different_parameters_go_in_separate_calls(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     tasks = [await ask(client, "a")]
     tasks += [await ask(client, text, params=Params(top_k=k)) for text, k in (("b", 1), ("c", 2), ("d", 1))]
@@ -194,7 +192,7 @@ async def test_other_parameters_go_in_a_call_of_their_own(replicas: Replicas) ->
     ]
 
 
-async def test_a_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
+async def test_shared_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     tasks = [
         await ask(client, "a"),
@@ -209,7 +207,7 @@ async def test_a_call_is_bounded_in_inputs_and_size(replicas: Replicas) -> None:
     assert replicas.calls[1][0][-1] == "f", "what still fits goes before what does not"
 
 
-async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> None:
+async def test_failed_call_fails_all_requests_in_it(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     first, *others = [await ask(client, "a"), await ask(client, "b"), await ask(client, "c")]
     replicas.failures = [InvalidInput("no")]
@@ -220,7 +218,7 @@ async def test_a_failed_call_fails_all_that_shared_it(replicas: Replicas) -> Non
             await other
 
 
-async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) -> None:
+async def test_shared_call_is_retried_after_replica_death(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     tasks = [await ask(client, "a"), await ask(client, "b"), await ask(client, "c")]
     replicas.failures = [ConnectionError(), ConnectionError()]
@@ -229,7 +227,7 @@ async def test_a_died_replicas_shared_call_is_tried_again(replicas: Replicas) ->
     assert await asyncio.gather(*tasks) == [["A"], ["B"], ["C"]]
 
 
-async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> None:
+async def test_cancelled_request_does_not_affect_others_in_the_call(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     first, second, third = [await ask(client, "a"), await ask(client, "b"), await ask(client, "c")]
     await replicas.answer()
@@ -239,7 +237,7 @@ async def test_who_leaves_takes_nothing_from_the_others(replicas: Replicas) -> N
     assert (await first, await third) == (["A"], ["C"])
 
 
-async def test_a_call_that_all_have_left_is_cancelled_and_its_place_is_free(replicas: Replicas) -> None:
+async def test_call_without_remaining_requests_is_cancelled(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     first, second = await ask(client, "a"), await ask(client, "b")
     await replicas.answer()
@@ -252,7 +250,7 @@ async def test_a_call_that_all_have_left_is_cancelled_and_its_place_is_free(repl
     assert await third == ["C"]
 
 
-async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> None:
+async def test_request_cancelled_while_waiting_is_not_sent(replicas: Replicas) -> None:
     client = make_client(replicas, running=1)
     first, second = await ask(client, "a"), await ask(client, "b")
     second.cancel()
@@ -262,7 +260,7 @@ async def test_who_leaves_before_it_is_sent_is_not_sent(replicas: Replicas) -> N
     assert len(replicas.calls) == 1
 
 
-async def test_only_so_many_may_wait(replicas: Replicas) -> None:
+async def test_max_queued_requests_refuses_more(replicas: Replicas) -> None:
     client = make_client(replicas, running=1, max_ongoing_requests=1, max_queued_requests=1)
     first, second = await ask(client, "a"), await ask(client, "b")
     with pytest.raises(Overloaded) as refused:
@@ -273,7 +271,7 @@ async def test_only_so_many_may_wait(replicas: Replicas) -> None:
     assert await asyncio.gather(first, second) == [["A"], ["B"]]
 
 
-async def test_none_is_refused_while_the_replicas_have_room(replicas: Replicas) -> None:
+async def test_no_request_is_refused_while_replicas_have_capacity(replicas: Replicas) -> None:
     client = make_client(replicas, running=2, max_ongoing_requests=4, max_queued_requests=2)
     tasks = [await ask(client, str(number)) for number in range(10)]
     with pytest.raises(Overloaded):
@@ -283,7 +281,7 @@ async def test_none_is_refused_while_the_replicas_have_room(replicas: Replicas) 
     assert len(await asyncio.gather(*tasks)) == 10
 
 
-async def test_who_leaves_waits_no_more(replicas: Replicas) -> None:
+async def test_cancelled_requests_are_not_counted_as_queued(replicas: Replicas) -> None:
     client = make_client(replicas, running=1, max_ongoing_requests=1, max_queued_requests=1)
     first, second = await ask(client, "a"), await ask(client, "b")
     client._coalescer._send_waiting()
@@ -301,7 +299,7 @@ async def test_who_leaves_waits_no_more(replicas: Replicas) -> None:
     ("raises", "error"),
     [(ModelNotFound("gone"), ModelNotFound), (None, ModelNotReady)],
 )
-async def test_what_waits_ends_early_when_the_model_goes(
+async def test_waiting_requests_end_early_when_the_model_is_removed(
     replicas: Replicas,
     raises: Exception | None,
     error: type[InferenceError],
@@ -324,7 +322,7 @@ async def test_what_waits_ends_early_when_the_model_goes(
             await asyncio.wait_for(task, 1)
 
 
-async def test_no_order_of_answers_and_departures_leaks_a_place(replicas: Replicas) -> None:
+async def test_capacity_does_not_leak_in_any_order_of_events(replicas: Replicas) -> None:
     import random
 
     chance = random.Random(3)
@@ -357,7 +355,7 @@ LOST = ConnectionError("the replica has gone")
 
 
 class Streams:
-    """Stands for a ReplicaSet whose streams go as told: bunches of chunks, or what is raised."""
+    """Stands for a ReplicaSet whose streams yield the given lists of chunks, or raise."""
 
     def __init__(self, *streams: list[Any]) -> None:
         self.requests, self.left = 0, [*streams]
@@ -366,25 +364,25 @@ class Streams:
         pass
 
     async def stream(self, *arguments: Any) -> AsyncGenerator[Any, None]:
-        for told in self.left.pop(0):
-            if isinstance(told, Exception):
-                raise told
-            yield told
+        for item in self.left.pop(0):
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
 
 async def written(*streams: list[Any]) -> list[str]:
     return [chunk async for chunk in make_client(Streams(*streams)).stream(Word(text="a"), Params())]
 
 
-async def test_a_stream_comes_chunk_by_chunk() -> None:
+async def test_stream_yields_chunks() -> None:
     assert await written([["a", "b"], [], ["c"]]) == ["a", "b", "c"]
 
 
-async def test_a_stream_that_has_not_begun_is_tried_again() -> None:
+async def test_stream_is_retried_before_its_first_chunk() -> None:
     assert await written([LOST], [LOST], [["a"]]) == ["a"]
 
 
 @pytest.mark.parametrize("streams", [[[["a"], LOST], [["b"]]], [[LOST]] * MAX_ATTEMPTS])
-async def test_a_stream_ends_with_its_replica(streams: list[Any]) -> None:
+async def test_stream_fails_when_its_replica_dies(streams: list[Any]) -> None:
     with pytest.raises(ModelNotReady, match="its replicas are restarting"):
         await written(*streams)

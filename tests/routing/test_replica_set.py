@@ -1,4 +1,4 @@
-"""Which replica is asked, and what happens when replicas come, go and break: Serve's side is a stand-in."""
+"""Which replica gets a call, and what happens when replicas come, go and break. Serve is a stand-in."""
 
 import asyncio
 import logging
@@ -29,9 +29,7 @@ async def replicas(serve: FakeServe) -> AsyncIterator[ReplicaSet]:
     await until(lambda: not found._maintaining)
 
 
-async def test_the_first_call_waits_for_a_replica_and_wakes_serve_once(
-    serve: FakeServe, replicas: ReplicaSet
-) -> None:
+async def test_first_call_wakes_serve_once_and_waits(serve: FakeServe, replicas: ReplicaSet) -> None:
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(20)]
     await asyncio.sleep(0.05)
     assert not any(call.done() for call in calls)
@@ -42,7 +40,7 @@ async def test_the_first_call_waits_for_a_replica_and_wakes_serve_once(
     assert serve.pings == 1, "it is known now"
 
 
-async def test_serve_is_told_of_each_request(serve: FakeServe, replicas: ReplicaSet) -> None:
+async def test_serve_counts_each_request(serve: FakeServe, replicas: ReplicaSet) -> None:
     await serve.start("a")
     await replicas.call("infer")
     assert [piece async for piece in replicas.stream("stream")] == ["a"]
@@ -52,7 +50,7 @@ async def test_serve_is_told_of_each_request(serve: FakeServe, replicas: Replica
     assert replicas.requests == 0
 
 
-async def test_serve_is_told_what_waits(serve: FakeServe, replicas: ReplicaSet) -> None:
+async def test_serve_counts_queued_requests(serve: FakeServe, replicas: ReplicaSet) -> None:
     replicas.report_queued(3)
     calls = [asyncio.create_task(replicas.call("infer", requests=4)) for _ in range(2)]
     await until(lambda: serve.pings)
@@ -64,7 +62,7 @@ async def test_serve_is_told_what_waits(serve: FakeServe, replicas: ReplicaSet) 
     assert sum(serve.queued) == 0
 
 
-async def test_no_more_is_told_to_wait_than_serve_lets_wait(serve: FakeServe, replicas: ReplicaSet) -> None:
+async def test_queued_count_stays_below_serves_limit(serve: FakeServe, replicas: ReplicaSet) -> None:
     serve.most = 5
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(20)]
     await until(lambda: serve.pings)
@@ -74,9 +72,7 @@ async def test_no_more_is_told_to_wait_than_serve_lets_wait(serve: FakeServe, re
     assert sum(serve.queued) == 0
 
 
-async def test_a_replica_is_asked_for_again_where_serve_has_too_many_waiting(
-    serve: FakeServe, replicas: ReplicaSet
-) -> None:
+async def test_wake_is_retried_after_backpressure(serve: FakeServe, replicas: ReplicaSet) -> None:
     serve.pinging.append(BackPressureError(1, 1))
     call = asyncio.create_task(replicas.call("infer"))
     await until(lambda: serve.pings == 2)
@@ -84,9 +80,7 @@ async def test_a_replica_is_asked_for_again_where_serve_has_too_many_waiting(
     assert await call == "a"
 
 
-async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
-    serve: FakeServe, replicas: ReplicaSet
-) -> None:
+async def test_least_loaded_replica_is_chosen(serve: FakeServe, replicas: ReplicaSet) -> None:
     a, b = await serve.start("a", "b")
     assert await replicas.call("infer") == "a"
     await until(lambda: len(replicas._connections) == 2)
@@ -103,9 +97,7 @@ async def test_the_least_busy_is_asked_and_of_equal_ones_the_first(
     assert sorted(await asyncio.gather(busy, *others)) == ["a", "a", "b", "b"]
 
 
-async def test_replicas_that_come_are_asked_and_those_that_leave_are_not(
-    serve: FakeServe, replicas: ReplicaSet
-) -> None:
+async def test_replica_list_changes_are_followed(serve: FakeServe, replicas: ReplicaSet) -> None:
     (a,) = await serve.start("a")
     a.free.clear()
     under_way = asyncio.create_task(replicas.call("infer"))
@@ -117,7 +109,7 @@ async def test_replicas_that_come_are_asked_and_those_that_leave_are_not(
     assert await under_way == "a", "what a replica has, it ends"
 
 
-async def test_a_connection_that_breaks_is_opened_again(serve: FakeServe, replicas: ReplicaSet) -> None:
+async def test_broken_connection_is_reopened(serve: FakeServe, replicas: ReplicaSet) -> None:
     await serve.start("a")
     await replicas.call("infer")
     broken = replicas._connections["a"]
@@ -126,7 +118,7 @@ async def test_a_connection_that_breaks_is_opened_again(serve: FakeServe, replic
     assert await replicas.call("infer") == "a"
 
 
-async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
+async def test_dead_replica_fails_its_calls_and_the_next_waits(
     serve: FakeServe, replicas: ReplicaSet
 ) -> None:
     (a,) = await serve.start("a")
@@ -145,9 +137,7 @@ async def test_a_dead_replica_fails_its_calls_and_the_next_waits_for_serve(
     assert await again == "b"
 
 
-async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
-    serve: FakeServe, replicas: ReplicaSet
-) -> None:
+async def test_waiting_calls_are_counted_without_waking_serve(serve: FakeServe, replicas: ReplicaSet) -> None:
     calls = [asyncio.create_task(replicas.call("infer")) for _ in range(3)]
     await until(lambda: serve.pings)
     assert replicas.requests == 3
@@ -163,9 +153,7 @@ async def test_calls_in_line_are_counted_and_serve_is_asked_for_nobody(
     assert await replicas.call("infer") == "a"
 
 
-async def test_a_replica_too_busy_for_serves_handle_is_found_nevertheless(
-    serve: FakeServe, replicas: ReplicaSet
-) -> None:
+async def test_busy_replica_is_found_without_serves_handle(serve: FakeServe, replicas: ReplicaSet) -> None:
     serve.answers = False
     call = asyncio.create_task(replicas.call("infer"))
     await until(lambda: serve.pings)
@@ -174,7 +162,9 @@ async def test_a_replica_too_busy_for_serves_handle_is_found_nevertheless(
     await until(lambda: serve.cancelled)
 
 
-async def test_a_closed_set_ends_what_it_has_and_hangs_up(serve: FakeServe, replicas: ReplicaSet) -> None:
+async def test_closed_replica_set_finishes_calls_and_disconnects(
+    serve: FakeServe, replicas: ReplicaSet
+) -> None:
     (a,) = await serve.start("a")
     a.free.clear()
     call = asyncio.create_task(replicas.call("infer"))
@@ -186,7 +176,7 @@ async def test_a_closed_set_ends_what_it_has_and_hangs_up(serve: FakeServe, repl
     await until(lambda: not replicas._connections and not replicas._maintaining)
 
 
-async def test_a_model_that_is_not_there_yet_is_loading(serve: FakeServe, replicas: ReplicaSet) -> None:
+async def test_missing_application_is_reported_as_loading(serve: FakeServe, replicas: ReplicaSet) -> None:
     serve.exists = False
     with pytest.raises(ModelNotReady, match="loading"):
         await replicas.call("infer")
@@ -271,7 +261,7 @@ async def test_compatible_replicas_get_the_calls_while_a_model_rolls(
     assert await waiting == "newer"
 
 
-async def test_a_router_connects_no_sooner_than_it_should_after_a_refusal(
+async def test_refused_connection_is_not_retried_at_once(
     serve: FakeServe, replicas: ReplicaSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replica that refuses the connection itself may be restarting: the Router tries again, ever later."""

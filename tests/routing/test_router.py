@@ -60,9 +60,9 @@ async def make() -> Any:
     made: list[Router] = []
 
     def build(
-        *answers: Any, card: Card = READY, timeout_s: float = 5, told: list[Snapshot] | None = None
+        *answers: Any, card: Card = READY, timeout_s: float = 5, snapshots: list[Snapshot] | None = None
     ) -> tuple[Router, Handle]:
-        snapshots, model = told or [Snapshot("1", True, {card.id: card})], Handle(*answers)
+        snapshots, model = snapshots or [Snapshot("1", True, {card.id: card})], Handle(*answers)
         router = Router(Handle(*snapshots), [], timeout_s, connect=lambda _: model)
         made.append(router)
         return router, model
@@ -82,14 +82,14 @@ async def ask(router: Router) -> Any:
 Make = Callable[..., tuple[Router, Handle]]
 
 
-async def test_an_answer_comes_through(make: Make) -> None:
+async def test_infer_returns_the_outputs(make: Make) -> None:
     router, _ = make(InferenceResults(["answer"]))
     assert await ask(router) == ["answer"]
     assert router.startup_complete
     assert router.task("m") is SENTIMENT
 
 
-async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> None:
+async def test_removed_model_is_not_counted(make: Make) -> None:
     router, _ = make(InferenceResults(["answer"]))
     await ask(router)
     assert set(router._stats.report()) == {"m"}
@@ -97,13 +97,13 @@ async def test_what_is_no_longer_there_is_not_counted_any_more(make: Make) -> No
     assert not router._stats.report()
 
 
-async def test_a_died_replicas_call_is_tried_again(make: Make) -> None:
+async def test_call_is_retried_after_replica_death(make: Make) -> None:
     router, handle = make(ConnectionError(), ConnectionError(), InferenceResults(["answer"]))
     assert await ask(router) == ["answer"]
     assert handle.calls == 3
 
 
-async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) -> None:
+async def test_tokenizer_input_is_limited_to_a_million(make: Make) -> None:
     router, handle = make(["a token"], ["a text"], [7])
     await asyncio.wait_for(router.check_health(), 1)
     half = MAX_TEXT // 2
@@ -118,7 +118,7 @@ async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) ->
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "expected"),
     [
         (DeploymentUnavailableError(None), ModelNotReady),
         (RayServeException("gone"), ModelNotReady),
@@ -126,19 +126,21 @@ async def test_what_goes_through_a_tokenizer_is_a_million_at_most(make: Make) ->
         (InvalidInput("bad"), InvalidInput),
     ],
 )
-async def test_rays_errors_become_ours(make: Make, raised: Exception, told: type[InferenceError]) -> None:
+async def test_rays_errors_become_inference_errors(
+    make: Make, raised: Exception, expected: type[InferenceError]
+) -> None:
     router, _ = make(*[raised] * MAX_ATTEMPTS)
-    with pytest.raises(told):
+    with pytest.raises(expected):
         await ask(router)
 
 
-async def test_every_call_has_a_deadline(make: Make) -> None:
+async def test_call_times_out(make: Make) -> None:
     router, _ = make(timeout_s=0.05)
     with pytest.raises(TimedOut):
         await ask(router)
 
 
-async def test_a_call_in_flight_ends_early_when_its_model_goes(
+async def test_call_in_flight_ends_early_when_its_model_is_removed(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_client, "REMOVED_MODEL_GRACE_S", 0.05)
@@ -150,7 +152,7 @@ async def test_a_call_in_flight_ends_early_when_its_model_goes(
         await asyncio.wait_for(call, 1)
 
 
-async def test_before_the_first_snapshot_nothing_is_said_to_be_unknown(make: Make) -> None:
+async def test_unknown_model_before_the_first_snapshot_is_not_404(make: Make) -> None:
     router, _ = make()
     with pytest.raises(ModelNotReady, match="just started"):
         router.task("m")
@@ -158,9 +160,9 @@ async def test_before_the_first_snapshot_nothing_is_said_to_be_unknown(make: Mak
     assert router.task("m") is SENTIMENT
 
 
-async def test_a_catalog_that_has_not_looked_yet_tells_nothing(make: Make) -> None:
-    router, _ = make(told=[Snapshot("1", True, {"m": READY}), Snapshot()])
-    fresh, _ = make(told=[Snapshot()])
+async def test_snapshot_of_a_starting_catalog_is_ignored(make: Make) -> None:
+    router, _ = make(snapshots=[Snapshot("1", True, {"m": READY}), Snapshot()])
+    fresh, _ = make(snapshots=[Snapshot()])
     await asyncio.sleep(0.05)
     assert router._catalog.answers == []
     assert router.task("m") is SENTIMENT
@@ -168,13 +170,13 @@ async def test_a_catalog_that_has_not_looked_yet_tells_nothing(make: Make) -> No
         fresh.task("m")
 
 
-async def test_a_model_that_does_not_finish_loading_is_loading(make: Make) -> None:
+async def test_timeout_while_loading_is_model_not_ready(make: Make) -> None:
     router, _ = make(card=Card(id="m", state="loading", task="sentiment"), timeout_s=0.05)
     with pytest.raises(ModelNotReady, match="is loading"):
         await ask(router)
 
 
-async def test_a_model_that_is_unavailable_says_why(make: Make) -> None:
+async def test_unavailable_model_reports_its_reason(make: Make) -> None:
     router, _ = make(card=Card(id="m", state="unavailable", reason="a typo"))
     await asyncio.sleep(0.01)
     with pytest.raises(ModelNotReady, match="a typo"):
@@ -193,7 +195,7 @@ async def test_a_model_that_is_unavailable_says_why(make: Make) -> None:
         ({"text": "a" * 1_000_001}, {}, TooLarge, "1,000,001"),
     ],
 )
-async def test_bad_input_names_the_field(
+async def test_invalid_input_names_the_field(
     make: Make, input: Any, params: Any, error: type[InferenceError], says: str
 ) -> None:
     router, _ = make()
@@ -201,7 +203,7 @@ async def test_bad_input_names_the_field(
         await router.validator.validate(SENTIMENT, "huggingface", [input], params)
 
 
-async def test_what_is_wrong_with_an_input_stands_in_its_place(make: Make) -> None:
+async def test_validate_each_returns_errors_in_place(make: Make) -> None:
     router, _ = make()
     inputs = [{"text": "a"}, {"text": ""}, {"text": 3}, {"text": "b"}]
     (first, *wrong, last), _ = await router.validator.validate_each(SENTIMENT, "huggingface", inputs, {})
@@ -213,7 +215,7 @@ async def test_what_is_wrong_with_an_input_stands_in_its_place(make: Make) -> No
         await router.validator.validate_each(SENTIMENT, "huggingface", inputs, {"topk": 1})
 
 
-async def test_a_dialects_own_defaults(make: Make) -> None:
+async def test_dialect_defaults_apply(make: Make) -> None:
     router, _ = make()
     _, params = await router.validator.validate(SENTIMENT, "caikit", [{"text": "a"}], {})
     assert params.model_dump()["sort"] is False
@@ -221,7 +223,7 @@ async def test_a_dialects_own_defaults(make: Make) -> None:
     assert params.model_dump()["sort"] is True
 
 
-async def test_a_model_is_unloaded_and_loaded_where_the_catalog_allows_it(make: Make) -> None:
+async def test_load_and_unload_through_the_catalog(make: Make) -> None:
     router, _ = make()
     await asyncio.sleep(0.01)
     router._catalog.answers = [None, Forbidden("not here")]
@@ -236,7 +238,7 @@ async def test_a_model_is_unloaded_and_loaded_where_the_catalog_allows_it(make: 
         await router.load("other")
 
 
-async def test_only_a_cluster_with_a_default_model_has_one(make: Make) -> None:
+async def test_default_model_is_optional(make: Make) -> None:
     router, _ = make()
     with pytest.raises(ModelNotFound, match="default_model"):
         _ = router.default_model

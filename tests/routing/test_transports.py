@@ -112,11 +112,11 @@ def infer(client: ModelClient, *texts: str) -> "asyncio.Task[InferenceResults]":
     return asyncio.create_task(client.infer([Word(text=text) for text in texts], Params()))
 
 
-def test_the_gateway_takes_every_transport() -> None:
+def test_gateway_accepts_every_transport() -> None:
     assert get_args(GatewayArgs.model_fields["transport"].annotation) == tuple(TRANSPORTS)
 
 
-async def test_a_call_returns_results_and_their_usage(transport: ReplicaTransport, model: Model) -> None:
+async def test_call_returns_results_and_usage(transport: ReplicaTransport, model: Model) -> None:
     results = await infer(client(transport), "a", "bb")
     assert results == ["A", "BB"]
     assert (results.usage.costs, results.usage.batches) == ([1, 2], [2])
@@ -124,7 +124,7 @@ async def test_a_call_returns_results_and_their_usage(transport: ReplicaTranspor
     assert transport.requests == 0
 
 
-async def test_requests_that_wait_share_a_call(transport: ReplicaTransport, model: Model) -> None:
+async def test_waiting_requests_share_a_call(transport: ReplicaTransport, model: Model) -> None:
     model.free.clear()
     one = client(transport)
     calls = [infer(one, "wait")]
@@ -139,9 +139,7 @@ async def test_requests_that_wait_share_a_call(transport: ReplicaTransport, mode
     assert [result.usage.costs for result in results] == [[4], [1, 1], [1]]
 
 
-async def test_a_client_that_disconnects_takes_no_shared_call_along(
-    transport: ReplicaTransport, model: Model
-) -> None:
+async def test_disconnect_does_not_cancel_a_shared_call(transport: ReplicaTransport, model: Model) -> None:
     model.free.clear()
     one = client(transport)
     first = infer(one, "a")
@@ -155,13 +153,13 @@ async def test_a_client_that_disconnects_takes_no_shared_call_along(
     assert await stays == ["B"]
 
 
-async def test_the_replicas_error_is_raised_as_it_is(transport: ReplicaTransport, model: Model) -> None:
+async def test_replica_error_is_raised_unchanged(transport: ReplicaTransport, model: Model) -> None:
     with pytest.raises(InvalidInput, match=r"^refused$") as refused:
         await infer(client(transport), "refused")
     assert type(refused.value) is InvalidInput
 
 
-async def test_a_stream_comes_chunk_by_chunk(transport: ReplicaTransport, model: Model) -> None:
+async def test_stream_yields_chunks(transport: ReplicaTransport, model: Model) -> None:
     stream = client(transport).stream(Word(text="x"), Params())
     assert [chunk async for chunk in stream] == ["a", "b", "c"]
     stream = client(transport).stream(Word(text="refused"), Params())
@@ -171,7 +169,7 @@ async def test_a_stream_comes_chunk_by_chunk(transport: ReplicaTransport, model:
     assert transport.requests == 0
 
 
-async def test_a_deadline_ends_the_work(transport: ReplicaTransport, model: Model) -> None:
+async def test_deadline_ends_the_work(transport: ReplicaTransport, model: Model) -> None:
     model.free.clear()
     with pytest.raises(TimedOut):
         await infer(client(transport, timeout_s=0.2), "wait")
@@ -184,7 +182,7 @@ async def test_a_deadline_ends_the_work(transport: ReplicaTransport, model: Mode
     assert transport.requests == 0
 
 
-async def test_a_call_is_tried_again_when_its_replica_dies(
+async def test_call_is_retried_when_its_replica_dies(
     transport: ReplicaTransport, model: Model, serve: FakeServe
 ) -> None:
     deaths = 2
@@ -205,7 +203,7 @@ async def test_a_call_is_tried_again_when_its_replica_dies(
     assert await infer(one, "b") == ["B"]
 
 
-async def test_a_model_whose_replicas_keep_dying_is_restarting(model: Model, serve: FakeServe) -> None:
+async def test_repeated_replica_deaths_are_model_not_ready(model: Model, serve: FakeServe) -> None:
     async def die() -> None:
         raise ActorDiedError
 
@@ -214,7 +212,7 @@ async def test_a_model_whose_replicas_keep_dying_is_restarting(model: Model, ser
         await infer(client(TRANSPORTS["handle"]("m")), "a")
 
 
-async def test_the_handle_needs_nothing_that_ray_keeps_private(
+async def test_handle_transport_uses_no_private_api_of_ray(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("running_replicas", "count_running", "count_queued", "most_queued"):

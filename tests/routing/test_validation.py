@@ -48,19 +48,21 @@ async def refusal(input_: Any, names: dict[str, str] | None = None, **params: An
     ],
     ids=str,
 )
-async def test_the_wrong_field_is_named(input_: Any, params: dict[str, Any], field: str | None) -> None:
+async def test_validation_error_names_the_field(
+    input_: Any, params: dict[str, Any], field: str | None
+) -> None:
     error = await refusal(input_, **params)
     assert error.field == field
     assert str(error).startswith(f"`{field}`: " if field else str(error))
 
 
-async def test_the_first_of_several_wrong_fields_is_the_errors_own() -> None:
+async def test_error_field_is_the_first_wrong_field() -> None:
     error = await refusal(GOOD, stop=[""], top_k=0, unknown=1)
     assert error.field == "top_k"
     assert [part.split(":")[0] for part in str(error).split("; ")] == ["`top_k`", "`stop.0`", "`unknown`"]
 
 
-async def test_fields_are_called_as_the_caller_calls_them() -> None:
+async def test_error_uses_the_clients_field_names() -> None:
     error = await refusal({"messages": [{"role": "user", "content": 7}]}, NAMES)
     assert error.field == "input.0.content"
     assert str(error) == "`input.0.content`: Input should be a valid string"
@@ -69,7 +71,7 @@ async def test_fields_are_called_as_the_caller_calls_them() -> None:
     assert [part.split(":")[0] for part in str(error).split("; ")] == ["`best_of`", "`stop.0`"]
 
 
-async def test_one_wrong_input_leaves_the_others_alone() -> None:
+async def test_one_invalid_input_does_not_affect_others() -> None:
     items, _ = await FakeRouter().validator.validate_each(TASK, "any", [GOOD, {"messages": 7}], {}, NAMES)
     assert isinstance(items[0], Input)
     assert isinstance(items[1], InvalidInput)

@@ -20,21 +20,21 @@ async def talk(module: Conversational, *messages: dict[str, str], **params: Any)
     return answer
 
 
-async def test_the_chat_template_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_chat_template_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
     module = loaded(Conversational.module_id, tiny.chatty())
     seen = heard_by(module, monkeypatch)
     await talk(module, *user("Hello!", "Hi.", "How are you?"))
     assert seen == ["<user>Hello!</s><assistant>Hi.</s><user>How are you?</s><assistant>"]
 
 
-async def test_without_a_template_turns_end_as_dialogpt_s(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_chat_template_turns_end_with_eos(monkeypatch: pytest.MonkeyPatch) -> None:
     module = loaded(Conversational.module_id, tiny.gpt2())
     seen = heard_by(module, monkeypatch)
     await talk(module, *user("Hello!", "Hi.", "How are you?"))
     assert seen == ["Hello!</s>Hi.</s>How are you?</s>"]
 
 
-async def test_a_turn_that_says_nothing_keeps_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_empty_turn_keeps_its_position(monkeypatch: pytest.MonkeyPatch) -> None:
     said = [{"role": "system", "content": ""}, *user("Hello!", "", "Are you there?")]
     for folder, prompt in (
         (tiny.chatty(), "<system></s><user>Hello!</s><assistant></s><user>Are you there?</s><assistant>"),
@@ -46,7 +46,7 @@ async def test_a_turn_that_says_nothing_keeps_its_place(monkeypatch: pytest.Monk
         assert seen == [prompt]
 
 
-def test_the_last_turn_says_something() -> None:
+def test_empty_last_turn_is_refused() -> None:
     with pytest.raises(InvalidInput, match="last turn is empty"):
         ConversationalInput(messages=user("Hello!", "Hi.", ""))
     with pytest.raises(TooLarge):
@@ -65,13 +65,13 @@ def heard_by(module: Conversational, monkeypatch: pytest.MonkeyPatch) -> list[st
     return seen
 
 
-async def test_what_the_template_refuses_is_the_caller_s_fault() -> None:
+async def test_template_error_is_invalid_input() -> None:
     module = loaded(Conversational.module_id, tiny.chatty())
     with pytest.raises(InvalidInput, match="system comes first"):
         await talk(module, *user("Hello!"), {"role": "system", "content": "Be kind."})
 
 
-async def test_dialogpt_s_own_length_counts_the_prompt() -> None:
+async def test_dialogpt_max_length_counts_the_prompt() -> None:
     folder = tiny.causal(task_specific_params={"conversational": {"max_length": 50}})
     module = loaded(Conversational.module_id, folder)
     params = module.task.params(do_sample=False, details=True)
@@ -79,5 +79,5 @@ async def test_dialogpt_s_own_length_counts_the_prompt() -> None:
     assert answer.details.finish_reason == "eos_token" or answer.details.generated_tokens > 32
 
 
-def test_a_lone_string_is_a_user_s_turn() -> None:
+def test_string_is_one_user_turn() -> None:
     assert ConversationalInput(messages="Hello!").messages[0].role == "user"

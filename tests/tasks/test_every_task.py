@@ -44,7 +44,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 @every_task
-def test_is_described(task: Task) -> None:
+def test_task_has_descriptions(task: Task) -> None:
     assert task.summary.endswith(".")
     for schema in (task.input, task.params, task.output):
         described = schema.model_json_schema()["properties"] if schema.model_fields else {}
@@ -53,7 +53,7 @@ def test_is_described(task: Task) -> None:
 
 
 @every_task
-def test_has_examples(task: Task) -> None:
+def test_task_has_examples(task: Task) -> None:
     pictures = "image" in field_types(task.input).values()
     assert len(task.examples()) >= (1 if pictures else 2)
     for example in task.examples():
@@ -61,7 +61,7 @@ def test_has_examples(task: Task) -> None:
 
 
 @every_module
-def test_an_item_is_answered_the_same_alone_and_in_a_batch(module_id: str) -> None:
+def test_output_is_the_same_alone_and_in_a_batch(module_id: str) -> None:
     module = starter(module_id)
     items = inputs(module.task)
     together = answers(module, items, seeded(module))
@@ -73,7 +73,7 @@ def test_an_item_is_answered_the_same_alone_and_in_a_batch(module_id: str) -> No
 
 
 @pytest.mark.parametrize("module_id", [id for id, module in MODULES.items() if not module.batches_itself()])
-def test_every_input_has_its_cost(module_id: str) -> None:
+def test_every_encoded_input_has_a_cost(module_id: str) -> None:
     module = starter(module_id)
     items = inputs(module.task)
     for item, encoded in zip(items, module.encode(items, seeded(module)), strict=True):
@@ -83,7 +83,7 @@ def test_every_input_has_its_cost(module_id: str) -> None:
 
 
 @every_module
-def test_outputs_are_plain_and_travel(module_id: str) -> None:
+def test_outputs_are_plain_and_picklable(module_id: str) -> None:
     module = starter(module_id)
     for output in answers(module, inputs(module.task), seeded(module)):
         assert pickle.loads(pickle.dumps(output)) == output
@@ -92,7 +92,7 @@ def test_outputs_are_plain_and_travel(module_id: str) -> None:
 
 
 @every_module
-def test_every_parameter_is_obeyed_or_refused(module_id: str) -> None:
+def test_every_parameter_is_honoured_or_refused(module_id: str) -> None:
     module = starter(module_id)
     [item, *_] = inputs(module.task)
     for values in params(module.task):
@@ -101,14 +101,14 @@ def test_every_parameter_is_obeyed_or_refused(module_id: str) -> None:
 
 
 @every_module
-def test_the_defaults_of_every_dialect_are_valid(module_id: str) -> None:
+def test_dialect_defaults_are_valid(module_id: str) -> None:
     task = MODULES[module_id].task
     for defaults in ({}, *task.dialect_params.values()):
         assert task.params(**defaults)
 
 
 @pytest.mark.parametrize("module_id", [id for id, module in MODULES.items() if module.stream])
-async def test_a_stream_adds_up_to_the_answer(module_id: str) -> None:
+async def test_stream_chunks_add_up_to_the_output(module_id: str) -> None:
     module = starter(module_id)
     for item in inputs(module.task):
         chunks = [chunk async for chunk in module.stream(item, seeded(module))]

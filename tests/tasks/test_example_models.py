@@ -13,11 +13,11 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "example_models").iterdir())
 
 
 @pytest.mark.parametrize("folder", EXAMPLES, ids=[folder.name for folder in EXAMPLES])
-def test_an_example_can_be_copied_into_models(folder: Path) -> None:
+def test_example_model_config_is_valid(folder: Path) -> None:
     config = read(folder)
     assert config.checkpoint(folder).name
     assert len((folder / "config.yml").read_text().splitlines()) <= 8
 
 
-def test_every_module_has_one() -> None:
+def test_every_module_has_an_example_model() -> None:
     assert {read(folder).module_id for folder in EXAMPLES} == set(MODULES)

@@ -18,7 +18,7 @@ def judge(module: Sentiment, text: str, **params: Any) -> list[tuple[str, float]
     return [(label.label, label.score) for label in output.labels]
 
 
-def test_it_knows_good_from_bad() -> None:
+def test_sentiment_of_clear_sentences() -> None:
     module = starter(Sentiment.module_id)
     assert judge(module, "I loved every minute of it.")[0][0] == "POSITIVE"
     assert judge(module, "The soup was cold and the waiter rude.")[0][0] == "NEGATIVE"
@@ -28,14 +28,14 @@ def test_it_knows_good_from_bad() -> None:
     (3, {}), (1, {}), (1, {"problem_type": "regression"}),
     (3, {"problem_type": "multi_label_classification"}),
 ])  # fmt: skip
-def test_scores_are_made_as_in_the_pipeline(labels: int, settings: dict[str, Any]) -> None:
+def test_scores_match_transformers_pipeline(labels: int, settings: dict[str, Any]) -> None:
     module = loaded(Sentiment.module_id, tiny.bert(labels, **settings))
     pipeline = hf.pipeline("text-classification", model=module.model, tokenizer=module.tokenizer)
     [expected] = pipeline(["I loved it."], top_k=None)
     assert judge(module, "I loved it.") == [(e["label"], pytest.approx(e["score"])) for e in expected]
 
 
-def test_labels_come_best_first_or_in_the_model_s_order() -> None:
+def test_labels_are_sorted_by_score_or_by_id() -> None:
     module = loaded(Sentiment.module_id, tiny.bert())
     best_first = judge(module, "I loved it.")
     assert best_first == sorted(best_first, key=lambda pair: -pair[1])
@@ -49,14 +49,14 @@ def test_labels_come_best_first_or_in_the_model_s_order() -> None:
 
 
 @pytest.mark.parametrize(("function", "total"), [("softmax", 1.0), ("sigmoid", None), ("none", None)])
-def test_the_function_can_be_chosen(function: str, total: float | None) -> None:
+def test_function_to_apply(function: str, total: float | None) -> None:
     module = loaded(Sentiment.module_id, tiny.bert())
     scores = [score for _, score in judge(module, "A", function_to_apply=function)]
     assert total is None or sum(scores) == pytest.approx(total)
     assert function == "none" or all(0 <= score <= 1 for score in scores)
 
 
-def test_long_texts_are_cut() -> None:
+def test_long_texts_are_truncated() -> None:
     module = loaded(Sentiment.module_id, tiny.bert())
     assert module.max_length == 32
     assert judge(module, LONG) == judge(module, LONG + LONG)

@@ -28,7 +28,7 @@ def shorten(module: Summarization, *texts: str, **params: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("params", [{"do_sample": False}, {"num_beams": 3}])
-def test_it_is_what_generate_says(module: Summarization, params: dict[str, Any]) -> None:
+def test_summary_matches_transformers_generate(module: Summarization, params: dict[str, Any]) -> None:
     batch = module.tokenizer(TEXTS[0], return_tensors="pt")
     ids = module.model.generate(**batch, generation_config=hf.GenerationConfig(max_new_tokens=15, **params))
     expected = module.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
@@ -36,12 +36,12 @@ def test_it_is_what_generate_says(module: Summarization, params: dict[str, Any])
 
 
 @pytest.mark.parametrize("params", [{}, {"num_beams": 4}, {"temperature": 1.5, "seed": 4}])
-def test_company_changes_nothing(module: Summarization, params: dict[str, Any]) -> None:
+def test_batch_neighbours_do_not_change_outputs(module: Summarization, params: dict[str, Any]) -> None:
     together = shorten(module, *TEXTS, **params)
     assert together == [shorten(module, text, **params)[0] for text in TEXTS]
 
 
-def test_lengths(module: Summarization) -> None:
+def test_summary_length_limits(module: Summarization) -> None:
     tokens = [len(module.tokenizer(text)["input_ids"]) for text in shorten(module, *TEXTS, max_new_tokens=3)]
     assert max(tokens) <= 4
     [long] = shorten(module, TEXTS[0], min_new_tokens=30, max_new_tokens=30)
@@ -50,31 +50,31 @@ def test_lengths(module: Summarization) -> None:
     assert shorten(module, TEXTS[0], max_new_tokens=100_000)
 
 
-def test_a_seed_makes_it_repeatable(module: Summarization) -> None:
+def test_seed_makes_sampling_reproducible(module: Summarization) -> None:
     draw = {"temperature": 2.0, "max_new_tokens": 12}
     assert shorten(module, TEXTS[0], seed=1, **draw) == shorten(module, TEXTS[0], seed=1, **draw)
     assert len({shorten(module, TEXTS[0], **draw)[0] for _ in range(6)}) > 1
 
 
-def test_beams_and_sampling_exclude_one_another(module: Summarization) -> None:
+def test_beams_and_sampling_are_mutually_exclusive(module: Summarization) -> None:
     with pytest.raises(InvalidInput, match="num_beams"):
         shorten(module, TEXTS[0], num_beams=2, do_sample=True)
 
 
-def test_too_long_a_text_is_cut_or_refused(module: Summarization) -> None:
+def test_long_text_is_truncated_or_refused(module: Summarization) -> None:
     assert shorten(module, LONG) == shorten(module, LONG * 2)
     with pytest.raises(InvalidInput, match="at most"):
         shorten(module, LONG, truncation="do_not_truncate")
 
 
-def test_the_hub_s_nested_parameters_are_the_plain_ones() -> None:
+def test_nested_generate_parameters_are_merged() -> None:
     nested = SummarizationParams(generate_parameters={"num_beams": 2, "max_new_tokens": 9}, seed=3)
     assert nested == SummarizationParams(num_beams=2, max_new_tokens=9, seed=3)
     with pytest.raises(ValueError, match="nonsense"):
         SummarizationParams(generate_parameters={"nonsense": 1})
 
 
-def test_the_checkpoint_s_own_settings_hold() -> None:
+def test_checkpoint_settings_apply() -> None:
     own = {"prefix": "summarize: ", "max_length": 7, "min_length": 7, "num_beams": 2, "length_penalty": 2.0}
     special = loaded(Summarization.module_id, tiny.seq2seq(task_specific_params={"summarization": own}))
     bare = loaded(Summarization.module_id, tiny.seq2seq())
@@ -85,7 +85,7 @@ def test_the_checkpoint_s_own_settings_hold() -> None:
     )
 
 
-def test_generate_has_nothing_to_say(module: Summarization, caplog: pytest.LogCaptureFixture) -> None:
+def test_generate_raises_no_warnings(module: Summarization, caplog: pytest.LogCaptureFixture) -> None:
     hf.logging.enable_propagation()
     try:
         shorten(module, *TEXTS, LONG, temperature=0.7, top_k=5)

@@ -13,9 +13,7 @@ from tests.transport.conftest import Address, Target, Unreadable
 from tests.waiting import until
 
 
-async def test_many_calls_at_a_time_each_get_their_own_answer(
-    connection: ReplicaConnection, target: Target
-) -> None:
+async def test_concurrent_calls_get_their_own_results(connection: ReplicaConnection, target: Target) -> None:
     first = asyncio.create_task(connection.call("infer", "wait"))
     await until(lambda: target.started)
     assert await asyncio.gather(*(connection.call("infer", f"a{n}") for n in range(50))) == [
@@ -25,17 +23,17 @@ async def test_many_calls_at_a_time_each_get_their_own_answer(
     assert await first == "WAIT"
 
 
-async def test_what_is_large_comes_whole(connection: ReplicaConnection) -> None:
+async def test_large_messages_arrive_whole(connection: ReplicaConnection) -> None:
     large = "ab" * 4_000_000
     assert await asyncio.gather(*(connection.call("infer", large + str(n)) for n in range(3))) == [
         large.upper() + str(n) for n in range(3)
     ]
 
 
-async def test_our_errors_come_as_they_are_and_others_are_not_quoted(connection: ReplicaConnection) -> None:
-    with pytest.raises(Overloaded, match="full") as told:
+async def test_inference_errors_pass_and_others_are_hidden(connection: ReplicaConnection) -> None:
+    with pytest.raises(Overloaded, match="full") as overloaded:
         await connection.call("fail", Overloaded("full", retry_after=3.0))
-    assert told.value.retry_after == 3.0
+    assert overloaded.value.retry_after == 3.0
     with pytest.raises(Internal) as hidden:
         await connection.call("fail", ValueError("secret"))
     assert "secret" not in str(hidden.value)
@@ -43,9 +41,7 @@ async def test_our_errors_come_as_they_are_and_others_are_not_quoted(connection:
         await connection.call("nothing_of_this_name")
 
 
-async def test_nobody_waits_for_what_cannot_be_read_or_sent(
-    connection: ReplicaConnection, target: Target
-) -> None:
+async def test_unpicklable_values_fail_the_call(connection: ReplicaConnection, target: Target) -> None:
     with pytest.raises(Internal, match="cannot be sent"):
         await asyncio.wait_for(connection.call("give"), 5)
     with pytest.raises(Internal):
@@ -62,7 +58,7 @@ async def test_nobody_waits_for_what_cannot_be_read_or_sent(
     assert connection.load == 0
 
 
-async def test_chunks_stream_and_an_error_ends_them(connection: ReplicaConnection) -> None:
+async def test_stream_error_follows_its_chunks(connection: ReplicaConnection) -> None:
     async with aclosing(connection.stream("stream", 4)) as chunks:
         assert [chunk async for chunk in chunks] == [0, 1, 2, 3]
     chunks = connection.stream("stream", 3)
@@ -71,7 +67,7 @@ async def test_chunks_stream_and_an_error_ends_them(connection: ReplicaConnectio
         await anext(chunks)
 
 
-async def test_who_leaves_ends_the_work(connection: ReplicaConnection, target: Target) -> None:
+async def test_cancelled_call_ends_the_work(connection: ReplicaConnection, target: Target) -> None:
     call = asyncio.create_task(connection.call("infer", "wait"))
     await until(lambda: target.started)
     call.cancel()
@@ -88,9 +84,7 @@ async def test_who_leaves_ends_the_work(connection: ReplicaConnection, target: T
     assert target.started.count("wait at once") == target.ended.count("wait at once")
 
 
-async def test_a_replica_that_goes_fails_what_is_under_way(
-    connection: ReplicaConnection, target: Target
-) -> None:
+async def test_lost_connection_fails_calls_in_flight(connection: ReplicaConnection, target: Target) -> None:
     call = asyncio.create_task(connection.call("infer", "wait"))
     await until(lambda: target.started)
     connection.transport.abort()
@@ -101,7 +95,7 @@ async def test_a_replica_that_goes_fails_what_is_under_way(
     await until(lambda: target.ended == ["wait"])
 
 
-async def test_a_router_hears_of_the_others_work(
+async def test_load_includes_other_routers(
     address: Address, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await ReplicaConnection.open(address), await ReplicaConnection.open(address)

@@ -27,7 +27,7 @@ from deployments.transport.connection import (
 from tests.transport.conftest import HOST, Address, Target
 from tests.waiting import until
 
-SOCKET_BYTES = 64 * 1024  # asked of the kernel for each socket's buffers, which may take some times as much
+SOCKET_BYTES = 64 * 1024  # of a socket's receive buffer, which the kernel may exceed some times
 KERNEL_BYTES = 4 * 1024 * 1024  # certainly more than those of both ends
 PAYLOAD = bytes(256 * 1024)
 
@@ -73,9 +73,7 @@ async def at_rest(target: Producer) -> int:
     return before
 
 
-async def test_a_stream_is_at_most_a_window_ahead_of_its_reader(
-    connection: ReplicaConnection, target: Producer
-) -> None:
+async def test_stream_is_bounded_by_its_window(connection: ReplicaConnection, target: Producer) -> None:
     async with aclosing(connection.stream("numbers", 1_000_000)) as chunks:
         assert await anext(chunks) == 0
         assert await at_rest(target) == STREAM_WINDOW + 1
@@ -84,13 +82,15 @@ async def test_a_stream_is_at_most_a_window_ahead_of_its_reader(
     await until(lambda: not target.running)
 
 
-async def test_a_stream_that_is_read_comes_whole(connection: ReplicaConnection, target: Producer) -> None:
+async def test_stream_with_a_reader_is_complete(connection: ReplicaConnection, target: Producer) -> None:
     async with aclosing(connection.stream("numbers", 10_000)) as chunks:
         assert [chunk async for chunk in chunks] == [*range(10_000)]
     assert target.produced == 10_000
 
 
-async def test_a_slow_reader_stops_no_other_call(connection: ReplicaConnection, target: Producer) -> None:
+async def test_slow_reader_does_not_block_other_calls(
+    connection: ReplicaConnection, target: Producer
+) -> None:
     async with aclosing(connection.stream("payloads")) as slow, aclosing(connection.stream("payloads")):
         await anext(slow)
         await at_rest(target)
@@ -99,7 +99,7 @@ async def test_a_slow_reader_stops_no_other_call(connection: ReplicaConnection, 
         assert await connection.call("infer", "a") == "A"
 
 
-async def test_a_stream_without_a_reader_ends(
+async def test_stream_without_a_reader_is_ended(
     connection: ReplicaConnection, target: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_STALL_S", 0.05)
@@ -111,7 +111,7 @@ async def test_a_stream_without_a_reader_ends(
         await anext(chunks)
 
 
-async def test_a_stream_with_a_slow_reader_lasts(
+async def test_stream_with_a_slow_reader_continues(
     connection: ReplicaConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_STALL_S", 1.0)
@@ -143,7 +143,7 @@ def message(message_type: int, number: int, count: int, value: Any = None) -> by
     return HEADER.pack(len(body), number, count, message_type) + body
 
 
-async def test_a_replica_stops_streams_that_the_router_does_not_read(
+async def test_replica_pauses_streams_that_the_router_does_not_read(
     silent_router: asyncio.StreamWriter, target: Producer
 ) -> None:
     silent_router.write(message(STREAM, 1, 1, ("payloads", ())) + message(CREDIT, 1, 10_000))
@@ -151,7 +151,7 @@ async def test_a_replica_stops_streams_that_the_router_does_not_read(
     assert (chunks - 2) * len(PAYLOAD) <= WRITE_BUFFER_BYTES + KERNEL_BYTES
 
 
-async def test_a_replica_keeps_results_that_the_router_does_not_read_out_of_its_buffer(
+async def test_replica_bounds_unread_results(
     silent_router: asyncio.StreamWriter, target: Producer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
@@ -171,7 +171,7 @@ async def test_a_replica_keeps_results_that_the_router_does_not_read_out_of_its_
 
 
 class SilentReplica(asyncio.Protocol):
-    """A replica that greets, and then reads only when it is told to."""
+    """A replica that greets, and then reads after `resume_reading`."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -234,7 +234,7 @@ async def test_calls_wait_while_the_replica_does_not_read(
     assert {type(outcome) for outcome in outcomes} == {ConnectionError}
 
 
-async def test_calls_that_wait_for_room_fail_with_the_connection(
+async def test_calls_waiting_for_buffer_space_fail_with_the_connection(
     silent_replica: tuple[ReplicaConnection, SilentReplica],
 ) -> None:
     connection, replica = silent_replica

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from deployments.task import TASKS
-from deployments.wire.caikit.rpcs import methods
+from deployments.wire.caikit.rpcs import typed_rpcs
 from tests.ui.conftest import Servers
 from tests.ui.ui_server import DemoRouter, encoded_image
 from ui import snippets
@@ -88,7 +88,7 @@ def test_snippet_reads_a_long_image_from_its_file(
 def test_grpcurl_snippet_names_an_existing_rpc_and_its_fields(name: str) -> None:
     code = snippets.grpcurl_snippet(make_request("http://127.0.0.1:8000", name))
     rpc = code.rpartition(" ")[2]
-    rpcs = {f"{method.service}/{method.name}": method for method in methods(DescriptorPool())}
+    rpcs = {f"{rpc.service}/{rpc.name}": rpc for rpc in typed_rpcs(DescriptorPool())}
     message = orjson.loads(code.split(" -d '")[1].split("' \\\n")[0].replace("'\"'\"'", "'"))
     assert set(message) <= set(rpcs[rpc].request.DESCRIPTOR.fields_by_name)
     assert f"mm-model-id: {name}" in code

@@ -12,7 +12,8 @@ from pydantic import BaseModel, create_model
 from deployments.errors import Internal
 from deployments.reference.protos import documents
 from deployments.schema import Label, Messages, Schema, Text, Texts
-from deployments.wire.protobuf import Number, bare, message, read, service, without_none, write
+from deployments.wire.annotations import strip_annotated, unwrap_optional
+from deployments.wire.protobuf import Number, add_service, message_class, parse_fields, serialize
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -82,7 +83,7 @@ QUICK = settings(max_examples=40, deadline=None)
 
 
 def made(schema: type[BaseModel], *, presence: bool = False) -> Any:
-    return message(schema, "test", DescriptorPool(), presence=presence)
+    return message_class(schema, "test", DescriptorPool(), presence=presence)
 
 
 EVERYTHING_MESSAGE = made(Everything)
@@ -92,31 +93,33 @@ DEFAULTS_MESSAGE = made(Defaults, presence=True)
 @given(EVERYTHING)
 @QUICK
 def test_a_value_comes_back(value: Everything) -> None:
-    told = read(EVERYTHING_MESSAGE, write(EVERYTHING_MESSAGE, value))
+    told = parse_fields(EVERYTHING_MESSAGE, serialize(EVERYTHING_MESSAGE, value))
     assert Everything.model_validate({"anything": None, **told}) == value
 
 
 @given(DEFAULTS)
 @QUICK
 def test_presence_tells_zero_from_nothing(value: Defaults) -> None:
-    assert Defaults.model_validate(read(DEFAULTS_MESSAGE, write(DEFAULTS_MESSAGE, value))) == value
+    assert (
+        Defaults.model_validate(parse_fields(DEFAULTS_MESSAGE, serialize(DEFAULTS_MESSAGE, value))) == value
+    )
 
 
 def test_what_is_left_out_takes_the_schema_s_default() -> None:
     raw = DEFAULTS_MESSAGE(required=1).SerializeToString()
-    assert Defaults.model_validate(read(DEFAULTS_MESSAGE, raw)) == Defaults(required=1)
+    assert Defaults.model_validate(parse_fields(DEFAULTS_MESSAGE, raw)) == Defaults(required=1)
 
 
 @given(st.binary(max_size=40))
 @QUICK
 def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
     with suppress(Internal):
-        assert isinstance(read(EVERYTHING_MESSAGE, raw), dict)
+        assert isinstance(parse_fields(EVERYTHING_MESSAGE, raw), dict)
 
 
 def test_a_broken_message_is_told_in_grpc_s_words() -> None:
     with pytest.raises(Internal, match=r"^Exception deserializing request!$"):
-        read(EVERYTHING_MESSAGE, b"\xff")
+        parse_fields(EVERYTHING_MESSAGE, b"\xff")
 
 
 def test_numbers_follow_the_order_but_where_told() -> None:
@@ -130,8 +133,11 @@ def test_numbers_follow_the_order_but_where_told() -> None:
 
 def test_the_text_shows_it_all() -> None:
     pool = DescriptorPool()
-    asked, answered = message(Defaults, "a.b", pool, presence=True), message(Everything, "c", pool)
-    service("a.b.Service", {"Call": (asked, answered)}, pool)
+    asked, answered = (
+        message_class(Defaults, "a.b", pool, presence=True),
+        message_class(Everything, "c", pool),
+    )
+    add_service("a.b.Service", {"Call": (asked, answered)}, pool)
     texts = documents(["a.b.Service"], pool)
     assert texts["a.b.proto"].splitlines()[1:] == [
         'syntax = "proto3";',
@@ -172,21 +178,21 @@ def test_the_text_shows_it_all() -> None:
 
 def test_a_message_can_be_asked_for_again() -> None:
     pool = DescriptorPool()
-    assert message(Label, "test", pool) is message(Label, "test", pool)
+    assert message_class(Label, "test", pool) is message_class(Label, "test", pool)
 
 
 def test_a_name_means_one_message() -> None:
     pool = DescriptorPool()
-    message(Label, "test", pool)
+    message_class(Label, "test", pool)
     with pytest.raises(TypeError):
-        message(create_model("Label", other=(str, ...)), "test", pool)
+        message_class(create_model("Label", other=(str, ...)), "test", pool)
 
 
 def test_a_service_stays_what_it_is() -> None:
     pool = DescriptorPool()
-    label = message(Label, "test", pool)
+    label = message_class(Label, "test", pool)
     for methods in ({"One": (label, label)}, {"Two": (label, label)}):
-        service("test.Service", methods, pool)
+        add_service("test.Service", methods, pool)
     assert [method.name for method in pool.FindServiceByName("test.Service").methods] == ["One"]
 
 
@@ -201,7 +207,7 @@ def test_a_service_stays_what_it_is() -> None:
     ],
 )
 def test_bare(annotation: Any, expected: Any) -> None:
-    assert bare(annotation) == expected
+    assert strip_annotated(annotation) == expected
 
 
 def test_bare_messages_are_a_list_of_schemas() -> None:
@@ -210,5 +216,5 @@ def test_bare_messages_are_a_list_of_schemas() -> None:
     )
 
 
-def test_without_none() -> None:
-    assert (without_none(float | None), without_none(str | int | None)) == (float, str | int)
+def test_unwrap_optional() -> None:
+    assert (unwrap_optional(float | None), unwrap_optional(str | int | None)) == (float, str | int)

@@ -1,4 +1,4 @@
-"""Write errors as Caikit does, or as its web framework does where that refuses a request."""
+"""Write errors as Caikit does, or as its web framework does if it refuses a request before Caikit."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ STATUS = {**HTTP_STATUS, "invalid": 400}
 
 
 class CaikitFailure(Schema):
-    """Why a request was refused; with a body of the wrong shape, all that is wrong with it."""
+    """An error. For a body of the wrong shape, `additional_info` lists every error in it."""
 
     details: str
     additional_info: list[dict[str, Any]] = []
@@ -25,7 +25,7 @@ class CaikitFailure(Schema):
 
 
 class Unprocessable(InvalidInput):
-    """JSON of the wrong shape."""
+    """A body that is JSON of the wrong shape; `errors` are pydantic's."""
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(errors[0]["msg"], field=".".join(map(str, errors[0]["loc"])) or None)
@@ -33,13 +33,13 @@ class Unprocessable(InvalidInput):
 
 
 def error_response(error: InferenceError, request_id: str) -> Response:
-    """Caikit's error body, or that of its web framework where it refuses a request before Caikit."""
+    """Return the response for an error, with Caikit's body or that of its web framework."""
     if isinstance(error, UnsupportedMedia | UnknownKey):
         return json_response({"detail": str(error)}, 415 if isinstance(error, UnsupportedMedia) else 422)
     if isinstance(error, Unprocessable):
-        told = {"details": str(error), "additional_info": error.errors, "code": 422, "id": request_id}
-        # pydantic's own writer: it quotes whatever pydantic reads, integers of any size too.
-        body = to_json(told, inf_nan_mode="null", fallback=str)
+        failure = {"details": str(error), "additional_info": error.errors, "code": 422, "id": request_id}
+        # pydantic's serializer writes every value that pydantic parses, also integers over 64 bits.
+        body = to_json(failure, inf_nan_mode="null", fallback=str)
         return Response(body, 422, media_type="application/json")
     status = STATUS[error.kind]
     return json_response({"details": str(error), "code": status, "id": request_id}, status)

@@ -1,4 +1,4 @@
-"""What Caikit tells of itself and of its models."""
+"""Caikit's health check, and its info service about the runtime and the models."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,52 +20,58 @@ if TYPE_CHECKING:
 
 
 async def health(router: "Router", request: Request) -> Response:
-    """OK once the models that were there at start are loaded: before, Caikit does not listen at all."""
+    """Return OK once startup is complete. Before that Caikit does not listen; here the response is 503."""
     if not router.startup_complete:
         raise ModelNotReady("the models are still loading")
     return PlainTextResponse("OK")
 
 
-async def get_runtime_info(router: "Router", given: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:
-    return _runtime()
+async def get_runtime_info(
+    router: "Router", values: dict[str, Any], metadata: Mapping[str, str]
+) -> BaseModel:
+    """Return the runtime's versions, for the rpc."""
+    return _runtime_info()
 
 
-async def get_models_info(router: "Router", given: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:
-    return _models(router, given["model_ids"])
+async def get_models_info(router: "Router", values: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:
+    """Return the models' facts, for the rpc."""
+    return _models_info(router, values["model_ids"])
 
 
 async def info_version(router: "Router", request: Request) -> Response:
-    return json_response(_runtime().model_dump())
+    """Return the runtime's versions, for the HTTP route."""
+    return json_response(_runtime_info().model_dump())
 
 
 async def info_models(router: "Router", request: Request) -> Response:
-    return json_response(_models(router, request.query_params.getlist("model_ids")).model_dump())
+    """Return the models' facts, for the HTTP route."""
+    return json_response(_models_info(router, request.query_params.getlist("model_ids")).model_dump())
 
 
-def _runtime() -> RuntimeInfoResponse:
-    return RuntimeInfoResponse(runtime_version="", python_packages=_packages())
+def _runtime_info() -> RuntimeInfoResponse:
+    return RuntimeInfoResponse(runtime_version="", python_packages=_package_versions())
 
 
 @cache
-def _packages() -> dict[str, str]:
-    found = {}
+def _package_versions() -> dict[str, str]:
+    versions = {}
     for name in ("roster", "ray", "transformers"):
         with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+            versions[name] = version(name)
+    return versions
 
 
-def _models(router: "Router", model_ids: list[str]) -> ModelInfoResponse:
-    """What is known of these models, or of all; raises `ModelNotFound`."""
+def _models_info(router: "Router", model_ids: list[str]) -> ModelInfoResponse:
+    """Return the facts of these models, or of every model if `model_ids` is empty. Raises `ModelNotFound`."""
     for model_id in model_ids:
         if model_id not in router.cards:
             raise ModelNotFound(f"Model {model_id} is not loaded")
     return ModelInfoResponse(
-        models=[_model(router.cards[model_id]) for model_id in model_ids or router.cards]
+        models=[_model_info(router.cards[model_id]) for model_id in model_ids or router.cards]
     )
 
 
-def _model(card: Card) -> ModelInfo:
+def _model_info(card: Card) -> ModelInfo:
     if card.state != "ready":
         return ModelInfo(name=card.id)
     return ModelInfo(

@@ -1,4 +1,4 @@
-"""A task as Caikit calls it: its rpc and its route, and the way from its arguments to a model's answer."""
+"""A task's Caikit endpoint: its rpc and its HTTP route, from Caikit's arguments to Caikit's result."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,53 +17,59 @@ from deployments.errors import InferenceError, InvalidInput, ModelNotFound, Task
 from deployments.schema import field_types
 from deployments.task import Task
 from deployments.wire import protobuf
-from deployments.wire.caikit import types as caikit_data_model
+from deployments.wire.caikit import types as wire
 from deployments.wire.caikit.errors import Unprocessable
-from deployments.wire.forms import read_form
+from deployments.wire.forms import parse_form
 from deployments.wire.http import UnsupportedMedia, check_json, read_body
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 NAME = "caikit"
-REQUESTS, ANSWERED = "caikit.runtime.Runtime", "caikit_data_model"
-MAX_QUOTED = 4096  # a longer body is not sent back in an error's `additional_info`
+REQUEST_PACKAGE, RESPONSE_PACKAGE = "caikit.runtime.Runtime", "caikit_data_model"
+MAX_ECHOED_BODY = 4096  # bytes; an error's `additional_info` does not repeat inputs of a longer body
 
-Handle = Callable[["Router", dict[str, Any], Mapping[str, str]], Awaitable[BaseModel]]
+RpcHandler = Callable[["Router", dict[str, Any], Mapping[str, str]], Awaitable[BaseModel]]
 
 
 @dataclass(frozen=True)
-class Method:
-    """One rpc before it is raw bytes: what it asks and answers, and who answers it."""
+class TypedRpc:
+    """One rpc with its message classes and the function that handles it."""
 
     service: str
     name: str
     request: type[Message]
-    answer: type[Message]
-    handle: Handle
+    response: type[Message]
+    handler: RpcHandler
 
-    def rpc(self) -> Rpc:
+    def raw(self) -> Rpc:
+        """Return the rpc with raw bytes as its request and response."""
+
         async def call(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
-            answered = await self.handle(router, protobuf.read(self.request, raw), metadata)
-            return protobuf.write(self.answer, answered)
+            response = await self.handler(router, protobuf.parse_fields(self.request, raw), metadata)
+            return protobuf.serialize(self.response, response)
 
         return Rpc(self.service, self.name, call)
 
 
-class Predict:
-    """A task as Caikit calls it: its arguments, its answer, its rpc and its route."""
+class TaskEndpoint:
+    """A task in Caikit's form.
+
+    `arguments` maps Caikit's arguments to the task's fields; `request` and `response` are the schemas of the
+    rpc; `to_response` converts a task's output to the response.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.arguments = caikit_data_model.arguments(task.input)
-        self.request = caikit_data_model.request(f"{task.title}TaskRequest", task.input)
-        self.answer, self.translate = caikit_data_model.answer(task.output)
+        self.arguments = wire.arguments(task.input)
+        self.request = wire.request_schema(f"{task.title}TaskRequest", task.input)
+        self.response, self.to_response = wire.response_schema(task.output)
 
     @cached_property
     def body(self) -> type[BaseModel]:
-        """The schema of an HTTP request: a lone argument is `inputs` itself, several are an object's fields.
+        """The schema of an HTTP request: `inputs` is a single argument itself, or an object of several.
 
-        What is missing reads as None: Caikit refuses it in other words, and only after what has a wrong type.
+        A missing field is None: Caikit checks missing arguments after types, and with other messages.
         """
         types: list[Any] = [field.annotation for field in self.request.model_fields.values()]
         absent = Field(default_factory=lambda: None)
@@ -76,90 +82,95 @@ class Predict:
         return create_model(f"{self.task.title}TaskBody", __config__=config, **fields)
 
     def example(self) -> dict[str, Any]:
-        """Return the arguments of a request that the task can answer."""
+        """Return the arguments of an example request."""
         example = self.task.examples()[0]
-        given = {argument: example[field] for argument, field in self.arguments.items()}
+        values = {argument: example[field] for argument, field in self.arguments.items()}
         for argument, field in self.arguments.items():
-            if field_types(self.task.input)[field] == "conversation":  # here one turn, as a text
-                given[argument] = example[field][-1]["content"]
-        return given
+            if field_types(self.task.input)[field] == "conversation":  # Caikit sends the last turn's text
+                values[argument] = example[field][-1]["content"]
+        return values
 
-    def method(self, pool: DescriptorPool | None) -> Method:
-        async def handle(router: "Router", given: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:
-            return await self.perform(router, metadata.get("mm-model-id", ""), given, {})
+    def typed_rpc(self, pool: DescriptorPool | None) -> TypedRpc:
+        """Return the task's rpc; `pool` describes its messages."""
 
-        return Method(
-            f"{REQUESTS}.RuntimeService",
+        async def handle(router: "Router", values: dict[str, Any], metadata: Mapping[str, str]) -> BaseModel:
+            return await self.perform_task(router, metadata.get("mm-model-id", ""), values, {})
+
+        return TypedRpc(
+            f"{REQUEST_PACKAGE}.RuntimeService",
             f"{self.task.title}TaskPredict",
-            protobuf.message(self.request, REQUESTS, pool),
-            protobuf.message(self.answer, ANSWERED, pool),
+            protobuf.message_class(self.request, REQUEST_PACKAGE, pool),
+            protobuf.message_class(self.response, RESPONSE_PACKAGE, pool),
             handle,
         )
 
     def operation(self) -> Operation:
+        """Return the task's HTTP route."""
         path = f"/api/v1/task/{self.task.name}"
-        return Operation("POST", path, self.post, self.task.summary, self.body, self.answer)
+        return Operation("POST", path, self.post, self.task.summary, self.body, self.response)
 
     async def post(self, router: "Router", request: Request) -> Response:
-        asked = (await _read(request, self.body)).model_dump(mode="json", exclude_unset=True)
-        if "model_id" not in asked:
+        """Handle an HTTP request."""
+        body = (await _parse_body(request, self.body)).model_dump(mode="json", exclude_unset=True)
+        if "model_id" not in body:
             raise InvalidInput("Please provide model_id in payload", field="model_id")
-        inputs = asked.get("inputs")
-        given = dict.fromkeys(self.arguments, inputs) if len(self.arguments) == 1 else inputs or {}
-        answered = await self.perform(router, asked["model_id"], given, asked.get("parameters") or {})
-        return Response(answered.model_dump_json(), media_type="application/json")
+        inputs = body.get("inputs")
+        values = dict.fromkeys(self.arguments, inputs) if len(self.arguments) == 1 else inputs or {}
+        response = await self.perform_task(router, body["model_id"], values, body.get("parameters") or {})
+        return Response(response.model_dump_json(), media_type="application/json")
 
-    async def perform(
-        self, router: "Router", model_id: str, given: Mapping[str, Any], params: Mapping[str, Any]
+    async def perform_task(
+        self, router: "Router", model_id: str, values: Mapping[str, Any], params: Mapping[str, Any]
     ) -> BaseModel:
-        """Caikit's answer to Caikit's arguments."""
+        """Perform the task with the `values` of Caikit's arguments, and return Caikit's response."""
         if not model_id:
             raise InvalidInput("Missing required model ID")
         try:
-            self._check(router, model_id)
-            inputs, chosen = await router.validator.validate(self.task, NAME, [self._input(given)], params)
-            (output,) = await router.infer(model_id, inputs, chosen)
+            self._check_task(router, model_id)
+            fields = self._task_input(values)
+            inputs, validated = await router.validator.validate(self.task, NAME, [fields], params)
+            (output,) = await router.infer(model_id, inputs, validated)
         except ModelNotFound:
             raise ModelNotFound(f"Model '{model_id}' not loaded") from None
         if isinstance(output, InferenceError):
             raise output
-        return self.translate(output)
+        return self.to_response(output)
 
-    def _check(self, router: "Router", model_id: str) -> None:
-        live = router.task(model_id)
-        if live.name != self.task.name:
-            raise TaskMismatch(f"Model '{model_id}' performs {live.name}, not {self.task.name}")
+    def _check_task(self, router: "Router", model_id: str) -> None:
+        task = router.task(model_id)
+        if task.name != self.task.name:
+            raise TaskMismatch(f"Model '{model_id}' performs {task.name}, not {self.task.name}")
 
-    def _input(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _task_input(self, values: Mapping[str, Any]) -> dict[str, Any]:
         for name in self.arguments:
-            if given.get(name) in (None, "", b"", []):
+            if values.get(name) in (None, "", b"", []):
                 raise InvalidInput(
                     f"{self.task.title}.run() missing 1 required positional argument: '{name}'",
                     field=name,
                 )
-        return {field: given[name] for name, field in self.arguments.items()}
+        return {field: values[name] for name, field in self.arguments.items()}
 
 
-async def _read(request: Request, schema: type[BaseModel]) -> BaseModel:
-    """The body, JSON or a form, as `schema`."""
+async def _parse_body(request: Request, schema: type[BaseModel]) -> BaseModel:
+    """Parse the body, JSON or a form, as `schema`."""
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     body = await read_body(request)
     if media_type == "multipart/form-data":
-        body = orjson.dumps(await read_form(request, body, schema))
+        body = orjson.dumps(await parse_form(request, body, schema))
     elif media_type != "application/json":
         raise UnsupportedMedia(f"Unsupported media type: {content_type}")
     else:
         check_json(body)
     try:
         return schema.model_validate_json(body)
-    except ValidationError as wrong:
-        errors = wrong.errors(include_input=len(body) <= MAX_QUOTED)
-        raise Unprocessable([_quotable(error) for error in errors]) from None
+    except ValidationError as invalid:
+        errors = invalid.errors(include_input=len(body) <= MAX_ECHOED_BODY)
+        raise Unprocessable([_without_bytes(error) for error in errors]) from None
 
 
-def _quotable(error: Mapping[str, Any]) -> dict[str, Any]:
-    """What is no JSON is quoted as bytes, and may be no text either."""
+def _without_bytes(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode the bytes of pydantic's error: for invalid JSON, its `input` is the raw body."""
     return {
         name: value.decode(errors="replace") if isinstance(value, bytes) else value
         for name, value in error.items()

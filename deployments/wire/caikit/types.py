@@ -1,7 +1,7 @@
-"""Caikit's messages, as schemas that its gRPC and its JSON have in common, and which of them a task speaks.
+"""Caikit's messages, as schemas for gRPC and JSON, and the messages that a task uses.
 
-Two tables say what a task's words are called there: `ARGUMENTS` for its input, `ANSWERS` for its output. A
-task that speaks in other words is spoken with its own schemas.
+Two tables map the types of a task's fields to Caikit's names: `ARGUMENTS` for the input, `RESULTS` for the
+output. A task whose types are in neither table uses its own schemas.
 """
 
 import base64
@@ -13,10 +13,11 @@ from pydantic import BaseModel, create_model
 
 from deployments.errors import InvalidInput
 from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, field_types
-from deployments.wire.protobuf import Number, bare, without_none
+from deployments.wire.annotations import strip_annotated, unwrap_optional
+from deployments.wire.protobuf import Number
 
 ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_bytes_or_url"}
-"""What a string that means this is called in a request; anything else keeps its field's name."""
+"""The name of an argument by its field type. A field of another type keeps its name."""
 
 
 class ClassInfo(Schema):
@@ -28,8 +29,8 @@ class ClassificationPrediction(Schema):
     classes: list[ClassInfo]
 
     @classmethod
-    def of(cls, labels: list[Label]) -> "ClassificationPrediction":
-        return cls(classes=[ClassInfo(class_name=one.label, confidence=one.score) for one in labels])
+    def from_items(cls, labels: list[Label]) -> "ClassificationPrediction":
+        return cls(classes=[ClassInfo(class_name=label.label, confidence=label.score) for label in labels])
 
 
 class ObjectDetected(Schema):
@@ -42,8 +43,9 @@ class ObjectDetectionResult(Schema):
     objects: list[ObjectDetected]
 
     @classmethod
-    def of(cls, found: list[DetectedObject]) -> "ObjectDetectionResult":
-        return cls(objects=[ObjectDetected(label=one.label, score=one.score, box=one.box) for one in found])
+    def from_items(cls, detected: list[DetectedObject]) -> "ObjectDetectionResult":
+        objects = [ObjectDetected(label=item.label, score=item.score, box=item.box) for item in detected]
+        return cls(objects=objects)
 
 
 class Mask(Schema):
@@ -56,7 +58,7 @@ class ImageSegmentationResult(Schema):
     objects: list[Mask]
 
     @classmethod
-    def of(cls, segments: list[Segment]) -> "ImageSegmentationResult":
+    def from_items(cls, segments: list[Segment]) -> "ImageSegmentationResult":
         return cls(
             objects=[
                 Mask(label=s.label, score=s.score, mask=base64.b64encode(s.mask).decode()) for s in segments
@@ -73,9 +75,9 @@ class Result(Schema):
     output: list[EmbeddingsPair]
 
     @classmethod
-    def of(cls, vectors: list[Vector]) -> "Result":
-        # As they are: numbers that may be a million have been validated.
-        pairs = [EmbeddingsPair.model_construct(input=one.index, output=one.values) for one in vectors]
+    def from_items(cls, vectors: list[Vector]) -> "Result":
+        # Without validation: the task has validated the numbers, and there may be a million.
+        pairs = [EmbeddingsPair.model_construct(input=item.index, output=item.values) for item in vectors]
         return cls.model_construct(output=pairs)
 
 
@@ -83,13 +85,13 @@ class Text(Schema):
     text: str
 
 
-ANSWERS: dict[Any, Any] = {
+RESULTS: dict[Any, Any] = {
     Label: ClassificationPrediction,
     DetectedObject: ObjectDetectionResult,
     Segment: ImageSegmentationResult,
     Vector: Result,
 }
-"""What holds a list of these."""
+"""The message that holds a list of these."""
 
 
 class RuntimeInfoRequest(Schema):
@@ -106,7 +108,7 @@ class ModelInfoRequest(Schema):
 
 
 class ModelInfo(Schema):
-    """One model; of one that is not loaded, only the name is told."""
+    """A model's facts. If it is not loaded, only the name is set."""
 
     model_path: str | None = None
     name: str
@@ -122,43 +124,50 @@ class ModelInfoResponse(Schema):
 
 
 def arguments(input_: type[Schema]) -> dict[str, str]:
-    """The field behind each of Caikit's arguments. What has a default is no argument."""
+    """Map Caikit's arguments to the fields of a task's input. A field with a default is no argument."""
     required = [name for name, field in input_.model_fields.items() if field.is_required()]
     names = [ARGUMENTS.get(field_types(input_)[field], field) for field in required]
     return dict(zip(names if len({*names}) == len(names) else required, required, strict=True))
 
 
-def request(name: str, input_: type[Schema]) -> type[BaseModel]:
-    """The schema of these arguments, under the request message's name."""
-    meant = field_types(input_)
+def _argument_type(meaning: str, annotation: Any) -> Any:
+    return str if meaning in ARGUMENTS else strip_annotated(annotation)
+
+
+def request_schema(name: str, input_: type[Schema]) -> type[BaseModel]:
+    """Return the schema of the arguments, with the request message's name."""
+    meanings = field_types(input_)
     types: dict[str, Any] = {
-        argument: (str if meant[field] in ARGUMENTS else bare(input_.model_fields[field].annotation), ...)
+        argument: (
+            str if meanings[field] in ARGUMENTS else strip_annotated(input_.model_fields[field].annotation),
+            ...,
+        )
         for argument, field in arguments(input_).items()
     }
     return create_model(name, **types)
 
 
-def answer(output: type[Schema]) -> tuple[type[BaseModel], Callable[[Any], BaseModel]]:
-    """The schema of the answer, and what makes it from a task's output."""
+def response_schema(output: type[Schema]) -> tuple[type[BaseModel], Callable[[Any], BaseModel]]:
+    """Return the schema of the response, and the function that converts a task's output to it."""
     fields = output.model_fields
     for name, field in fields.items():
-        if kind := ANSWERS.get(_element(field.annotation)):
-            return kind, partial(_of_list, kind, name)
+        if result := RESULTS.get(_item_type(field.annotation)):
+            return result, partial(_from_list, result, name)
     required = [name for name, field in fields.items() if field.is_required()]
-    if len(required) == 1 and bare(fields[required[0]].annotation) is str:
+    if len(required) == 1 and strip_annotated(fields[required[0]].annotation) is str:
         return Text, lambda value: Text(text=getattr(value, required[0]))
     return output, lambda value: value
 
 
-def _element(annotation: Any) -> Any:
-    """What `annotation` is a list of, or None."""
-    kind = without_none(bare(annotation))
-    return get_args(kind)[0] if get_origin(kind) is list else None
+def _item_type(annotation: Any) -> Any:
+    """Return the type of the items of a list type; None for another type."""
+    type_ = unwrap_optional(strip_annotated(annotation))
+    return get_args(type_)[0] if get_origin(type_) is list else None
 
 
-def _of_list(kind: Any, name: str, output: Schema) -> BaseModel:
-    values = getattr(output, name)
-    if values is None:
-        raise InvalidInput(f"these parameters leave out `{name}`, which is all that Caikit answers here")
-    made: BaseModel = kind.of(values)
-    return made
+def _from_list(result: Any, name: str, output: Schema) -> BaseModel:
+    items = getattr(output, name)
+    if items is None:
+        raise InvalidInput(f"with these parameters the output has no `{name}`, which Caikit's response needs")
+    response: BaseModel = result.from_items(items)
+    return response

@@ -1,1 +1,1 @@
-"""The Hub's inference protocol: its requests, answers and errors, and the handlers of its routes."""
+"""The Hub's inference protocol: its requests, responses and errors, and the handlers of its routes."""

@@ -1,4 +1,4 @@
-"""Read requests in the Hub's form: the items under "inputs", their parameters and their options."""
+"""Parse requests in the Hub's form: the items under "inputs", their parameters and their options."""
 
 from collections.abc import Mapping
 from types import NoneType
@@ -8,24 +8,25 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, read_json
-from deployments.wire.task_json import form
+from deployments.wire.task_json import input_layout
 
-RESERVED = {"inputs", "parameters", "stream", "options"}
-# Parameters of the Hub's clients at the values at which they ask for nothing: then any task may ignore them.
-NEUTRAL: dict[str, Any] = {
+RESERVED_FIELDS = {"inputs", "parameters", "stream", "options"}
+# Parameters of the Hub's clients, with the value that has no effect: any task may ignore the parameter then.
+NEUTRAL_PARAMS: dict[str, Any] = {
     "best_of": 1,
     "decoder_input_details": False,
     "encoding_format": "float",
     "return_full_text": False,
     "watermark": False,
 }
-UNTOLD = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
+# Media types that say nothing about the body: none, and the defaults of HTTP clients and of curl.
+UNSPECIFIC_MEDIA_TYPES = {"", "application/octet-stream", "application/x-www-form-urlencoded"}
 
 
-class Asked(NamedTuple):
-    """One request: its items, whether they came as a list, and what holds for all of them.
+class ParsedRequest(NamedTuple):
+    """One request: its items, and the parameters and options for all of them.
 
-    `wait`: whether it may be held while the model loads.
+    `batch`: the request has a list of items. `wait`: it may wait while the model loads.
     """
 
     items: list[Any]
@@ -35,63 +36,63 @@ class Asked(NamedTuple):
     wait: bool = True
 
 
-def read(task: Task, content_type: str, body: bytes) -> Asked:
-    """The request that a body holds. Raises `InvalidInput`, `UnsupportedMedia`, `TooLarge`."""
-    written = form(task.input)
-    if not _holds_json(task, content_type, body):
-        return Asked([{written.picture: body}])
-    told = read_json(body)
-    if not isinstance(told, dict) or told.get("inputs") is None:
-        raise InvalidInput('the body is a JSON object with "inputs"', field="inputs")
-    batch = written.is_batch(told["inputs"])
-    values = told["inputs"] if batch else [told["inputs"]]
+def parse_request(task: Task, content_type: str, body: bytes) -> ParsedRequest:
+    """Parse a request's body. Raises `InvalidInput`, `UnsupportedMedia`, `TooLarge`."""
+    layout = input_layout(task.input)
+    if not _is_json(task, content_type, body):
+        return ParsedRequest([{layout.image_field: body}])
+    request = read_json(body)
+    if not isinstance(request, dict) or request.get("inputs") is None:
+        raise InvalidInput('the body must be a JSON object with "inputs"', field="inputs")
+    batch = layout.is_batch(request["inputs"])
+    values = request["inputs"] if batch else [request["inputs"]]
     if len(values) > MAX_ITEMS:
         raise TooLarge(
             f"the list has {len(values):,} inputs; at most {MAX_ITEMS:,} are accepted", field="inputs"
         )
     if not values:
         raise InvalidInput("the list of inputs is empty", field="inputs")
-    return Asked(
-        [written.item(value) for value in values],
+    return ParsedRequest(
+        [layout.to_fields(value) for value in values],
         batch,
-        _params(task, told),
-        _flag(told, "stream", False),
-        _flag(_object(told, "options"), "wait_for_model", True),
+        _params(task, request),
+        _bool_field(request, "stream", False),
+        _bool_field(_object_field(request, "options"), "wait_for_model", True),
     )
 
 
-def _holds_json(task: Task, content_type: str, body: bytes) -> bool:
-    media = content_type.partition(";")[0].strip().lower()
-    reads_pictures = form(task.input).picture is not None
-    if media == "application/json" or media.endswith("+json"):
+def _is_json(task: Task, content_type: str, body: bytes) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    accepts_images = input_layout(task.input).image_field is not None
+    if media_type == "application/json" or media_type.endswith("+json"):
         return True
-    if media in UNTOLD:
-        return not reads_pictures or body.lstrip()[:1] == b"{"
-    if reads_pictures and media.startswith("image/"):
+    if media_type in UNSPECIFIC_MEDIA_TYPES:
+        return not accepts_images or body.lstrip()[:1] == b"{"
+    if accepts_images and media_type.startswith("image/"):
         return False
-    readable = "application/json or a picture" if reads_pictures else "application/json"
-    raise UnsupportedMedia(f"the Content-Type {media!r} is not understood; {task.name} reads {readable}")
+    accepted = "application/json or an image" if accepts_images else "application/json"
+    raise UnsupportedMedia(f"unsupported Content-Type {media_type!r}; {task.name} accepts {accepted}")
 
 
-def _params(task: Task, told: dict[str, Any]) -> dict[str, Any]:
-    """`parameters`, and for feature-extraction's sake whatever else stands beside `inputs`."""
-    beside = {name: value for name, value in told.items() if name not in RESERVED}
+def _params(task: Task, request: dict[str, Any]) -> dict[str, Any]:
+    """Return `parameters` and other top-level fields: the Hub's client sends feature-extraction's there."""
+    top_level = {name: value for name, value in request.items() if name not in RESERVED_FIELDS}
     return {
         name: value
-        for name, value in (beside | _object(told, "parameters")).items()
-        if value is not None and (name in task.params.model_fields or NEUTRAL.get(name) != value)
+        for name, value in (top_level | _object_field(request, "parameters")).items()
+        if value is not None and (name in task.params.model_fields or NEUTRAL_PARAMS.get(name) != value)
     }
 
 
-def _object(told: dict[str, Any], name: str) -> dict[str, Any]:
-    value = told.get(name)
+def _object_field(request: dict[str, Any], name: str) -> dict[str, Any]:
+    value = request.get(name)
     if not isinstance(value, dict | NoneType):
-        raise InvalidInput(f"`{name}` is an object", field=name)
+        raise InvalidInput(f"`{name}` must be an object", field=name)
     return value or {}
 
 
-def _flag(told: dict[str, Any], name: str, default: bool) -> bool:
-    value = told.get(name)
+def _bool_field(request: dict[str, Any], name: str, default: bool) -> bool:
+    value = request.get(name)
     if not isinstance(value, bool | NoneType):
-        raise InvalidInput(f"`{name}` is true or false", field=name)
+        raise InvalidInput(f"`{name}` must be true or false", field=name)
     return default if value is None else value

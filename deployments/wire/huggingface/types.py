@@ -1,4 +1,4 @@
-"""Type a task's requests and answers in the Hub's form, for OpenAPI."""
+"""The types of a task's requests and responses in the Hub's form, for OpenAPI."""
 
 from functools import reduce
 from operator import or_
@@ -8,24 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from deployments.task import Task
 from deployments.wire.huggingface.errors import HubFailure
-from deployments.wire.task_json import example, form, said_types
+from deployments.wire.task_json import example_request, hub_json_types, input_layout
 
 
 class HuggingFaceOptions(BaseModel):
-    """How a request is treated. Nothing is cached here, whatever `use_cache` says."""
+    """Options of a request. `use_cache` has no effect: Roster caches no responses."""
 
-    wait_for_model: bool = Field(True, description="Wait while the model loads, instead of HTTP 503 at once.")
+    wait_for_model: bool = Field(
+        True, description="Wait while the model loads; if false, return HTTP 503 immediately."
+    )
     use_cache: bool = True
 
 
 def request_type(task: Task) -> type[BaseModel]:
-    """The JSON body of a request to the task."""
+    """Return the type of a JSON request to the task."""
     item: Any = task.input
-    written = form(task.input)
-    if written.lone:
-        field = task.input.model_fields[written.lone]
+    layout = input_layout(task.input)
+    if layout.single_field:
+        field = task.input.model_fields[layout.single_field]
         item = Annotated[field.annotation, field] | item
-    if written.word == "conversation":
+    if layout.single_type == "conversation":
         item = str | item
     fields: dict[str, Any] = {
         "inputs": (item | list[item], ...),
@@ -37,45 +39,47 @@ def request_type(task: Task) -> type[BaseModel]:
     return create_model(
         f"HuggingFace{task.title}Request",
         __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [example(task)]}),
+        __config__=ConfigDict(json_schema_extra={"examples": [example_request(task)]}),
         **fields,
     )
 
 
-def answer_type(task: Task) -> type[BaseModel]:
-    """The JSON answer to a request: an item's answer, or a list with one per item, some of them failures."""
-    item: Any = reduce(or_, said_types(task.output))
+def response_type(task: Task) -> type[BaseModel]:
+    """Return the type of a JSON response: an item's output, or a list with an output or an error per item."""
+    item: Any = reduce(or_, hub_json_types(task.output))
     lone = list[item] if task.single_output_in_list else item
     return create_model(
         f"HuggingFace{task.title}Answer",
         __base__=RootModel[lone | list[item | HubFailure]],  # type: ignore[valid-type]
-        __doc__="The answer to a lone item, or a list that holds each item's.",
+        __doc__="The output for a single item, or a list with an output or an error per item.",
     )
 
 
 def operation_types(task: Task) -> dict[str, Any]:
-    """How OpenAPI types the performing of a task."""
-    raw_body = "image/*" if form(task.input).picture else None
+    """Return the types of an operation that performs the task."""
+    raw_body = "image/*" if input_layout(task.input).image_field else None
     return {
         "body": request_type(task),
-        "response": answer_type(task),
+        "response": response_type(task),
         "raw_body": raw_body,
         "event": task.chunk,
     }
 
 
 def any_of(types: list[dict[str, Any]]) -> dict[str, Any]:
-    """How OpenAPI types the performing of whichever task a model has."""
+    """Return the types of an operation that performs any of the tasks with these `types`."""
     return {
-        "body": _union("HuggingFaceRequest", [each["body"] for each in types]),
-        "response": _union("HuggingFaceAnswer", [each["response"] for each in types]),
-        "raw_body": next((each["raw_body"] for each in types if each["raw_body"]), None),
-        "event": _union("HuggingFaceEvent", [each["event"] for each in types if each["event"]]),
+        "body": _union("HuggingFaceRequest", [operation["body"] for operation in types]),
+        "response": _union("HuggingFaceAnswer", [operation["response"] for operation in types]),
+        "raw_body": next((operation["raw_body"] for operation in types if operation["raw_body"]), None),
+        "event": _union(
+            "HuggingFaceEvent", [operation["event"] for operation in types if operation["event"]]
+        ),
     }
 
 
 def _union(name: str, types: list[Any]) -> type[BaseModel] | None:
     if not types:
         return None
-    either: Any = reduce(or_, types)
-    return create_model(name, __base__=RootModel[either])
+    union: Any = reduce(or_, types)
+    return create_model(name, __base__=RootModel[union])

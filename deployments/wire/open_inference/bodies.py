@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's HTTP bodies: JSON, with tensors after it in binary where a client likes."""
+"""Parse and write the Open Inference Protocol's HTTP bodies: JSON, then optional tensors in binary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from deployments.errors import InvalidInput
 from deployments.wire.http import json_response, read_json, validate
-from deployments.wire.open_inference.tensor_outputs import Wanted
+from deployments.wire.open_inference.tensor_outputs import RequestedOutput
 from deployments.wire.open_inference.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
 from deployments.wire.open_inference.types import VERSION, InferInput, InferRequest
 
@@ -20,106 +20,106 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
-class Inference:
-    """One request for inference, whichever way it came; `wanted` are the outputs that it names."""
+class InferenceRequest:
+    """A request for inference, over HTTP or gRPC. If it requests no outputs, the response has the default."""
 
     inputs: list[Tensor]
     parameters: dict[str, Any] = field(default_factory=dict)
-    wanted: list[Wanted] = field(default_factory=list)
+    requested: list[RequestedOutput] = field(default_factory=list)
     id: str | None = None
 
 
-def parse(schema: type[M], body: bytes) -> M:
-    """The JSON body as `schema`; an empty one is an empty object.
+def parse_body(schema: type[M], body: bytes) -> M:
+    """Parse a JSON body as `schema`; an empty body is an empty object.
 
     Raises `InvalidInput` that names the field, or `TooLarge`.
     """
     return validate(schema, read_json(body or b"{}"))
 
 
-def read_inference(header: str | None, body: bytes) -> Inference:
-    """The request in a body of which the first `header` bytes are JSON (all of it, if None).
+def parse_inference(header: str | None, body: bytes) -> InferenceRequest:
+    """Parse a body whose first `header` bytes are JSON; if `header` is None, all bytes are JSON.
 
-    Where these are none, the body is the lone element of the lone input. Raises `InvalidInput`, `TooLarge`.
+    If `header` is 0, the body is the only element of the only input. Raises `InvalidInput`, `TooLarge`.
     """
-    size = _header_size(header, body)
+    size = _json_size(header, body)
     if size == 0 and header is not None:
-        return Inference([Tensor("", "BYTES", (1,), [body])])
-    asked = parse(InferRequest, body[:size])
-    tail = _Tail(memoryview(body)[size:])
-    inputs = [_input(one, tail) for one in asked.inputs]
-    if tail.rest:
-        raise InvalidInput(f"there are {len(tail.rest):,} bytes after the last tensor")
-    wanted = [Wanted(one.name, one.parameters or {}) for one in asked.outputs or []]
-    return Inference(inputs, asked.parameters or {}, wanted, asked.id)
+        return InferenceRequest([Tensor("", "BYTES", (1,), [body])])
+    body_json = parse_body(InferRequest, body[:size])
+    binary = _BinaryData(memoryview(body)[size:])
+    inputs = [_parse_input(tensor, binary) for tensor in body_json.inputs]
+    if binary.rest:
+        raise InvalidInput(f"there are {len(binary.rest):,} bytes after the last tensor")
+    requested = [RequestedOutput(output.name, output.parameters or {}) for output in body_json.outputs or []]
+    return InferenceRequest(inputs, body_json.parameters or {}, requested, body_json.id)
 
 
-def write_inference(model_id: str, asked: Inference, tensors: Sequence[Tensor]) -> Response:
-    """The answer: JSON, and after it those tensors that were asked for in binary."""
-    wanted = {one.name: one.parameters for one in asked.wanted}
-    default = asked.parameters.get("binary_data_output") is True
-    outputs, tail = [], []
+def inference_response(model_id: str, request: InferenceRequest, tensors: Sequence[Tensor]) -> Response:
+    """Return the response: JSON, then the tensors that the request wants in binary."""
+    requested = {output.name: output.parameters for output in request.requested}
+    default = request.parameters.get("binary_data_output") is True
+    outputs, binary = [], []
     for tensor in tensors:
-        told: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+        header: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
         parameters = dict(tensor.parameters)
-        if wanted.get(tensor.name, {}).get("binary_data", default) is True:
-            tail.append(to_bytes(tensor))
-            outputs.append({**told, "parameters": {**parameters, "binary_data_size": len(tail[-1])}})
+        if requested.get(tensor.name, {}).get("binary_data", default) is True:
+            binary.append(to_bytes(tensor))
+            outputs.append({**header, "parameters": {**parameters, "binary_data_size": len(binary[-1])}})
         else:
-            outputs.append({**told, "parameters": parameters, "data": to_json(tensor)})
-    id = {} if asked.id is None else {"id": asked.id}
-    answer = {"model_name": model_id, "model_version": VERSION, **id, "outputs": outputs}
-    if not tail:
-        return json_response(answer)
-    head = orjson.dumps(answer)
+            outputs.append({**header, "parameters": parameters, "data": to_json(tensor)})
+    id = {} if request.id is None else {"id": request.id}
+    response = {"model_name": model_id, "model_version": VERSION, **id, "outputs": outputs}
+    if not binary:
+        return json_response(response)
+    json = orjson.dumps(response)
     return Response(
-        b"".join([head, *tail]), media_type="application/octet-stream", headers={HEADER: str(len(head))}
+        b"".join([json, *binary]), media_type="application/octet-stream", headers={HEADER: str(len(json))}
     )
 
 
-def example(tensors: Sequence[Tensor]) -> dict[str, Any]:
+def example_body(tensors: Sequence[Tensor]) -> dict[str, Any]:
     """Return the JSON body of a request for inference."""
     inputs = [
         {
-            "name": one.name,
-            "datatype": one.datatype,
-            "shape": one.shape,
-            "parameters": one.parameters,
-            "data": to_json(one),
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": tensor.shape,
+            "parameters": tensor.parameters,
+            "data": to_json(tensor),
         }
-        for one in tensors
+        for tensor in tensors
     ]
     return {"inputs": inputs}
 
 
-class _Tail:
-    """What comes after the JSON, tensor by tensor."""
+class _BinaryData:
+    """The bytes after the JSON; `rest` are those that no tensor has read yet."""
 
     def __init__(self, rest: memoryview) -> None:
         self.rest = rest
 
-    def take(self, name: str, size: Any) -> memoryview:
+    def read(self, name: str, size: Any) -> memoryview:
         if type(size) is not int or not 0 <= size <= len(self.rest):
-            raise InvalidInput(f"the `binary_data_size` of {name!r} is not what was sent: {size!r}")
-        taken, self.rest = self.rest[:size], self.rest[size:]
-        return taken
+            raise InvalidInput(f"the `binary_data_size` of {name!r} does not match the body: {size!r}")
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
 
 
-def _header_size(header: str | None, body: bytes) -> int:
+def _json_size(header: str | None, body: bytes) -> int:
     if header is None:
         return len(body)
     if not (header.isascii() and header.isdigit() and len(header) < 12 and int(header) <= len(body)):
-        raise InvalidInput("Inference-Header-Content-Length is how many bytes of the body are JSON")
+        raise InvalidInput("Inference-Header-Content-Length must be the number of bytes of the JSON part")
     return int(header)
 
 
-def _input(told: InferInput, tail: _Tail) -> Tensor:
-    parameters = told.parameters or {}
-    name, datatype, shape = told.name, str(told.datatype), tuple(told.shape)
+def _parse_input(tensor: InferInput, binary: _BinaryData) -> Tensor:
+    parameters = tensor.parameters or {}
+    name, datatype, shape = tensor.name, str(tensor.datatype), tuple(tensor.shape)
     if (size := parameters.get("binary_data_size")) is not None:
-        values = from_bytes(name, datatype, shape, tail.take(name, size))
-    elif told.data is None:
+        values = from_bytes(name, datatype, shape, binary.read(name, size))
+    elif tensor.data is None:
         raise InvalidInput(f"the input {name!r} has no data")
     else:
-        values = from_json(name, datatype, shape, told.data)
+        values = from_json(name, datatype, shape, tensor.data)
     return Tensor(name, datatype, shape, values, parameters)

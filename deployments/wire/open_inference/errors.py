@@ -11,11 +11,12 @@ STATUS = {**HTTP_STATUS, "invalid": 400}
 
 
 class Failure(Wire):
-    """Why a request was refused."""
+    """The body of an error response."""
 
     error: str
 
 
 def error_response(error: InferenceError, request_id: str) -> Response:
+    """Return the protocol's response to an error."""
     status = 415 if isinstance(error, UnsupportedMedia) else STATUS[error.kind]
     return json_response(Failure(error=str(error)).model_dump(), status)

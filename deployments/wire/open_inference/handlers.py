@@ -1,4 +1,4 @@
-"""Answer the Open Inference Protocol's HTTP routes, but for those that generate."""
+"""Handlers of the Open Inference Protocol's HTTP routes, except those that generate text (`generate`)."""
 
 from typing import TYPE_CHECKING
 
@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from deployments.card import Card
 from deployments.errors import ModelNotReady
-from deployments.wire.compression import read_inflated
+from deployments.wire.compression import read_decompressed_body
 from deployments.wire.http import json_response
 from deployments.wire.open_inference import service
-from deployments.wire.open_inference.bodies import HEADER, parse, read_inference, write_inference
+from deployments.wire.open_inference.bodies import HEADER, inference_response, parse_body, parse_inference
 from deployments.wire.open_inference.types import (
     IndexRequest,
     Live,
@@ -25,15 +25,16 @@ if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 
-def named(request: Request) -> tuple[str, str]:
-    """The model and the version that the path names; "" for any."""
+def model_and_version(request: Request) -> tuple[str, str]:
+    """Return the path's model id and version; the version is "" if the path has none."""
     return request.path_params["model_id"], request.path_params.get("version", "")
 
 
 async def infer(router: "Router", request: Request) -> Response:
-    asked = read_inference(request.headers.get(HEADER), await read_inflated(request))
-    model_id, version = named(request)
-    return write_inference(model_id, asked, await service.infer(router, model_id, version, asked))
+    inference = parse_inference(request.headers.get(HEADER), await read_decompressed_body(request))
+    model_id, version = model_and_version(request)
+    tensors = await service.infer(router, model_id, version, inference)
+    return inference_response(model_id, inference, tensors)
 
 
 async def show_server(router: "Router", request: Request) -> Response:
@@ -41,7 +42,7 @@ async def show_server(router: "Router", request: Request) -> Response:
 
 
 async def show_model(router: "Router", request: Request) -> Response:
-    return json_response(service.model_metadata(router, *named(request)).model_dump())
+    return json_response(service.model_metadata(router, *model_and_version(request)).model_dump())
 
 
 async def list_models(router: "Router", request: Request) -> Response:
@@ -53,37 +54,38 @@ async def check_live(router: "Router", request: Request) -> Response:
 
 
 async def check_ready(router: "Router", request: Request) -> Response:
-    """200 once the models that were there at start have loaded; before, 503."""
+    """Respond with 200 after the initial models have loaded, with 503 before."""
     if not router.startup_complete:
         raise ModelNotReady("the models are still loading")
     return json_response(Ready().model_dump())
 
 
 async def check_model(router: "Router", request: Request) -> Response:
-    """200 while the model answers; otherwise 503 with the reason."""
-    card: Card = service.find(router, *named(request))
+    """Respond with 200 if the model is ready, otherwise with 503 and the reason."""
+    card: Card = service.find_card(router, *model_and_version(request))
     if card.state != "ready":
         raise ModelNotReady(card.reason or f"the model {card.id!r} is {card.state}")
     return json_response(ModelReady(name=card.id).model_dump())
 
 
 async def show_statistics(router: "Router", request: Request) -> Response:
-    told = await service.statistics(router, *(named(request) if request.path_params else ()))
-    return json_response(Statistics(model_stats=told).model_dump())
+    path = model_and_version(request) if request.path_params else ()
+    statistics = Statistics(model_stats=await service.model_statistics(router, *path))
+    return json_response(statistics.model_dump())
 
 
 async def list_repository(router: "Router", request: Request) -> Response:
-    asked = parse(IndexRequest, await read_inflated(request))
-    return json_response([one.model_dump() for one in service.index(router, asked.ready)])
+    body = parse_body(IndexRequest, await read_decompressed_body(request))
+    return json_response([model.model_dump() for model in service.repository_index(router, body.ready)])
 
 
 async def load(router: "Router", request: Request) -> Response:
-    asked = parse(LoadRequest, await read_inflated(request))
-    await service.load(router, request.path_params["model_id"], asked.parameters or {})
+    body = parse_body(LoadRequest, await read_decompressed_body(request))
+    await service.load(router, request.path_params["model_id"], body.parameters or {})
     return json_response({})
 
 
 async def unload(router: "Router", request: Request) -> Response:
-    asked = parse(LoadRequest, await read_inflated(request))
-    await service.unload(router, request.path_params["model_id"], asked.parameters or {})
+    body = parse_body(LoadRequest, await read_decompressed_body(request))
+    await service.unload(router, request.path_params["model_id"], body.parameters or {})
     return json_response({})

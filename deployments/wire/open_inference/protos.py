@@ -1,6 +1,6 @@
 """The Open Inference Protocol's service and messages, compiled from docs/protos/inference.proto.
 
-Clients use their own stubs, so the names and field numbers are those of the public .proto.
+Clients have their own stubs, so the names and field numbers are those of the public .proto.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ STREAMING = "ModelStreamInfer"
 COMPILED = Path(__file__).with_name("inference.binpb")
 
 
-def describe(pool: DescriptorPool | None = None) -> dict[str, tuple[type[Message], type[Message]]]:
+def message_classes(pool: DescriptorPool | None = None) -> dict[str, tuple[type[Message], type[Message]]]:
     """Add the service to `pool` (the default one); return the request and response class of each method."""
     pool = pool or Default()
     pool.AddSerializedFile(_file())

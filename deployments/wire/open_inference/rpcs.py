@@ -1,22 +1,24 @@
-"""The Open Inference Protocol's rpcs, for the stubs that its clients bring.
+"""The Open Inference Protocol's unary rpcs, for clients' own stubs.
 
-Tensors come in a message's typed lists or, all of them, in `raw_input_contents`, and are answered alike.
+A request's tensors are in the message's typed lists or, all of them, in `raw_input_contents`; the response's
+tensors are in the same place.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from deployments.dialect import Rpc
-from deployments.errors import Internal, InvalidInput, ModelNotFound
+from deployments.errors import InvalidInput, ModelNotFound
 from deployments.wire.open_inference import service
-from deployments.wire.open_inference.bodies import Inference
-from deployments.wire.open_inference.protos import SERVICE, describe
-from deployments.wire.open_inference.tensor_outputs import Wanted
+from deployments.wire.open_inference.bodies import InferenceRequest
+from deployments.wire.open_inference.protos import SERVICE, message_classes
+from deployments.wire.open_inference.tensor_outputs import RequestedOutput
 from deployments.wire.open_inference.tensors import Tensor, count, from_bytes, from_json, to_bytes
 from deployments.wire.open_inference.types import MAX_TENSORS, VERSION
+from deployments.wire.protobuf import parse_message
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -36,58 +38,63 @@ CONTENTS = {
     "FP64": "fp64_contents",
 }
 
-Handle = Callable[["Router", Any], Awaitable[dict[str, Any]]]
+Handler = Callable[["Router", Any], Awaitable[dict[str, Any]]]
 
 
-async def server_live(router: "Router", asked: Any) -> dict[str, Any]:
+async def server_live(router: "Router", request: Any) -> dict[str, Any]:
     return {"live": True}
 
 
-async def server_ready(router: "Router", asked: Any) -> dict[str, Any]:
+async def server_ready(router: "Router", request: Any) -> dict[str, Any]:
     return {"ready": router.startup_complete}
 
 
-async def model_ready(router: "Router", asked: Any) -> dict[str, Any]:
-    """A model that is not there is not ready, as clients expect who wait for it."""
+async def model_ready(router: "Router", request: Any) -> dict[str, Any]:
+    """Return whether the model is ready.
+
+    An unknown model is not ready, and no error, because clients poll this rpc to wait for a model.
+    """
     try:
-        return {"ready": service.find(router, asked.name, asked.version).state == "ready"}
+        return {"ready": service.find_card(router, request.name, request.version).state == "ready"}
     except ModelNotFound:
         return {"ready": False}
 
 
-async def server_metadata(router: "Router", asked: Any) -> dict[str, Any]:
+async def server_metadata(router: "Router", request: Any) -> dict[str, Any]:
     return service.server_metadata().model_dump()
 
 
-async def model_metadata(router: "Router", asked: Any) -> dict[str, Any]:
-    return service.model_metadata(router, asked.name, asked.version).model_dump(exclude={"parameters"})
+async def model_metadata(router: "Router", request: Any) -> dict[str, Any]:
+    metadata = service.model_metadata(router, request.name, request.version)
+    return metadata.model_dump(exclude={"parameters"})
 
 
-async def model_infer(router: "Router", asked: Any) -> dict[str, Any]:
-    tensors = await service.infer(router, asked.model_name, asked.model_version, inference(asked))
-    return answered(asked, tensors)
+async def model_infer(router: "Router", request: Any) -> dict[str, Any]:
+    inference = parse_inference(request)
+    tensors = await service.infer(router, request.model_name, request.model_version, inference)
+    return infer_response(request, tensors)
 
 
-async def model_statistics(router: "Router", asked: Any) -> dict[str, Any]:
-    told = await service.statistics(router, asked.name, asked.version)
-    return {"model_stats": [one.model_dump() for one in told]}
+async def model_statistics(router: "Router", request: Any) -> dict[str, Any]:
+    statistics = await service.model_statistics(router, request.name, request.version)
+    return {"model_stats": [model.model_dump() for model in statistics]}
 
 
-async def repository_index(router: "Router", asked: Any) -> dict[str, Any]:
-    return {"models": [one.model_dump() for one in service.index(router, asked.ready)]}
+async def repository_index(router: "Router", request: Any) -> dict[str, Any]:
+    return {"models": [model.model_dump() for model in service.repository_index(router, request.ready)]}
 
 
-async def repository_model_load(router: "Router", asked: Any) -> dict[str, Any]:
-    await service.load(router, asked.model_name, _parameters(asked.parameters))
+async def repository_model_load(router: "Router", request: Any) -> dict[str, Any]:
+    await service.load(router, request.model_name, _parameters(request.parameters))
     return {}
 
 
-async def repository_model_unload(router: "Router", asked: Any) -> dict[str, Any]:
-    await service.unload(router, asked.model_name, _parameters(asked.parameters))
+async def repository_model_unload(router: "Router", request: Any) -> dict[str, Any]:
+    await service.unload(router, request.model_name, _parameters(request.parameters))
     return {}
 
 
-HANDLES: dict[str, Handle] = {
+HANDLERS: dict[str, Handler] = {
     "ServerLive": server_live,
     "ServerReady": server_ready,
     "ModelReady": model_ready,
@@ -102,92 +109,91 @@ HANDLES: dict[str, Handle] = {
 
 
 def rpcs(pool: DescriptorPool | None = None) -> list[Rpc]:
-    """Every unary rpc, its messages described in `pool` (the default one)."""
-    described = describe(pool)
-    return [_rpc(name, handle, *described[name]) for name, handle in HANDLES.items()]
+    """Return all unary rpcs, and add their messages to `pool` (the default one)."""
+    classes = message_classes(pool)
+    return [_rpc(name, handler, *classes[name]) for name, handler in HANDLERS.items()]
 
 
-def inference(asked: Any) -> Inference:
-    """What a message asks. Raises `InvalidInput`."""
-    outputs = [Wanted(one.name, _parameters(one.parameters)) for one in _few(asked.outputs)]
-    return Inference(_inputs(asked), _parameters(asked.parameters), outputs)
+def parse_inference(request: Any) -> InferenceRequest:
+    """Parse a ModelInferRequest. Raises `InvalidInput`."""
+    outputs = _check_count(request.outputs)
+    requested = [RequestedOutput(output.name, _parameters(output.parameters)) for output in outputs]
+    return InferenceRequest(_parse_inputs(request), _parameters(request.parameters), requested)
 
 
-def parse(kind: type[Message], raw: bytes) -> Any:
-    """The message, read in gRPC's own way. Raises `Internal`."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError:
-        raise Internal("Exception deserializing request!") from None
-
-
-def answered(asked: Any, tensors: Sequence[Tensor], **parameters: bool) -> dict[str, Any]:
-    """The answer to a message, its tensors as the message had its own."""
-    raw = len(asked.raw_input_contents) > 0
+def infer_response(request: Any, tensors: Sequence[Tensor], **parameters: bool) -> dict[str, Any]:
+    """Return the fields of a ModelInferResponse; its tensors are raw if the request's are."""
+    raw = len(request.raw_input_contents) > 0
     return {
-        "model_name": asked.model_name,
+        "model_name": request.model_name,
         "model_version": VERSION,
-        "id": asked.id,
+        "id": request.id,
         "parameters": {name: {"bool_param": value} for name, value in parameters.items()},
-        "outputs": [_output(tensor, typed=not raw) for tensor in tensors],
+        "outputs": [_tensor_fields(tensor, typed=not raw) for tensor in tensors],
         "raw_output_contents": [to_bytes(tensor) for tensor in tensors] if raw else [],
     }
 
 
-def example(model_id: str, tensors: Sequence[Tensor]) -> bytes:
-    """A request for inference, serialized."""
-    asked, _ = describe()["ModelInfer"]
-    inputs = [_output(tensor, typed=True) for tensor in tensors]
-    serialized: bytes = asked(model_name=model_id, inputs=inputs).SerializeToString()
+def example_message(model_id: str, tensors: Sequence[Tensor]) -> bytes:
+    """Return a serialized ModelInferRequest."""
+    request_class, _ = message_classes()["ModelInfer"]
+    inputs = [_tensor_fields(tensor, typed=True) for tensor in tensors]
+    serialized: bytes = request_class(model_name=model_id, inputs=inputs).SerializeToString()
     return serialized
 
 
-def _rpc(name: str, handle: Handle, asked: type[Message], told: type[Message]) -> Rpc:
+def _rpc(name: str, handler: Handler, request_class: type[Message], response_class: type[Message]) -> Rpc:
     async def call(router: "Router", raw: bytes, metadata: Mapping[str, str]) -> bytes:
-        serialized: bytes = told(**await handle(router, parse(asked, raw))).SerializeToString()
+        response = response_class(**await handler(router, parse_message(request_class, raw)))
+        serialized: bytes = response.SerializeToString()
         return serialized
 
     return Rpc(SERVICE, name, call)
 
 
-def _few(tensors: Any) -> Any:
+def _check_count(tensors: Any) -> Any:
     if len(tensors) > MAX_TENSORS:
-        raise InvalidInput(f"a request names at most {MAX_TENSORS} inputs and as many outputs")
+        raise InvalidInput(f"a request may have at most {MAX_TENSORS} inputs and {MAX_TENSORS} outputs")
     return tensors
 
 
-def _parameters(told: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: (value, value.WhichOneof("parameter_choice")) for name, value in told.items()}
-    return {name: getattr(value, choice) for name, (value, choice) in given.items() if choice}
+def _parameters(messages: Mapping[str, Any]) -> dict[str, Any]:
+    choices = {name: message.WhichOneof("parameter_choice") for name, message in messages.items()}
+    return {name: getattr(messages[name], choice) for name, choice in choices.items() if choice}
 
 
-def _inputs(asked: Any) -> list[Tensor]:
-    raw = asked.raw_input_contents
+def _parse_inputs(request: Any) -> list[Tensor]:
+    inputs, raw = _check_count(request.inputs), request.raw_input_contents
     if not raw:
-        return [_tensor(one, _contents(one)) for one in _few(asked.inputs)]
-    if len(raw) != len(_few(asked.inputs)) or any(one.contents.ByteSize() for one in asked.inputs):
-        raise InvalidInput("`raw_input_contents` holds all inputs, one element each, or none")
+        return [_to_tensor(input, _typed_values(input)) for input in inputs]
+    if len(raw) != len(inputs) or any(input.contents.ByteSize() for input in inputs):
+        raise InvalidInput("`raw_input_contents` must hold all inputs, one element each, or none")
     return [
-        _tensor(one, from_bytes(one.name, one.datatype, one.shape, memoryview(data)))
-        for one, data in zip(asked.inputs, raw, strict=True)
+        _to_tensor(input, from_bytes(input.name, input.datatype, input.shape, memoryview(data)))
+        for input, data in zip(inputs, raw, strict=True)
     ]
 
 
-def _tensor(one: Any, values: list[Any]) -> Tensor:
-    return Tensor(one.name, one.datatype, tuple(one.shape), values, _parameters(one.parameters))
+def _to_tensor(input: Any, values: list[Any]) -> Tensor:
+    return Tensor(input.name, input.datatype, tuple(input.shape), values, _parameters(input.parameters))
 
 
-def _contents(one: Any) -> list[Any]:
-    elements = count(one.name, one.datatype, one.shape)
-    if one.datatype not in CONTENTS:
-        raise InvalidInput(f"{one.name!r} is {one.datatype}, which only `raw_input_contents` can hold")
-    values = getattr(one.contents, CONTENTS[one.datatype])
-    if len(values) != elements:  # before they are copied
-        raise InvalidInput(f"{one.name!r} has {len(values):,} elements; its shape has {elements:,}")
-    return from_json(one.name, one.datatype, one.shape, list(values))
+def _typed_values(input: Any) -> list[Any]:
+    elements = count(input.name, input.datatype, input.shape)
+    if input.datatype not in CONTENTS:
+        raise InvalidInput(f"{input.name!r} is {input.datatype}, which only `raw_input_contents` can hold")
+    values = getattr(input.contents, CONTENTS[input.datatype])
+    if len(values) != elements:  # checked before the copy
+        raise InvalidInput(f"{input.name!r} has {len(values):,} elements; its shape needs {elements:,}")
+    return from_json(input.name, input.datatype, input.shape, list(values))
 
 
-def _output(tensor: Tensor, *, typed: bool) -> dict[str, Any]:
+def _tensor_fields(tensor: Tensor, *, typed: bool) -> dict[str, Any]:
     parameters = {name: {"string_param": value} for name, value in tensor.parameters.items()}
-    told = {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "parameters": parameters}
-    return {**told, "contents": {CONTENTS[tensor.datatype]: tensor.values}} if typed else told
+    fields = {
+        "name": tensor.name,
+        "datatype": tensor.datatype,
+        "shape": tensor.shape,
+        "parameters": parameters,
+    }
+    return {**fields, "contents": {CONTENTS[tensor.datatype]: tensor.values}} if typed else fields

@@ -1,10 +1,11 @@
-"""What the Open Inference Protocol asks of the Router: the same over HTTP and gRPC."""
+"""The calls of the Open Inference Protocol to the Router, shared by HTTP and gRPC."""
 
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from typing import TYPE_CHECKING, Any
 
 from deployments.card import Card
@@ -13,7 +14,7 @@ from deployments.schema import Schema
 from deployments.task import Task
 from deployments.telemetry.request_stats import Totals
 from deployments.wire.open_inference import tensor_inputs, tensor_outputs
-from deployments.wire.open_inference.bodies import Inference
+from deployments.wire.open_inference.bodies import InferenceRequest
 from deployments.wire.open_inference.tensors import Tensor
 from deployments.wire.open_inference.types import (
     VERSION,
@@ -25,13 +26,13 @@ from deployments.wire.open_inference.types import (
     ServerMetadata,
     TensorMetadata,
 )
-from deployments.wire.task_json import form
+from deployments.wire.task_json import input_layout
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-NAME = "open_inference"
-GENERATED = "generated_text"
+DIALECT = "open_inference"
+GENERATED_TEXT = "generated_text"
 EXTENSIONS = (
     "binary_tensor_data",
     "classification",
@@ -42,86 +43,90 @@ EXTENSIONS = (
 )
 
 
-def find(router: "Router", model_id: str, wanted: str = "") -> Card:
-    """The model's card. Raises `ModelNotFound`, also where another version than its one is `wanted`."""
+def find_card(router: "Router", model_id: str, version: str = "") -> Card:
+    """Return the model's card. Raises `ModelNotFound`, also for an unknown version."""
     card = router.card(model_id)
-    if wanted not in ("", VERSION):
-        raise ModelNotFound(f"the model {model_id!r} has no version {wanted!r}, only {VERSION!r}")
+    if version not in ("", VERSION):
+        raise ModelNotFound(f"the model {model_id!r} has no version {version!r}, only {VERSION!r}")
     return card
 
 
-def find_task(router: "Router", model_id: str, wanted: str = "") -> Task:
-    """The task that a live model performs. Raises as `find` does, or `ModelNotReady`."""
-    find(router, model_id, wanted)
+def find_task(router: "Router", model_id: str, version: str = "") -> Task:
+    """Return the task of a ready model. Raises `ModelNotFound` or `ModelNotReady`."""
+    find_card(router, model_id, version)
     return router.task(model_id)
 
 
-async def infer(router: "Router", model_id: str, wanted: str, asked: Inference) -> list[Tensor]:
-    """The tensors that answer. Where one row fails, all do: the protocol has no errors for rows."""
-    task = find_task(router, model_id, wanted)
-    tensor_outputs.check_wanted(task.output, asked.wanted)
-    items, given = tensor_inputs.read_items(task, asked.inputs, asked.parameters)
-    inputs, params = await _read(router, task, items, given)
-    answers = _whole(await router.infer(model_id, inputs, params))
-    return tensor_outputs.tell(task.output, answers, asked.wanted)
+async def infer(router: "Router", model_id: str, version: str, request: InferenceRequest) -> list[Tensor]:
+    """Return the requested output tensors. If one row fails, all fail: the protocol has no errors of rows."""
+    task = find_task(router, model_id, version)
+    tensor_outputs.check_requested(task.output, request.requested)
+    inputs, params = await _parse_and_validate(router, task, request)
+    outputs = _raise_first_error(await router.infer(model_id, inputs, params))
+    return tensor_outputs.to_tensors(task.output, outputs, request.requested)
 
 
-async def stream(
-    router: "Router", model_id: str, wanted: str, asked: Inference
+async def stream_infer(
+    router: "Router", model_id: str, version: str, request: InferenceRequest
 ) -> AsyncGenerator[tuple[str, bool], None]:
-    """The pieces of a generated text, each with whether it is the last. Raises `InvalidInput` for rows."""
-    task = find_task(router, model_id, wanted)
-    if odd := [one.name for one in asked.wanted if one.name != GENERATED]:
-        raise InvalidInput(f"what is streamed has the output {GENERATED!r} alone, not {odd[0]!r}")
-    items, given = tensor_inputs.read_items(task, asked.inputs, asked.parameters)
-    inputs, params = await _read(router, task, items, given)
+    """Yield the parts of a generated text, each with whether it is the last.
+
+    Raises `InvalidInput` for several rows, or for outputs other than the text.
+    """
+    task = find_task(router, model_id, version)
+    if others := [output.name for output in request.requested if output.name != GENERATED_TEXT]:
+        raise InvalidInput(f"a stream has the output {GENERATED_TEXT!r} only, not {others[0]!r}")
+    inputs, params = await _parse_and_validate(router, task, request)
     if len(inputs) != 1:
-        raise InvalidInput(f"one row can be streamed, not {len(inputs)}; the parameter `stream` can be false")
-    async with aclosing(pieces(router, model_id, inputs[0], params)) as told:
-        async for piece in told:
-            yield piece
+        raise InvalidInput(
+            f"a stream takes one row, not {len(inputs)}; set the parameter `stream` to false for several"
+        )
+    async with aclosing(stream_text(router, model_id, inputs[0], params)) as parts:
+        async for part in parts:
+            yield part
 
 
-async def pieces(
+async def stream_text(
     router: "Router", model_id: str, input: Schema, params: Schema
 ) -> AsyncGenerator[tuple[str, bool], None]:
-    """The pieces of a generated text, each with whether it is the last; together they are the answer."""
-    before = _opening(input, params)
+    """Yield the parts of a generated text, each with whether it is the last."""
+    prompt = _prompt_to_return(input, params)
     async with aclosing(router.stream(model_id, input, params)) as chunks:
         async for chunk in chunks:
             text = "" if chunk.token.special else chunk.token.text
-            yield before + text, chunk.generated_text is not None
-            before = ""
+            yield prompt + text, chunk.generated_text is not None
+            prompt = ""
 
 
-def _opening(input: Schema, params: Schema) -> str:
-    """The text that is gone on from, where the answer begins with it: no chunk's token has it."""
-    whole = getattr(params, "return_full_text", False)
-    return str(getattr(input, form(type(input)).lone or "")) if whole else ""
+def _prompt_to_return(input: Schema, params: Schema) -> str:
+    """Return the prompt if `return_full_text` is set: the chunks' tokens do not include it."""
+    full_text = getattr(params, "return_full_text", False)
+    return str(getattr(input, input_layout(type(input)).single_field or "")) if full_text else ""
 
 
 @cache
 def server_metadata() -> ServerMetadata:
+    """Return the server's name, version and protocol extensions."""
     try:
-        installed = version("roster")
-    except PackageNotFoundError:  # run from a checkout
-        installed = ""
-    return ServerMetadata(name="roster", version=installed, extensions=list(EXTENSIONS))
+        version = installed_version("roster")
+    except PackageNotFoundError:  # runs from a checkout that is not installed
+        version = ""
+    return ServerMetadata(name="roster", version=version, extensions=list(EXTENSIONS))
 
 
-def model_metadata(router: "Router", model_id: str, wanted: str = "") -> ModelMetadata:
-    """The model's tensors, read off its task. Raises as `find_task` does."""
-    task = find_task(router, model_id, wanted)
+def model_metadata(router: "Router", model_id: str, version: str = "") -> ModelMetadata:
+    """Return the names, datatypes and shapes of a model's tensors. Raises as `find_task` does."""
+    task = find_task(router, model_id, version)
     return ModelMetadata(
         name=model_id,
-        inputs=_tensors(tensor_inputs.metadata(task.input)),
-        outputs=_tensors(tensor_outputs.metadata(task.output)),
+        inputs=_tensor_metadata(tensor_inputs.metadata(task.input)),
+        outputs=_tensor_metadata(tensor_outputs.metadata(task.output)),
         parameters={name: field.description or "" for name, field in task.params.model_fields.items()},
     )
 
 
-def index(router: "Router", only_ready: bool = False) -> list[IndexedModel]:
-    """Every model, or those that answer."""
+def repository_index(router: "Router", only_ready: bool = False) -> list[IndexedModel]:
+    """Return all models and their states, or only the ready ones."""
     return [
         IndexedModel(name=card.id, state=card.state.upper(), reason=card.reason)
         for card in router.cards.values()
@@ -130,52 +135,53 @@ def index(router: "Router", only_ready: bool = False) -> list[IndexedModel]:
 
 
 async def load(router: "Router", model_id: str, parameters: Mapping[str, Any]) -> None:
-    """Load a model as its folder says. Raises `InvalidInput` for another config, or what the Router does."""
-    if given := [name for name, value in parameters.items() if value is not None]:
-        raise InvalidInput(f"a model loads as its folder says; {given[0]!r} cannot change it")
+    """Load a model from its folder. Raises `InvalidInput` for any parameter, or as `Router.load` does."""
+    if names := [name for name, value in parameters.items() if value is not None]:
+        raise InvalidInput(f"a model's folder sets its configuration; {names[0]!r} cannot change it")
     await router.load(model_id)
 
 
 async def unload(router: "Router", model_id: str, parameters: Mapping[str, Any]) -> None:
-    """Unload a model; no other depends on it. Raises what the Router does."""
-    if given := [name for name in parameters if name != "unload_dependents"]:
-        raise InvalidInput(f"the parameter {given[0]!r} is not understood")
+    """Unload a model. Raises `InvalidInput` for an unknown parameter, or as `Router.unload` does."""
+    if unknown := [name for name in parameters if name != "unload_dependents"]:
+        raise InvalidInput(f"unknown parameter {unknown[0]!r}; `unload_dependents` is the only one")
     await router.unload(model_id)
 
 
-async def statistics(router: "Router", model_id: str = "", wanted: str = "") -> list[ModelStatistics]:
-    """The statistics of a model, or of all.
+async def model_statistics(router: "Router", model_id: str = "", version: str = "") -> list[ModelStatistics]:
+    """Return the statistics of a model, or of all models.
 
-    A request's time in the queue is that of the input that waited longest, its compute time that of every
-    batch that held one of its inputs: one that requests shared counts for each of them. Executions are
-    counted by the share of a batch. InferenceResults that stream are not counted.
+    A request's queue time is the longest queue time of its inputs. Its compute time is the time of the
+    batches that hold its inputs: a shared batch counts in full for each request. The execution count adds up
+    each request's share of a batch. Streamed requests do not count.
     """
-    cards = [find(router, model_id, wanted)] if model_id else list(router.cards.values())
-    totals = {figures.id: figures.totals for figures in await router.stats()}
-    return [_statistics(card.id, totals.get(card.id, Totals())) for card in cards]
+    cards = [find_card(router, model_id, version)] if model_id else list(router.cards.values())
+    totals = {stats.id: stats.totals for stats in await router.stats()}
+    return [_to_statistics(card.id, totals.get(card.id, Totals())) for card in cards]
 
 
-async def _read(
-    router: "Router", task: Task, items: list[dict[str, Any]], params: Mapping[str, Any]
+async def _parse_and_validate(
+    router: "Router", task: Task, request: InferenceRequest
 ) -> tuple[list[Schema], Schema]:
-    """As `Router.read`; what is wrong with one of several rows is told with its number."""
-    inputs, chosen = await router.validator.validate_each(task, NAME, items, params)
-    return _whole(inputs), chosen
+    """Return the request's inputs and parameters; the error of one of several rows has the row's index."""
+    items, params = tensor_inputs.parse_items(task, request.inputs, request.parameters)
+    inputs, validated = await router.validator.validate_each(task, DIALECT, items, params)
+    return _raise_first_error(inputs), validated
 
 
-def _whole(rows: list[Any]) -> list[Any]:
-    """The rows, if none of them has failed; else raises the first failure, with its number among several."""
+def _raise_first_error(rows: list[Any]) -> list[Any]:
+    """Return the rows, or raise the first error among them, with its row's index if there are several."""
     for row, error in enumerate(rows):
         if isinstance(error, InferenceError):
             raise error if len(rows) == 1 else error.restated(f"row {row}: {error}")
     return rows
 
 
-def _tensors(told: list[tuple[str, str, list[int]]]) -> list[TensorMetadata]:
-    return [TensorMetadata(name=name, datatype=datatype, shape=shape) for name, datatype, shape in told]
+def _tensor_metadata(tensors: list[tuple[str, str, list[int]]]) -> list[TensorMetadata]:
+    return [TensorMetadata(name=name, datatype=datatype, shape=shape) for name, datatype, shape in tensors]
 
 
-def _statistics(model_id: str, totals: Totals) -> ModelStatistics:
+def _to_statistics(model_id: str, totals: Totals) -> ModelStatistics:
     return ModelStatistics(
         name=model_id,
         last_inference=int(1000 * (totals.last or 0)),

@@ -1,7 +1,7 @@
-"""Many requests on one stream, each answered when it can be; generated text comes in pieces.
+"""`ModelStreamInfer`: many requests on one stream, each answered as soon as its response is ready.
 
-Requests of one stream run together, and share batches as those of many callers do. What fails is told in its
-own answer, and the stream goes on.
+The requests of a stream run concurrently and share batches with those of other clients. A request that fails
+gets an error as its response; the stream continues. Generated text arrives in several responses.
 """
 
 import asyncio
@@ -13,97 +13,98 @@ from typing import TYPE_CHECKING, Any
 from deployments.dialect import StreamRpc
 from deployments.wire.http import to_public_error
 from deployments.wire.open_inference import service
-from deployments.wire.open_inference.generate import streams
-from deployments.wire.open_inference.protos import SERVICE, STREAMING, describe
-from deployments.wire.open_inference.rpcs import answered, inference, parse
+from deployments.wire.open_inference.generate import can_stream
+from deployments.wire.open_inference.protos import SERVICE, STREAMING, message_classes
+from deployments.wire.open_inference.rpcs import infer_response, parse_inference
 from deployments.wire.open_inference.tensors import Tensor
+from deployments.wire.protobuf import parse_message
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-AT_ONCE = 100  # requests of one stream
-STREAM, EMPTY_FINAL = "stream", "triton_enable_empty_final_response"  # of a request
-FINAL = "triton_final_response"  # of an answer
+MAX_CONCURRENT = 100  # requests of one stream
+STREAM, EMPTY_FINAL = "stream", "triton_enable_empty_final_response"  # parameters of a request
+FINAL = "triton_final_response"  # parameter of a response
 
 
-def rpc() -> StreamRpc:
-    """`ModelStreamInfer`."""
-    asked, told = describe()[STREAMING]
+def stream_rpc() -> StreamRpc:
+    """Return `ModelStreamInfer`."""
+    request_class, response_class = message_classes()[STREAMING]
 
     async def call(
         router: "Router", requests: AsyncIterator[bytes], metadata: Mapping[str, str]
     ) -> AsyncGenerator[bytes, None]:
-        stream = Stream(router)
-        reading = asyncio.get_running_loop().create_task(
-            stream.read(parse(asked, raw) async for raw in requests)
+        stream = RequestStream(router)
+        handling = asyncio.get_running_loop().create_task(
+            stream.handle_requests(parse_message(request_class, raw) async for raw in requests)
         )
         try:
-            async for answer in stream.told():
-                yield told(**answer).SerializeToString()
+            async for response in stream.responses():
+                yield response_class(**response).SerializeToString()
         finally:
-            reading.cancel()
+            handling.cancel()
 
     return StreamRpc(SERVICE, STREAMING, call)
 
 
-class Stream:
-    """One caller's requests, and the answers to all of them in the order in which they come about."""
+class RequestStream:
+    """One client's requests, and their responses in the order of completion."""
 
     def __init__(self, router: "Router") -> None:
         self._router = router
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._told: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue(AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
+        self._responses: asyncio.Queue[dict[str, Any] | Exception | None] = asyncio.Queue(MAX_CONCURRENT)
 
-    async def told(self) -> AsyncGenerator[dict[str, Any], None]:
-        """Each answer, as fields of its message. Raises what the requests could not be read for."""
-        while (one := await self._told.get()) is not None:
-            if isinstance(one, Exception):
-                raise one
-            yield one
+    async def responses(self) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the fields of each response message. Raises if the stream of requests fails."""
+        while (response := await self._responses.get()) is not None:
+            if isinstance(response, Exception):
+                raise response
+            yield response
 
-    async def read(self, requests: AsyncIterator[Any]) -> None:
-        """Answer the requests until they end, or this is cancelled."""
+    async def handle_requests(self, requests: AsyncIterator[Any]) -> None:
+        """Handle the requests until they end, or until this is cancelled."""
         tasks: set[asyncio.Task[None]] = set()
         try:
             async for request in requests:
-                await self._places.acquire()
-                task = asyncio.get_running_loop().create_task(self._answer(request))
+                await self._slots.acquire()
+                task = asyncio.get_running_loop().create_task(self._handle(request))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await asyncio.gather(*tasks)
-            await self._told.put(None)
+            await self._responses.put(None)
         except Exception as error:
-            await self._told.put(error)
+            await self._responses.put(error)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _answer(self, request: Any) -> None:
+    async def _handle(self, request: Any) -> None:
         try:
-            async with aclosing(_answers(self._router, request)) as each:
-                async for one in each:
-                    await self._told.put({"infer_response": one})
+            async with aclosing(_infer(self._router, request)) as responses:
+                async for response in responses:
+                    await self._responses.put({"infer_response": response})
         except Exception as error:
-            why = str(to_public_error(error, uuid.uuid4().hex))
-            named = {"model_name": request.model_name, "id": request.id}
-            await self._told.put({"error_message": why, "infer_response": named})
+            message = str(to_public_error(error, uuid.uuid4().hex))
+            response = {"model_name": request.model_name, "id": request.id}
+            await self._responses.put({"error_message": message, "infer_response": response})
         finally:
-            self._places.release()
+            self._slots.release()
 
 
-async def _answers(router: "Router", asked: Any) -> AsyncGenerator[dict[str, Any], None]:
-    """One request's: pieces of generated text, or where its parameter `stream` is false, the whole answer."""
-    task = service.find_task(router, asked.model_name, asked.model_version)
-    request = inference(asked)
-    wants, empty = request.parameters.pop(STREAM, True), request.parameters.pop(EMPTY_FINAL, False)
-    if wants and streams(task):
-        stream = service.stream(router, asked.model_name, asked.model_version, request)
-        async with aclosing(stream) as pieces:
-            async for text, last in pieces:
-                tensor = Tensor(service.GENERATED, "BYTES", (1, 1), [text.encode()])
-                yield answered(asked, [tensor], **{FINAL: last and not empty})
+async def _infer(router: "Router", request: Any) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield a request's responses: one per part of a generated text, or one if `stream` is false."""
+    task = service.find_task(router, request.model_name, request.model_version)
+    inference = parse_inference(request)
+    stream, empty_final = inference.parameters.pop(STREAM, True), inference.parameters.pop(EMPTY_FINAL, False)
+    if stream and can_stream(task):
+        parts = service.stream_infer(router, request.model_name, request.model_version, inference)
+        async with aclosing(parts):
+            async for text, last in parts:
+                tensor = Tensor(service.GENERATED_TEXT, "BYTES", (1, 1), [text.encode()])
+                yield infer_response(request, [tensor], **{FINAL: last and not empty_final})
     else:
-        tensors = await service.infer(router, asked.model_name, asked.model_version, request)
-        yield answered(asked, tensors, **{FINAL: not empty})
-    if empty:
-        yield answered(asked, [], **{FINAL: True})
+        tensors = await service.infer(router, request.model_name, request.model_version, inference)
+        yield infer_response(request, tensors, **{FINAL: not empty_final})
+    if empty_final:
+        yield infer_response(request, [], **{FINAL: True})

@@ -1,4 +1,4 @@
-"""A task's outputs as named tensors: `output` is each item's JSON, as the Hub says it; the others are typed.
+"""Write a task's outputs as named tensors: `output` holds each item's Hub JSON; the others are typed.
 
 | a field of the output    | is a tensor                                            |
 |--------------------------|--------------------------------------------------------|
@@ -18,137 +18,147 @@ import orjson
 
 from deployments.errors import InvalidInput
 from deployments.schema import Label, Schema
+from deployments.wire.annotations import strip_annotated, unwrap_optional
 from deployments.wire.open_inference.tensors import Tensor
-from deployments.wire.protobuf import bare, without_none
-from deployments.wire.task_json import said
+from deployments.wire.task_json import to_hub_json
 
 OUTPUT = "output"
 DATATYPES = {str: "BYTES", bool: "BOOL", int: "INT64", float: "FP32"}
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An output that a request asks for by name."""
+class RequestedOutput:
+    """An output tensor that a request names."""
 
     name: str
     parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Column:
-    """One tensor that can be asked for.
+class OutputTensor:
+    """An output tensor of a task.
 
-    `sizes` are its sizes beside the rows, -1 for any. `take` gives one row's value: None where an output has
-    none. `labels` gives the classes behind it, where it tells of any.
+    `row_shape` is the shape of one row; -1 is any size. `get_row` returns the row of an output, None if the
+    output has none. `get_labels` returns the labels of an output, if the tensor holds labels or their scores.
     """
 
     name: str
     datatype: str
-    sizes: tuple[int, ...]
+    row_shape: tuple[int, ...]
     content_type: str
-    take: Callable[[Schema], Any]
-    labels: Callable[[Schema], list[Label] | None] | None = None
+    get_row: Callable[[Schema], Any]
+    get_labels: Callable[[Schema], list[Label] | None] | None = None
 
 
 @lru_cache
-def columns(output: type[Schema]) -> dict[str, Column]:
-    """Every tensor that can be asked for, by its name."""
-    found = {OUTPUT: _json(OUTPUT, said)}
+def output_tensors(output: type[Schema]) -> dict[str, OutputTensor]:
+    """Return all output tensors of a task by name."""
+    tensors = {OUTPUT: _json_tensor(OUTPUT, to_hub_json)}
     for name, field in output.model_fields.items():
-        for column in _columns(name, without_none(bare(field.annotation))):
-            found.setdefault(column.name, column)
-    return found
+        for tensor in _field_tensors(name, unwrap_optional(strip_annotated(field.annotation))):
+            tensors.setdefault(tensor.name, tensor)
+    return tensors
 
 
 def metadata(output: type[Schema]) -> list[tuple[str, str, list[int]]]:
-    """Name, datatype and shape of each; -1 is any size."""
-    return [(one.name, one.datatype, [-1, *one.sizes]) for one in columns(output).values()]
+    """Return the name, datatype and shape of each output tensor; -1 is any size."""
+    tensors = output_tensors(output).values()
+    return [(tensor.name, tensor.datatype, [-1, *tensor.row_shape]) for tensor in tensors]
 
 
-def check_wanted(output: type[Schema], wanted: Sequence[Wanted]) -> None:
-    """Raise `InvalidInput` where `tell` could not tell one of `wanted`."""
-    names = [one.name for one in wanted]
-    for one in wanted:
-        if one.name not in columns(output):
-            raise InvalidInput(f"there is no output {one.name!r}; there is {', '.join(columns(output))}")
-        if names.count(one.name) > 1:
-            raise InvalidInput(f"the output {one.name!r} is asked for twice")
-        if any(name.startswith("shared_memory") for name in one.parameters):
-            raise InvalidInput("outputs are not written to shared memory")
-        _classes(columns(output)[one.name], one)
+def check_requested(output: type[Schema], requested: Sequence[RequestedOutput]) -> None:
+    """Raise `InvalidInput` if the task cannot return one of the requested outputs."""
+    tensors, names = output_tensors(output), [request.name for request in requested]
+    for request in requested:
+        if request.name not in tensors:
+            raise InvalidInput(f"there is no output {request.name!r}; the outputs are {', '.join(tensors)}")
+        if names.count(request.name) > 1:
+            raise InvalidInput(f"the output {request.name!r} is requested twice")
+        if any(name.startswith("shared_memory") for name in request.parameters):
+            raise InvalidInput("outputs in shared memory are not supported")
+        _class_count(tensors[request.name], request)
 
 
-def tell(output: type[Schema], outputs: Sequence[Schema], wanted: Sequence[Wanted]) -> list[Tensor]:
-    """The tensors that are wanted, or `output` alone where none is named.
+def to_tensors(
+    output: type[Schema], outputs: Sequence[Schema], requested: Sequence[RequestedOutput]
+) -> list[Tensor]:
+    """Return the requested tensors, or only `output` if the request names none.
 
-    Raises `InvalidInput` where rows have no such value, or as many that they make no tensor.
+    Raises `InvalidInput` if an output has no such value, or if the rows differ in length.
     """
-    asked = wanted or [Wanted(OUTPUT, {})]
-    return [_tensor(columns(output)[one.name], outputs, one) for one in asked]
+    tensors = output_tensors(output)
+    requests = requested or [RequestedOutput(OUTPUT, {})]
+    return [_to_tensor(tensors[request.name], outputs, request) for request in requests]
 
 
-def _columns(name: str, kind: Any) -> list[Column]:
-    origin, args = get_origin(kind), get_args(kind)
-    take = attrgetter(name)
-    if kind == list[Label]:
-        labels = Column(name, "BYTES", (-1,), "str", _each(take, "label"), take)
-        scores = Column("scores", "FP32", (-1,), "np", _each(take, "score"), take)
+def _field_tensors(name: str, annotation: Any) -> list[OutputTensor]:
+    origin, args = get_origin(annotation), get_args(annotation)
+    get_field = attrgetter(name)
+    if annotation == list[Label]:
+        labels = OutputTensor(name, "BYTES", (-1,), "str", _label_getter(get_field, "label"), get_field)
+        scores = OutputTensor("scores", "FP32", (-1,), "np", _label_getter(get_field, "score"), get_field)
         return [labels, scores]
-    many = origin is list
-    scalar = args[0] if many else type(args[0]) if origin is Literal else kind
+    is_list = origin is list
+    scalar = args[0] if is_list else type(args[0]) if origin is Literal else annotation
     if (datatype := DATATYPES.get(scalar)) is None:
-        return [_json(name, lambda value: value.model_dump(mode="json", include={name})[name])]
-    return [Column(name, datatype, (-1,) if many else (), "str" if scalar is str else "np", take)]
+        return [_json_tensor(name, lambda output: output.model_dump(mode="json", include={name})[name])]
+    content_type = "str" if scalar is str else "np"
+    return [OutputTensor(name, datatype, (-1,) if is_list else (), content_type, get_field)]
 
 
-def _json(name: str, take: Callable[[Any], Any]) -> Column:
-    return Column(name, "BYTES", (1,), "hg_jsonlist", lambda value: [orjson.dumps(take(value))])
+def _json_tensor(name: str, to_json: Callable[[Any], Any]) -> OutputTensor:
+    return OutputTensor(name, "BYTES", (1,), "hg_jsonlist", lambda output: [orjson.dumps(to_json(output))])
 
 
-def _each(take: Callable[[Any], Any], attribute: str) -> Callable[[Schema], list[Any] | None]:
-    def row(value: Schema) -> list[Any] | None:
-        found = take(value)
-        return None if found is None else [getattr(one, attribute) for one in found]
+def _label_getter(get_labels: Callable[[Any], Any], attribute: str) -> Callable[[Schema], list[Any] | None]:
+    def get_row(output: Schema) -> list[Any] | None:
+        labels = get_labels(output)
+        return None if labels is None else [getattr(label, attribute) for label in labels]
 
-    return row
+    return get_row
 
 
-def _tensor(column: Column, outputs: Sequence[Schema], wanted: Wanted) -> Tensor:
-    name, classes = column.name, _classes(column, wanted)
-    take = column.take if classes is None else partial(_best, column, classes)
-    rows: list[Any] = [take(value) for value in outputs]
+def _to_tensor(tensor: OutputTensor, outputs: Sequence[Schema], request: RequestedOutput) -> Tensor:
+    class_count = _class_count(tensor, request)
+    get_row = tensor.get_row if class_count is None else partial(_best_classes, tensor, class_count)
+    rows: list[Any] = [get_row(output) for output in outputs]
     if any(row is None for row in rows):
-        raise InvalidInput(f"an answer has no {name!r} here; ask for {OUTPUT!r}")
-    shape: tuple[int, ...] = (len(rows),)
-    if column.sizes:
-        widths = sorted({len(row) for row in rows})
-        if len(widths) > 1:
-            raise InvalidInput(
-                f"the rows of {name!r} have {widths[0]} to {widths[-1]} values; ask for {OUTPUT!r}"
-            )
-        shape, rows = (*shape, *widths), [value for row in rows for value in row]
-    if classes is not None:
-        return Tensor(name, "BYTES", shape, rows, {"content_type": "str"})
-    values = [value.encode() if isinstance(value, str) else value for value in rows]
-    return Tensor(name, column.datatype, shape, values, {"content_type": column.content_type})
+        raise InvalidInput(f"an output has no {tensor.name!r}; request {OUTPUT!r} instead")
+    shape, values = _flatten(tensor, rows)
+    if class_count is not None:
+        return Tensor(tensor.name, "BYTES", shape, values, {"content_type": "str"})
+    values = [value.encode() if isinstance(value, str) else value for value in values]
+    return Tensor(tensor.name, tensor.datatype, shape, values, {"content_type": tensor.content_type})
 
 
-def _classes(column: Column, wanted: Wanted) -> int | None:
-    """How many of the best classes are asked for in place of the tensor itself."""
-    count = wanted.parameters.get("classification")
+def _flatten(tensor: OutputTensor, rows: list[Any]) -> tuple[tuple[int, ...], list[Any]]:
+    """Return the shape and the flat values. Raises `InvalidInput` if the rows differ in length."""
+    if not tensor.row_shape:
+        return (len(rows),), rows
+    widths = sorted({len(row) for row in rows})
+    if len(widths) > 1:
+        raise InvalidInput(
+            f"the rows of {tensor.name!r} have {widths[0]} to {widths[-1]} values; request {OUTPUT!r} instead"
+        )
+    return (len(rows), *widths), [value for row in rows for value in row]
+
+
+def _class_count(tensor: OutputTensor, request: RequestedOutput) -> int | None:
+    """Return how many of the best classes replace the tensor, or None for the tensor itself."""
+    count = request.parameters.get("classification")
     if count is None:
         return None
-    if column.labels is None:
-        raise InvalidInput(f"the output {column.name!r} tells of no classes")
+    if tensor.get_labels is None:
+        raise InvalidInput(f"the output {tensor.name!r} has no classes; leave out `classification`")
     if type(count) is not int or count < 1:
-        raise InvalidInput("`classification` is how many classes to tell: 1 or more")
+        raise InvalidInput("`classification` must be a number of classes, 1 or more")
     return count
 
 
-def _best(column: Column, count: int, output: Schema) -> list[bytes] | None:
-    """The best classes as "score:index:label"; the index is the place in the tensor that is else told."""
-    assert column.labels is not None
-    if (labels := column.labels(output)) is None:
+def _best_classes(tensor: OutputTensor, count: int, output: Schema) -> list[bytes] | None:
+    """Return the best classes as "score:index:label"; the index is the label's position in the output."""
+    assert tensor.get_labels is not None
+    if (labels := tensor.get_labels(output)) is None:
         return None
-    best = sorted(enumerate(labels), key=lambda place: -place[1].score)[:count]
-    return [f"{one.score:f}:{index}:{one.label}".encode() for index, one in best]
+    best = sorted(enumerate(labels), key=lambda indexed: -indexed[1].score)[:count]
+    return [f"{label.score:f}:{index}:{label.label}".encode() for index, label in best]

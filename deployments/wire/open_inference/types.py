@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's JSON."""
+"""Schemas of the Open Inference Protocol's JSON."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,20 +8,20 @@ from deployments.wire.open_inference.tensors import DATATYPES
 
 MAX_TENSORS = 100
 VERSION = "1"
-"""The one version that a model has here."""
+"""The only version of every model."""
 
 Parameters = dict[str, Any]
 Datatype = Literal[DATATYPES]  # type: ignore[valid-type]
 
 
 class Wire(BaseModel):
-    """What the protocol's clients send and read; they send more than it names, which is not an error."""
+    """A value of the protocol. Clients send more fields than it defines; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
 class InferInput(Wire):
-    """A named tensor; its `data` may be nested, or come after the JSON."""
+    """A named tensor; its `data` may be nested, or follow the JSON in binary."""
 
     name: str
     shape: list[StrictInt]
@@ -31,14 +31,14 @@ class InferInput(Wire):
 
 
 class InferRequestedOutput(Wire):
-    """A tensor to answer with."""
+    """A tensor that the response must hold."""
 
     name: str
     parameters: Parameters | None = None
 
 
 class InferRequest(Wire):
-    """Tensors in: row n of each is item n. `parameters` are the task's own, beside the protocol's."""
+    """Input tensors: row n of each is item n. `parameters` are those of the task and the protocol."""
 
     id: str | None = None
     parameters: Parameters | None = None
@@ -47,7 +47,7 @@ class InferRequest(Wire):
 
 
 class InferOutput(Wire):
-    """A named tensor; its `data` is flat, or comes after the JSON."""
+    """A named tensor; its `data` is flat, or follows the JSON in binary."""
 
     name: str
     datatype: Datatype
@@ -57,7 +57,7 @@ class InferOutput(Wire):
 
 
 class InferResponse(Wire):
-    """Tensors out."""
+    """Output tensors."""
 
     model_name: str
     model_version: str = VERSION
@@ -66,7 +66,7 @@ class InferResponse(Wire):
 
 
 class GenerateRequest(Wire):
-    """A text to go on from. What else is given is a parameter of the task, as those in `parameters` are."""
+    """A text to continue. Other fields are parameters of the task, like those in `parameters`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -76,7 +76,7 @@ class GenerateRequest(Wire):
 
 
 class GenerateResponse(Wire):
-    """What was generated: all of it, or in a stream what is new."""
+    """Generated text: all of it, or the new part in a stream."""
 
     model_name: str
     model_version: str = VERSION
@@ -120,7 +120,7 @@ class TensorMetadata(Wire):
 
 
 class ModelMetadata(Wire):
-    """A model's tensors; `parameters` tells what each parameter of its task means."""
+    """A model's tensors; `parameters` describes each parameter of its task."""
 
     name: str
     versions: list[str] = [VERSION]
@@ -138,7 +138,7 @@ class IndexedModel(Wire):
 
 
 class RepositoryIndex(RootModel[list[IndexedModel]]):
-    """Every model, in whatever state."""
+    """All models, in any state."""
 
 
 class Nothing(Wire):
@@ -151,7 +151,7 @@ class Duration(Wire):
 
 
 class InferStatistics(Wire):
-    """What is not measured here, or does not happen, stays at zero."""
+    """Durations of inference; those that Roster does not measure are zero."""
 
     success: Duration
     fail: Duration
@@ -164,7 +164,7 @@ class InferStatistics(Wire):
 
 
 class ModelStatistics(Wire):
-    """A model's totals since its Routers started; `last_inference` in milliseconds since 1970."""
+    """A model's totals since its Routers started; `last_inference` is in milliseconds since 1970."""
 
     name: str
     version: str = VERSION

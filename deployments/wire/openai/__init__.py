@@ -1,1 +1,1 @@
-"""OpenAI's protocol: its requests, answers and errors, and the handlers of its routes."""
+"""OpenAI's protocol: its requests, responses and errors, and the handlers of its routes."""

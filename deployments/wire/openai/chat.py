@@ -1,4 +1,4 @@
-"""Chat completions: a conversation in, what is said next out, whole or in chunks."""
+"""Chat completions: generate the next message of a conversation, as one response or as a stream."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,24 +9,24 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput
-from deployments.wire.openai.choice_writer import LEAST_LOGPROB, MAX_TOP_LOGPROBS, write_choices
+from deployments.wire.openai.choice_writer import MAX_TOP_LOGPROBS, MIN_LOGPROB, respond_with_choices
 from deployments.wire.openai.generation import (
-    Choosing,
+    ChoicesRequest,
     CompletionUsage,
     FinishReason,
-    choices,
+    choice_generator,
     finish_reason,
-    visible,
+    text_of,
 )
 from deployments.wire.openai.messages import CHAT, Conversation, ResponseFormat
-from deployments.wire.openai.requests import Unsupported, model_of, read
+from deployments.wire.openai.requests import Unsupported, model_id_of, parse_body
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 
-class ChatCompletionRequest(Choosing):
-    """A conversation, oldest turn first, and how to go on with it."""
+class ChatCompletionRequest(ChoicesRequest):
+    """A conversation, oldest message first, and sampling settings."""
 
     messages: Conversation
     max_completion_tokens: int | None = None
@@ -48,7 +48,7 @@ class ChatCompletionRequest(Choosing):
 
 
 class TopLogprob(BaseModel):
-    """A token that might have stood there."""
+    """A likely token at a position."""
 
     token: str
     logprob: float
@@ -56,7 +56,7 @@ class TopLogprob(BaseModel):
 
 
 class ChatTokenLogprob(TopLogprob):
-    """A token, and the likeliest ones at its place, best first."""
+    """A generated token, and the likeliest tokens at its position, best first."""
 
     top_logprobs: list[TopLogprob]
 
@@ -80,7 +80,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatCompletion(BaseModel):
-    """All answers."""
+    """All choices."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -92,7 +92,7 @@ class ChatCompletion(BaseModel):
 
 
 class Delta(TypedDict, total=False):
-    """What a chunk adds: the role in an answer's first one, a text in the others, nothing in its last."""
+    """What a chunk adds to a choice: the role in the first chunk, then text, nothing in the last."""
 
     role: Literal["assistant"]
     content: str
@@ -106,7 +106,7 @@ class ChatChunkChoice(BaseModel):
 
 
 class ChatCompletionChunk(BaseModel):
-    """A piece of one answer, or the usage of all."""
+    """A part of one choice, or the usage of all."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -118,66 +118,69 @@ class ChatCompletionChunk(BaseModel):
 
 
 async def complete_chat(router: "Router", request: Request) -> Response:
-    """Say what comes next, `n` times."""
-    asked = await read(request, ChatCompletionRequest)
-    if asked.top_logprobs is not None and not asked.logprobs:
-        problem = "`top_logprobs` is for those who ask for `logprobs` as well"
-        raise InvalidInput(problem, field="top_logprobs")
-    model_id = model_of(request, asked)
-    turns = [message.turn() for message in asked.messages]
-    answers = await choices(router, model_id, CHAT, [turns], asked, "messages")
-    return await write_choices(request, answers, asked, ChatWriter(asked))
+    """Generate the next message of a conversation, `n` times."""
+    body = await parse_body(request, ChatCompletionRequest)
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidInput("`top_logprobs` requires `logprobs`: set it to true", field="top_logprobs")
+    model_id = model_id_of(request, body)
+    messages = [message.to_message() for message in body.messages]
+    generator = await choice_generator(router, model_id, CHAT, [messages], body, "messages")
+    return await respond_with_choices(request, generator, body, ChatWriter(body))
 
 
 class ChatWriter:
-    """Writes the answers to a conversation."""
+    """Writes the choices of a chat completion."""
 
-    prefix = "chatcmpl"
-    whole: type[BaseModel] = ChatCompletion
-    chunk: type[BaseModel] = ChatCompletionChunk
+    id_prefix = "chatcmpl"
+    response_type: type[BaseModel] = ChatCompletion
+    chunk_type: type[BaseModel] = ChatCompletionChunk
 
-    def __init__(self, asked: ChatCompletionRequest) -> None:
-        self._asked = asked
-        self._begun: set[int] = set()
+    def __init__(self, body: ChatCompletionRequest) -> None:
+        self._body = body
+        self._started: set[int] = set()  # indices of the choices whose role has been sent
 
-    def choice(self, place: int, output: Any) -> ChatChoice:
+    def to_choice(self, index: int, output: Any) -> ChatChoice:
         details = output.details
         return ChatChoice(
-            index=place,
+            index=index,
             message=AssistantMessage(content=output.generated_text),
-            logprobs=self._logprobs(details.tokens, details.top_tokens),
+            logprobs=self._requested_logprobs(details.tokens, details.top_tokens),
             finish_reason=finish_reason(details),
         )
 
-    def pieces(self, place: int, chunk: Any) -> list[ChatChunkChoice]:
-        text = visible(chunk.token)
-        logprobs = self._logprobs([chunk.token], chunk.top_tokens and [chunk.top_tokens])
-        pieces = []
-        if place not in self._begun:
-            self._begun.add(place)
-            pieces.append(ChatChunkChoice(index=place, delta={"role": "assistant", "content": ""}))
+    def to_chunk_choices(self, index: int, chunk: Any) -> list[ChatChunkChoice]:
+        text = text_of(chunk.token)
+        logprobs = self._requested_logprobs([chunk.token], chunk.top_tokens and [chunk.top_tokens])
+        choices = []
+        if index not in self._started:
+            self._started.add(index)
+            choices.append(ChatChunkChoice(index=index, delta={"role": "assistant", "content": ""}))
         if text or (logprobs and logprobs.content):
-            pieces.append(ChatChunkChoice(index=place, delta={"content": text}, logprobs=logprobs))
+            choices.append(ChatChunkChoice(index=index, delta={"content": text}, logprobs=logprobs))
         if chunk.details:
-            pieces.append(ChatChunkChoice(index=place, delta={}, finish_reason=finish_reason(chunk.details)))
-        return pieces
+            choices.append(ChatChunkChoice(index=index, delta={}, finish_reason=finish_reason(chunk.details)))
+        return choices
 
-    def _logprobs(self, tokens: Sequence[Any], top_tokens: Any) -> ChatLogprobs | None:
-        return _logprobs(tokens, top_tokens) if self._asked.logprobs else None
+    def _requested_logprobs(self, tokens: Sequence[Any], top_tokens: Any) -> ChatLogprobs | None:
+        return _chat_logprobs(tokens, top_tokens) if self._body.logprobs else None
 
 
-def _logprobs(tokens: Sequence[Any], top_tokens: Sequence[Sequence[Any]] | None) -> ChatLogprobs:
-    """Of the tokens that are text."""
-    rows = top_tokens or [()] * len(tokens)
+def _chat_logprobs(tokens: Sequence[Any], top_tokens: Sequence[Sequence[Any]] | None) -> ChatLogprobs:
+    """Convert the logprobs of all tokens except special ones; `top_tokens` has the likeliest per token."""
     return ChatLogprobs(
         content=[
-            ChatTokenLogprob(**_logprob(token), top_logprobs=[TopLogprob(**_logprob(one)) for one in row])
-            for token, row in zip(tokens, rows, strict=True)
+            ChatTokenLogprob(
+                **_token_logprob(token), top_logprobs=[TopLogprob(**_token_logprob(top)) for top in likeliest]
+            )
+            for token, likeliest in zip(tokens, top_tokens or [()] * len(tokens), strict=True)
             if not token.special
         ]
     )
 
 
-def _logprob(token: Any) -> dict[str, Any]:
-    bytes_ = list(token.text.encode())
-    return {"token": token.text, "logprob": max(token.logprob, LEAST_LOGPROB), "bytes": bytes_}
+def _token_logprob(token: Any) -> dict[str, Any]:
+    return {
+        "token": token.text,
+        "logprob": max(token.logprob, MIN_LOGPROB),
+        "bytes": list(token.text.encode()),
+    }

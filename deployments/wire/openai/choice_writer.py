@@ -1,4 +1,4 @@
-"""Answer a request for completions, of a chat or of a text: all choices at once, or a stream of chunks."""
+"""Respond to a request for chat completions or completions: with all choices, or with a stream of chunks."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -8,62 +8,63 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
-from deployments.wire.openai.errors import event_of
-from deployments.wire.openai.generation import DONE, Choices, Choosing, head
+from deployments.wire.openai.errors import error_event
+from deployments.wire.openai.generation import DONE, ChoiceGenerator, ChoicesRequest, response_header
 from deployments.wire.openai.requests import respond_with
 from deployments.wire.sse import event_stream
 
 MAX_TOP_LOGPROBS = 20
-LEAST_LOGPROB = -9999.0  # JSON has no infinity
+MIN_LOGPROB = -9999.0  # JSON has no infinity
 
 
 class ChoiceWriter(Protocol):
-    """Writes the choices of one request, and remembers what it has streamed of each.
+    """Converts outputs and chunks of one request to choices; keeps the state of each choice's stream.
 
-    `prefix` begins the id, `whole` and `chunk` are the types of an answer and of a piece of one.
+    `id_prefix` starts the response's id. `response_type` and `chunk_type` are the types of a response and of
+    a chunk.
     """
 
-    prefix: str
-    whole: type[BaseModel]
-    chunk: type[BaseModel]
+    id_prefix: str
+    response_type: type[BaseModel]
+    chunk_type: type[BaseModel]
 
-    def choice(self, place: int, output: Any) -> BaseModel:
-        """Return the whole choice at `place`."""
+    def to_choice(self, index: int, output: Any) -> BaseModel:
+        """Convert the output of the choice at `index`."""
         ...
 
-    def pieces(self, place: int, chunk: Any) -> Sequence[BaseModel]:
-        """Return what a stream says of one chunk of the choice at `place`."""
+    def to_chunk_choices(self, index: int, chunk: Any) -> Sequence[BaseModel]:
+        """Convert a chunk of the choice at `index`: each result becomes an event."""
         ...
 
 
-async def write_choices(
-    request: Request, answers: Choices, asked: Choosing, writer: ChoiceWriter
+async def respond_with_choices(
+    request: Request, generator: ChoiceGenerator, body: ChoicesRequest, writer: ChoiceWriter
 ) -> Response:
-    """Generate the answers and respond with them, whole or as events, whichever is `asked`."""
-    told = head(answers.router, answers.model_id, writer.prefix)
-    if asked.stream:
-        chunks = _chunks(answers, asked, writer, told)
-        return await event_stream(request, chunks, _chunk_json, event_of, DONE)
-    outputs = await answers.whole()
-    choices = [writer.choice(place, output) for place, output in enumerate(outputs)]
-    usage = answers.usage([output.details for output in outputs])
-    return respond_with(writer.whole(**told, choices=choices, usage=usage))
+    """Generate the choices and respond with all of them, or stream them if `body` requests it."""
+    header = response_header(generator.router, generator.model_id, writer.id_prefix)
+    if body.stream:
+        chunks = _stream_chunks(generator, body, writer, header)
+        return await event_stream(request, chunks, _to_json, error_event, DONE)
+    outputs = await generator.generate()
+    choices = [writer.to_choice(index, output) for index, output in enumerate(outputs)]
+    usage = generator.usage([output.details for output in outputs])
+    return respond_with(writer.response_type(**header, choices=choices, usage=usage))
 
 
-async def _chunks(
-    answers: Choices, asked: Choosing, writer: ChoiceWriter, told: dict[str, Any]
+async def _stream_chunks(
+    generator: ChoiceGenerator, body: ChoicesRequest, writer: ChoiceWriter, header: dict[str, Any]
 ) -> AsyncGenerator[BaseModel, None]:
     details: dict[int, Any] = {}
-    async with aclosing(answers.stream()) as chunks:
-        async for place, chunk in chunks:
-            for choice in writer.pieces(place, chunk):
-                yield writer.chunk(**told, choices=[choice])
+    async with aclosing(generator.stream()) as chunks:
+        async for index, chunk in chunks:
+            for choice in writer.to_chunk_choices(index, chunk):
+                yield writer.chunk_type(**header, choices=[choice])
             if chunk.details:
-                details[place] = chunk.details
-    if asked.tells_usage:
-        usage = answers.usage([details[place] for place in sorted(details)])
-        yield writer.chunk(**told, choices=[], usage=usage)
+                details[index] = chunk.details
+    if body.include_usage:
+        usage = generator.usage([details[index] for index in sorted(details)])
+        yield writer.chunk_type(**header, choices=[], usage=usage)
 
 
-def _chunk_json(chunk: BaseModel) -> bytes:
+def _to_json(chunk: BaseModel) -> bytes:
     return chunk.model_dump_json().encode()

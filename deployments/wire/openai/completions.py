@@ -1,6 +1,7 @@
-"""Completions: prompts in, how they may go on out, whole or in chunks."""
+"""Completions: generate continuations of prompts, as one response or as a stream."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -8,37 +9,33 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InvalidInput
-from deployments.wire.openai.choice_writer import LEAST_LOGPROB, MAX_TOP_LOGPROBS, write_choices
+from deployments.wire.openai.choice_writer import MAX_TOP_LOGPROBS, MIN_LOGPROB, respond_with_choices
 from deployments.wire.openai.generation import (
-    Choosing,
+    ChoicesRequest,
     CompletionUsage,
     FinishReason,
-    Writes,
-    choices,
+    TextGenerationCapability,
+    choice_generator,
     finish_reason,
-    visible,
+    text_of,
 )
-from deployments.wire.openai.requests import (
-    TextsOrTokens,
-    Unsupported,
-    model_of,
-    read,
-    texts_of,
-)
+from deployments.wire.openai.requests import TextsOrTokens, Unsupported, model_id_of, parse_body, to_texts
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-COMPLETION = Writes("go on with a text", "text", "generated_text")
+COMPLETION = TextGenerationCapability("complete a text", input_type="text", output_field="generated_text")
 
 
-class CompletionRequest(Choosing):
-    """One or several prompts: texts, or token ids of the model's own."""
+class CompletionRequest(ChoicesRequest):
+    """One or several prompts: texts, or token ids from the model's own tokenizer."""
 
     prompt: TextsOrTokens
-    echo: bool | None = Field(None, description="Tell the prompt before its answer.")
-    best_of: int | None = Field(None, description="As many as `n`: every answer is told.")
-    logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS, description="Of how many tokens a place.")
+    echo: bool | None = Field(None, description="Start each text with its prompt.")
+    best_of: int | None = Field(None, description="Must equal `n`: every choice is returned.")
+    logprobs: int | None = Field(
+        None, ge=0, le=MAX_TOP_LOGPROBS, description="Number of likeliest tokens per position."
+    )
     suffix: Unsupported = None
 
     def settings(self) -> dict[str, tuple[str, Any]]:
@@ -49,8 +46,8 @@ class CompletionRequest(Choosing):
 
 
 class CompletionLogprobs(BaseModel):
-    """Of each token: its text, its logprob, the likeliest texts at its place with theirs, and where it
-    begins in the choice's text, in characters."""
+    """For each token: its text, its logprob, the likeliest texts at its position with their logprobs, and its
+    offset in the choice's text, in characters."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -66,7 +63,7 @@ class CompletionChoice(BaseModel):
 
 
 class Completion(BaseModel):
-    """All answers; in a stream a piece of one, or their usage."""
+    """All choices; in a stream, a part of one choice, or the usage of all."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -77,87 +74,95 @@ class Completion(BaseModel):
     system_fingerprint: str | None
 
 
-async def complete(router: "Router", request: Request) -> Response:
-    """Go on with each prompt, `n` times; the answers to the first prompt come first."""
-    asked = await read(request, CompletionRequest)
-    if asked.best_of not in (None, asked.count):
-        raise InvalidInput("`best_of` is the same as `n`, or absent: every answer is told", field="best_of")
-    if asked.echo and asked.logprobs is not None:
-        problem = "`logprobs` are those of an answer; leave out `echo`, whose tokens have none"
-        raise InvalidInput(problem, field="logprobs")
-    model_id = model_of(request, asked)
+async def complete_text(router: "Router", request: Request) -> Response:
+    """Continue each prompt `n` times; the choices of the first prompt come first."""
+    body = await parse_body(request, CompletionRequest)
+    _check_options(body)
+    model_id = model_id_of(request, body)
     COMPLETION.require(router.task(model_id), model_id)
-    prompts = await _prompts(router, model_id, asked.prompt)
-    answers = await choices(router, model_id, COMPLETION, prompts, asked, "prompt")
-    echoes = [prompt if asked.echo else "" for prompt in prompts for _ in range(asked.count)]
-    return await write_choices(request, answers, asked, CompletionWriter(asked, echoes))
+    prompts = await _to_prompts(router, model_id, body.prompt)
+    generator = await choice_generator(router, model_id, COMPLETION, prompts, body, "prompt")
+    echoes = [prompt if body.echo else "" for prompt in prompts for _ in range(body.num_choices)]
+    return await respond_with_choices(request, generator, body, CompletionWriter(body, echoes))
 
 
-async def _prompts(router: "Router", model_id: str, given: Any) -> list[str]:
-    """The prompts as texts. Of token ids none is lost, but the one that begins every text: the model's
-    tokenizer puts it there again."""
-    if isinstance(given, str) or isinstance(given[0], str):
-        return await texts_of(router, model_id, given, "prompt")
-    rows = given if isinstance(given[0], list) else [given]
-    begin = [token["id"] for token in (await router.tokenize(model_id, [""]))[0][:1]]
-    rows = [row[1:] or row if row[:1] == begin else row for row in rows]
-    return await texts_of(router, model_id, rows, "prompt", skip_special=False)
+def _check_options(body: CompletionRequest) -> None:
+    if body.best_of not in (None, body.num_choices):
+        problem = "`best_of` must equal `n` or be absent: every choice is returned"
+        raise InvalidInput(problem, field="best_of")
+    if body.echo and body.logprobs is not None:
+        problem = "`logprobs` cannot be combined with `echo`, as a prompt's tokens have none; leave out one"
+        raise InvalidInput(problem, field="logprobs")
+
+
+async def _to_prompts(router: "Router", model_id: str, prompt: Any) -> list[str]:
+    """Convert the field `prompt` to texts.
+
+    Special tokens among token ids stay in the text, except a leading one that the tokenizer adds to every
+    text: it adds that again.
+    """
+    if isinstance(prompt, str) or isinstance(prompt[0], str):
+        return await to_texts(router, model_id, prompt, "prompt")
+    token_id_lists = prompt if isinstance(prompt[0], list) else [prompt]
+    (empty_text,) = await router.tokenize(model_id, [""])
+    prefix = [token["id"] for token in empty_text[:1]]
+    token_id_lists = [ids[1:] or ids if ids[:1] == prefix else ids for ids in token_id_lists]
+    return await to_texts(router, model_id, token_id_lists, "prompt", skip_special=False)
 
 
 class CompletionWriter:
-    """Writes how prompts go on; `echoes` are the texts that go before each answer, by its place."""
+    """Writes the choices of a completion; `echoes` are the texts that start each choice, by index."""
 
-    prefix = "cmpl"
-    whole: type[BaseModel] = Completion
-    chunk: type[BaseModel] = Completion
+    id_prefix = "cmpl"
+    response_type: type[BaseModel] = Completion
+    chunk_type: type[BaseModel] = Completion
 
-    def __init__(self, asked: CompletionRequest, echoes: list[str]) -> None:
-        self._asked, self._echoes = asked, echoes
-        self._written = [0] * len(echoes)  # characters of each answer
+    def __init__(self, body: CompletionRequest, echoes: list[str]) -> None:
+        self._body, self._echoes = body, echoes
+        self._num_characters = [0] * len(echoes)  # sent so far, by the choice's index
 
-    def choice(self, place: int, output: Any) -> CompletionChoice:
+    def to_choice(self, index: int, output: Any) -> CompletionChoice:
         details = output.details
         return CompletionChoice(
-            index=place,
-            text=self._echoes[place] + output.generated_text,
-            logprobs=self._logprobs(details.tokens, details.top_tokens),
+            index=index,
+            text=self._echoes[index] + output.generated_text,
+            logprobs=self._requested_logprobs(details.tokens, details.top_tokens),
             finish_reason=finish_reason(details),
         )
 
-    def pieces(self, place: int, chunk: Any) -> list[CompletionChoice]:
-        rows = chunk.top_tokens and [chunk.top_tokens]
+    def to_chunk_choices(self, index: int, chunk: Any) -> list[CompletionChoice]:
+        top_tokens = chunk.top_tokens and [chunk.top_tokens]
         choice = CompletionChoice(
-            index=place,
-            text=self._echoes[place] + visible(chunk.token),
-            logprobs=self._logprobs([chunk.token], rows, self._written[place]),
+            index=index,
+            text=self._echoes[index] + text_of(chunk.token),
+            logprobs=self._requested_logprobs([chunk.token], top_tokens, self._num_characters[index]),
             finish_reason=finish_reason(chunk.details) if chunk.details else None,
         )
-        self._written[place] += len(choice.text)
-        self._echoes[place] = ""
-        told = choice.text or choice.finish_reason or (choice.logprobs and choice.logprobs.tokens)
-        return [choice] if told else []
+        self._num_characters[index] += len(choice.text)
+        self._echoes[index] = ""
+        has_content = choice.text or choice.finish_reason or (choice.logprobs and choice.logprobs.tokens)
+        return [choice] if has_content else []
 
-    def _logprobs(self, tokens: Sequence[Any], top_tokens: Any, before: int = 0) -> CompletionLogprobs | None:
-        return _logprobs(tokens, top_tokens, before) if self._asked.logprobs is not None else None
+    def _requested_logprobs(
+        self, tokens: Sequence[Any], top_tokens: Any, offset: int = 0
+    ) -> CompletionLogprobs | None:
+        return None if self._body.logprobs is None else _completion_logprobs(tokens, top_tokens, offset)
 
 
-def _logprobs(
-    tokens: Sequence[Any], top_tokens: Sequence[Sequence[Any]] | None, before: int = 0
+def _completion_logprobs(
+    tokens: Sequence[Any], top_tokens: Sequence[Sequence[Any]] | None, offset: int
 ) -> CompletionLogprobs:
-    """Of the tokens that are text, the first of which begins after `before` characters."""
-    places = [place for place, token in enumerate(tokens) if not token.special]
-    offsets = []
-    for place in places:
-        offsets.append(before)
-        before += len(tokens[place].text)
+    """Convert the logprobs of all tokens except special ones; the first text starts at `offset`."""
+    indices = [index for index, token in enumerate(tokens) if not token.special]
+    lengths = [len(tokens[index].text) for index in indices]
     return CompletionLogprobs(
-        tokens=[tokens[place].text for place in places],
-        token_logprobs=[max(tokens[place].logprob, LEAST_LOGPROB) for place in places],
-        top_logprobs=[_likeliest(top_tokens[place]) for place in places] if top_tokens else None,
-        text_offset=offsets,
+        tokens=[tokens[index].text for index in indices],
+        token_logprobs=[max(tokens[index].logprob, MIN_LOGPROB) for index in indices],
+        top_logprobs=[_logprobs_by_text(top_tokens[index]) for index in indices] if top_tokens else None,
+        text_offset=list(accumulate(lengths, initial=offset))[:-1],
     )
 
 
-def _likeliest(tokens: Sequence[Any]) -> dict[str, float]:
-    """By text, of which two tokens may have the same: the likelier one counts."""
-    return {token.text: max(token.logprob, LEAST_LOGPROB) for token in reversed(tokens)}
+def _logprobs_by_text(tokens: Sequence[Any]) -> dict[str, float]:
+    """Map each token's text to its logprob; if two tokens have the same text, the likelier one counts."""
+    return {token.text: max(token.logprob, MIN_LOGPROB) for token in reversed(tokens)}

@@ -1,4 +1,4 @@
-"""Embeddings: texts in, a vector for each out, as numbers or as base64 of little-endian 32-bit floats."""
+"""Embeddings: a vector for each text, as numbers or as base64 of little-endian 32-bit floats."""
 
 import struct
 from base64 import b64encode
@@ -10,28 +10,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.wire.openai.requests import (
-    Ability,
+    Capability,
     OpenAIRequest,
     TextsOrTokens,
-    model_of,
-    outputs_of,
-    read,
-    read_items,
+    infer_texts,
+    model_id_of,
+    parse_body,
     respond_with,
-    texts_of,
 )
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-EMBEDDING = Ability("embed texts", "text", "embedding")
+EMBEDDING = Capability("embed texts", input_type="text", output_field="embedding")
 
 
 class EmbeddingsRequest(OpenAIRequest):
-    """One or several texts, or their token ids; these must be the model's own."""
+    """One or several texts, or their token ids from the model's own tokenizer."""
 
     input: TextsOrTokens
-    dimensions: int | None = Field(None, description="Keep only so many of a vector's first numbers.")
+    dimensions: int | None = Field(None, description="Truncate each vector to this many numbers.")
     encoding_format: Literal["float", "base64"] | None = None
 
 
@@ -42,7 +40,7 @@ class Embedding(BaseModel):
 
 
 class InputUsage(BaseModel):
-    """Tokens, counted by the model."""
+    """Numbers of tokens, by the model's tokenizer."""
 
     prompt_tokens: int
     total_tokens: int
@@ -58,32 +56,20 @@ class Embeddings(BaseModel):
 
 
 async def embed(router: "Router", request: Request) -> Response:
-    """Turn texts into vectors. One that cannot be fails the request."""
-    asked = await read(request, EmbeddingsRequest)
-    model_id = model_of(request, asked)
-    task = router.task(model_id)
-    field = EMBEDDING.require(task, model_id)
-    texts = await texts_of(router, model_id, asked.input, "input")
-    params = {} if asked.dimensions is None else {"dimensions": asked.dimensions}
-    inputs, chosen = await read_items(
-        router, task, [{field: text} for text in texts], params, {field: "input"}
-    )
-    answers = await router.infer(model_id, inputs, chosen)
-    vectors = [output.embedding for output in outputs_of(answers, "input")]
-    tokens = sum(answers.usage.costs)
-    packed = asked.encoding_format == "base64"
-    return respond_with(
-        Embeddings(
-            data=[
-                Embedding(index=place, embedding=packed_floats(vector) if packed else vector)
-                for place, vector in enumerate(vectors)
-            ],
-            model=model_id,
-            usage=InputUsage(prompt_tokens=tokens, total_tokens=tokens),
-        )
-    )
+    """Compute an embedding vector for each text. One text's error fails the request."""
+    body = await parse_body(request, EmbeddingsRequest)
+    model_id = model_id_of(request, body)
+    params = {} if body.dimensions is None else {"dimensions": body.dimensions}
+    results = await infer_texts(router, model_id, EMBEDDING, body.input, params)
+    vectors = [output.embedding for output in results]
+    if body.encoding_format == "base64":
+        vectors = [encode_base64(vector) for vector in vectors]
+    data = [Embedding(index=index, embedding=vector) for index, vector in enumerate(vectors)]
+    tokens = sum(results.usage.costs)
+    usage = InputUsage(prompt_tokens=tokens, total_tokens=tokens)
+    return respond_with(Embeddings(data=data, model=model_id, usage=usage))
 
 
-def packed_floats(values: Sequence[float]) -> str:
-    """Base64 of the values as little-endian 32-bit floats."""
+def encode_base64(values: Sequence[float]) -> str:
+    """Encode a vector as base64 of little-endian 32-bit floats."""
     return b64encode(struct.pack(f"<{len(values)}f", *values)).decode()

@@ -1,4 +1,4 @@
-"""What goes wrong, as OpenAI says it: in a response of its own, or as an event where one has begun."""
+"""OpenAI's error format: a response, or an event in a stream that has started."""
 
 from typing import NamedTuple
 
@@ -10,35 +10,35 @@ from deployments.wire.http import UnsupportedMedia, json_response
 
 
 class NotStored(InferenceError):
-    """What is asked for again was never kept."""
+    """The client refers to a response, but Roster stores none."""
 
     kind = "not_found"
 
 
-class Form(NamedTuple):
-    """How a kind of error is said; `again` is whether a client does well to ask once more."""
+class ErrorFormat(NamedTuple):
+    """How OpenAI reports a kind of error; `retryable` is false if clients must not retry."""
 
     status: int
     type: str
     code: str | None = None
-    again: bool = True
+    retryable: bool = True
 
 
-FORMS = {
-    "invalid": Form(400, "invalid_request_error"),
-    "unauthorized": Form(401, "authentication_error", "invalid_api_key"),
-    "forbidden": Form(403, "permission_error"),
-    "not_found": Form(404, "invalid_request_error"),
-    "too_large": Form(413, "invalid_request_error"),
-    "overloaded": Form(429, "rate_limit_error", "rate_limit_exceeded"),
-    "internal": Form(500, "server_error", again=False),
-    "unavailable": Form(503, "server_error", "model_not_ready"),
-    "timeout": Form(504, "server_error", "timeout"),
+FORMATS = {
+    "invalid": ErrorFormat(400, "invalid_request_error"),
+    "unauthorized": ErrorFormat(401, "authentication_error", "invalid_api_key"),
+    "forbidden": ErrorFormat(403, "permission_error"),
+    "not_found": ErrorFormat(404, "invalid_request_error"),
+    "too_large": ErrorFormat(413, "invalid_request_error"),
+    "overloaded": ErrorFormat(429, "rate_limit_error", "rate_limit_exceeded"),
+    "internal": ErrorFormat(500, "server_error", retryable=False),
+    "unavailable": ErrorFormat(503, "server_error", "model_not_ready"),
+    "timeout": ErrorFormat(504, "server_error", "timeout"),
 }
 
 
 class OpenAIError(BaseModel):
-    """What went wrong, and in which field of the request, where it is one's fault."""
+    """The error; `param` is the field of the request that caused it, if one did."""
 
     message: str
     type: str
@@ -47,29 +47,35 @@ class OpenAIError(BaseModel):
 
 
 class OpenAIFailure(BaseModel):
-    """An error, as OpenAI says it."""
+    """An error in OpenAI's format."""
 
     error: OpenAIError
 
 
-def failure(error: InferenceError) -> OpenAIFailure:
-    form = FORMS[error.kind]
-    param, code = error.field, form.code
+def to_openai_failure(error: InferenceError) -> OpenAIFailure:
+    """Convert an error to OpenAI's format."""
+    error_format = FORMATS[error.kind]
+    param, code = error.field, error_format.code
     if isinstance(error, ModelNotFound):
         param, code = "model", "model_not_found"
-    return OpenAIFailure(error=OpenAIError(message=str(error), type=form.type, param=param, code=code))
+    return OpenAIFailure(
+        error=OpenAIError(message=str(error), type=error_format.type, param=param, code=code)
+    )
 
 
-def event_of(error: InferenceError) -> bytes:
-    """The error as the data of an event, in a stream that had begun."""
-    return failure(error).model_dump_json().encode()
+def error_event(error: InferenceError) -> bytes:
+    """Encode an error as the data of a server-sent event."""
+    return to_openai_failure(error).model_dump_json().encode()
 
 
 def error_response(error: InferenceError, request_id: str) -> Response:
-    """An error's response. Clients try again by themselves, unless they are told that it is no use."""
-    form = FORMS[error.kind]
-    status = 415 if isinstance(error, UnsupportedMedia) else form.status
-    response = json_response(failure(error).model_dump(), status)
-    if not form.again:
+    """Convert an error to a response.
+
+    OpenAI's clients retry by status; the header `x-should-retry: false` stops them.
+    """
+    error_format = FORMATS[error.kind]
+    status = 415 if isinstance(error, UnsupportedMedia) else error_format.status
+    response = json_response(to_openai_failure(error).model_dump(), status)
+    if not error_format.retryable:
         response.headers["x-should-retry"] = "false"
     return response

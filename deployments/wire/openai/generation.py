@@ -1,127 +1,128 @@
-"""Generating for OpenAI's callers: their settings in the house's words, and several answers at once.
+"""Text generation for OpenAI's routes: sampling settings, and several choices for one request.
 
-OpenAI draws with temperature 1 where a request does not say. Here the checkpoint decides what is not given:
-it may say to draw in its own way, or to take the best token each time. `temperature: 0` always takes the
-best; more than one choice is drawn, unless that is said.
+OpenAI samples with temperature 1 by default. Here the checkpoint's generation config decides about every
+setting that the request leaves out: it may sample or decode greedily. `temperature: 0` always decodes
+greedily; `n` over 1 always samples, unless the request sets `temperature: 0`.
 """
 
-import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Discriminator, Field, Tag
 
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, Schema
 from deployments.task import Task
+from deployments.wire.openai.concurrency import gather_or_cancel, merge_streams
 from deployments.wire.openai.requests import (
-    Ability,
-    Asked,
+    Capability,
     OpenAIRequest,
+    RequestObject,
     Unsupported,
-    one_or_several,
-    outputs_of,
-    read_items,
+    raise_first_error,
+    single_or_list,
+    validate_inputs,
 )
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-SEEDS = 2**63  # so many are the tasks' seeds, from 0; callers' are 64 bits, signed
-MAX_STREAMS = 64  # each holds a request to a replica open
+NUM_SEEDS = 2**63  # a task's seeds are 0 to 2**63 - 1; a client's are signed 64-bit integers
+MAX_STREAMS = 64  # each stream keeps a request to a replica open
 DONE = b"[DONE]"
-SAME = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
-"""Settings that the tasks call by the same name."""
+SHARED_SETTINGS = ("temperature", "top_p", "repetition_penalty", "frequency_penalty", "presence_penalty")
+"""Settings that have the same name in OpenAI's API and in the tasks."""
 
 FinishReason = Literal["stop", "length"]
-T = TypeVar("T")
-_END = object()
 
 Stop = Annotated[
-    Annotated[str, Tag("one")] | Annotated[list[str], Field(max_length=MAX_ITEMS), Tag("several")],
-    Discriminator(one_or_several),
+    Annotated[str, Tag("single")] | Annotated[list[str], Field(max_length=MAX_ITEMS), Tag("list")],
+    Discriminator(single_or_list),
 ]
 
 
-class Generating(OpenAIRequest):
-    """How a text is generated. What is not given, the checkpoint decides."""
+class SamplingRequest(OpenAIRequest):
+    """Sampling settings. The checkpoint's generation config decides about those that are absent."""
 
-    temperature: float | None = Field(None, description="0 always takes the best token; at most 2.")
+    temperature: float | None = Field(None, description="0 decodes greedily; at most 2.")
     top_p: float | None = None
-    top_k: int | None = Field(None, description="Draw among so many tokens; 0 or -1 for all.")
+    top_k: int | None = Field(None, description="Sample from the k likeliest tokens; 0 or -1 for all.")
     repetition_penalty: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     seed: int | None = Field(
-        None, ge=-SEEDS, le=SEEDS - 1, description="The same seed gives the same answer; it may be negative."
+        None, ge=-NUM_SEEDS, le=NUM_SEEDS - 1, description="Makes sampling repeatable; may be negative."
     )
-    stop: Stop | None = Field(None, description="What ends the answer, and is no part of it.")
+    stop: Stop | None = Field(None, description="Texts that end the generation; the output excludes them.")
     stream: bool | None = None
     logit_bias: Unsupported = None
 
     @property
-    def count(self) -> int:
-        """How many answers there are to be, to each input."""
+    def num_choices(self) -> int:
+        """The number of choices per input."""
         return 1
 
     def settings(self) -> dict[str, tuple[str, Any]]:
-        """By the task's name of each parameter: the caller's, and its value."""
+        """Map each parameter of the task to the client's name for it and its value."""
         return {
-            **{name: (name, getattr(self, name)) for name in SAME},
-            "seed": ("seed", None if self.seed is None else self.seed % SEEDS),
-            "do_sample": ("n", True if self.count > 1 else None),
+            **{name: (name, getattr(self, name)) for name in SHARED_SETTINGS},
+            "seed": ("seed", None if self.seed is None else self.seed % NUM_SEEDS),
+            "do_sample": ("n", True if self.num_choices > 1 else None),
             "top_k": ("top_k", None if self.top_k in (0, -1) else self.top_k),
             "stop": ("stop", [self.stop] if isinstance(self.stop, str) else self.stop),
             "details": ("details", True),
         }
 
 
-class StreamOptions(Asked):
-    """What a stream tells besides."""
+class StreamOptions(RequestObject):
+    """Options of a stream."""
 
-    include_usage: bool | None = Field(None, description="The usage, in a last chunk without choices.")
+    include_usage: bool | None = Field(None, description="Add a last chunk with the usage and no choices.")
 
 
-class Choosing(Generating):
-    """What chat and completions have in common."""
+class ChoicesRequest(SamplingRequest):
+    """What requests for chat completions and for completions share."""
 
     max_tokens: int | None = None
     n: int | None = Field(
-        None, ge=1, le=16, description="How many answers; from a seed, each has its own: seed, seed + 1, ..."
+        None, ge=1, le=16, description="Number of choices; with a seed, choice i uses seed + i."
     )
     stream_options: StreamOptions | None = None
 
     @property
-    def count(self) -> int:
+    def num_choices(self) -> int:
         return self.n or 1
 
     @property
-    def tells_usage(self) -> bool:
+    def include_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
 class CompletionUsage(BaseModel):
-    """Tokens, counted by the model; a prompt counts once, however many answers it has."""
+    """Numbers of tokens, by the model's tokenizer; a prompt counts once for all its choices."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
 
 
-class Writes(Ability):
-    """The ability to generate text, and to tell how it came about."""
+class TextGenerationCapability(Capability):
+    """The capability to generate text, and to report its tokens."""
 
     def field(self, task: Task) -> str | None:
         return super().field(task) if "details" in task.params.model_fields else None
 
 
 @dataclass(frozen=True)
-class Choices:
-    """Answers to be generated: to each input one with each of `params`. Their places: the first input's,
-    then the second's, and so on. `param` is what callers call the inputs."""
+class ChoiceGenerator:
+    """Generates the choices of a request: for each input, one choice with each of `params`.
+
+    Indices count the choices of the first input, then those of the second, and so on. `param` is the client's
+    name for the inputs.
+    """
 
     router: "Router"
     model_id: str
@@ -129,15 +130,17 @@ class Choices:
     params: list[Schema]
     param: str
 
-    async def whole(self) -> list[Any]:
-        """All outputs by their places. One that fails fails all."""
-        asked = (self.router.infer(self.model_id, self.inputs, params) for params in self.params)
-        columns = [outputs_of(answers, self.param) for answers in await together(asked)]
-        return [output for row in zip(*columns, strict=True) for output in row]
+    async def generate(self) -> list[Any]:
+        """Return the outputs of all choices by index. Raises the first error."""
+        calls = (self.router.infer(self.model_id, self.inputs, params) for params in self.params)
+        results_by_params = await gather_or_cancel(calls)
+        for results in results_by_params:
+            raise_first_error(results, self.param)
+        return [output for outputs in zip(*results_by_params, strict=True) for output in outputs]
 
     def stream(self) -> AsyncGenerator[tuple[int, Any], None]:
-        """Chunks of all answers as they come, each with its answer's place."""
-        return merge(
+        """Yield the index of a choice and its next chunk, as chunks arrive."""
+        return merge_streams(
             [
                 self.router.stream(self.model_id, input_, params)
                 for input_ in self.inputs
@@ -146,88 +149,71 @@ class Choices:
         )
 
     def usage(self, details: Sequence[Any]) -> CompletionUsage:
-        """What all answers took; `details` are theirs, by their places."""
-        prompt = sum(one.input_length for one in details[:: len(self.params)])
-        completion = sum(one.generated_tokens for one in details)
+        """Add up the tokens of all choices; `details` has each choice's, by index."""
+        prompt = sum(choice.input_length for choice in details[:: len(self.params)])
+        completion = sum(choice.generated_tokens for choice in details)
         return CompletionUsage(
             prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
         )
 
 
-async def choices(
-    router: "Router", model_id: str, ability: Ability, values: list[Any], asked: Generating, param: str
-) -> Choices:
-    """The answers that are asked for, ready to be generated; callers know the `values` as `param`.
+async def choice_generator(
+    router: "Router",
+    model_id: str,
+    capability: Capability,
+    values: list[Any],
+    body: SamplingRequest,
+    param: str,
+) -> ChoiceGenerator:
+    """Validate `values`, the client's field `param`, and the settings in `body`; generate nothing yet.
 
     Raises `TaskMismatch`, `InvalidInput`, `TooLarge`.
     """
     task = router.task(model_id)
-    field = ability.require(task, model_id)
-    if asked.stream and task.chunk is None:
-        raise InvalidInput(f"`stream`: an answer of {task.name} cannot stream", field="stream")
-    count, most = len(values) * asked.count, MAX_STREAMS if asked.stream else MAX_ITEMS
-    if count > most:
-        raise TooLarge(f"{count:,} answers are asked for at once; at most {most:,} may be")
-    settings = asked.settings()
+    field = capability.require(task, model_id)
+    if body.stream and task.chunk is None:
+        raise InvalidInput(f"`stream`: the task {task.name} cannot stream; leave it out", field="stream")
+    _check_num_choices(len(values) * body.num_choices, MAX_STREAMS if body.stream else MAX_ITEMS)
+    settings = body.settings()
     params = {name: value for name, (_, value) in settings.items() if value is not None}
-    names = {field: param} | {name: theirs for name, (theirs, _) in settings.items()}
-    inputs, first = await read_items(router, task, [{field: value} for value in values], params, names)
-    return Choices(router, model_id, inputs, _seeded(first, asked.seed, asked.count), param)
+    names = {field: param} | {name: client_name for name, (client_name, _) in settings.items()}
+    inputs, task_params = await validate_inputs(
+        router, task, [{field: value} for value in values], params, names
+    )
+    return ChoiceGenerator(
+        router, model_id, inputs, _with_seeds(task_params, body.seed, body.num_choices), param
+    )
+
+
+def _check_num_choices(count: int, limit: int) -> None:
+    if count > limit:
+        raise TooLarge(
+            f"the request needs {count:,} choices, inputs times `n`; at most {limit:,} are accepted"
+        )
+
+
+def _with_seeds(params: Schema, seed: int | None, count: int) -> list[Schema]:
+    """Return the parameters of each choice: with seed, seed + 1, and so on, if there is a seed."""
+    if seed is None:
+        return [params] * count
+    return [params.model_copy(update={"seed": (seed + index) % NUM_SEEDS}) for index in range(count)]
 
 
 def finish_reason(details: Any) -> FinishReason:
+    """Return OpenAI's finish reason for a task's."""
     return "length" if details.finish_reason == "length" else "stop"
 
 
-def visible(token: Any) -> str:
-    """What a token adds to the text."""
+def text_of(token: Any) -> str:
+    """Return the text that a token adds to the output; a special token adds none."""
     return "" if token.special else token.text
 
 
-def head(router: "Router", model_id: str, prefix: str) -> dict[str, Any]:
-    """What every answer begins with. The fingerprint is the revision of the model's weights."""
+def response_header(router: "Router", model_id: str, id_prefix: str) -> dict[str, Any]:
+    """Return the fields that all chunks of a response share; the fingerprint is the weights' revision."""
     return {
-        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "id": f"{id_prefix}-{uuid.uuid4().hex}",
         "created": int(time.time()),
         "model": model_id,
         "system_fingerprint": router.card(model_id).revision,
     }
-
-
-async def together(asked: Iterable[Awaitable[T]]) -> list[T]:
-    """All results, in order; where one fails, the rest is not waited for."""
-    running = [asyncio.ensure_future(one) for one in asked]
-    try:
-        return await asyncio.gather(*running)
-    finally:
-        for one in running:
-            one.cancel()
-
-
-async def merge(streams: Sequence[AsyncGenerator[Any, None]]) -> AsyncGenerator[tuple[int, Any], None]:
-    """The chunks of all `streams` as they come, each with its stream's place; none gets ahead of the others
-    while these have chunks too. Closing it closes them all."""
-    pulling = {_next(stream): place for place, stream in enumerate(streams)}
-    try:
-        while pulling:
-            done, _ = await asyncio.wait(pulling, return_when=asyncio.FIRST_COMPLETED)
-            for pulled in sorted(done, key=pulling.__getitem__):
-                chunk, place = pulled.result(), pulling.pop(pulled)
-                if chunk is not _END:
-                    yield place, chunk
-                    pulling[_next(streams[place])] = place
-    finally:
-        for pulled in pulling:
-            pulled.cancel()
-        await asyncio.gather(*pulling, return_exceptions=True)
-        await asyncio.gather(*(stream.aclose() for stream in streams))
-
-
-def _next(stream: AsyncGenerator[Any, None]) -> "asyncio.Future[Any]":
-    return asyncio.ensure_future(anext(stream, _END))
-
-
-def _seeded(params: Schema, seed: int | None, count: int) -> list[Schema]:
-    if seed is None:
-        return [params] * count
-    return [params.model_copy(update={"seed": (seed + place) % SEEDS}) for place in range(count)]

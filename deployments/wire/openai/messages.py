@@ -1,4 +1,4 @@
-"""A conversation as OpenAI's callers write it, for chat completions and responses alike."""
+"""The messages of a conversation in OpenAI's format, for chat completions and responses."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,69 +6,69 @@ from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
 from deployments.schema import MAX_ITEMS
-from deployments.wire.openai.generation import Writes
-from deployments.wire.openai.requests import Asked, Line, Unsupported, one_or_several
+from deployments.wire.openai.generation import TextGenerationCapability
+from deployments.wire.openai.requests import NonEmptyText, RequestObject, Unsupported, single_or_list
 
-CHAT = Writes("hold a conversation", "conversation", "generated_text")
+CHAT = TextGenerationCapability(
+    "hold a conversation", input_type="conversation", output_field="generated_text"
+)
 
 
-class TextPart(Asked):
-    """A part of a message; only texts are read."""
+class TextPart(RequestObject):
+    """A part of a message; only text is supported."""
 
     type: Literal["text", "input_text", "output_text"]
     text: str
 
 
-Content = Annotated[
-    Annotated[str, Tag("one")]
-    | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True), Tag("several")],
-    Discriminator(one_or_several),
+MessageContent = Annotated[
+    Annotated[str, Tag("single")]
+    | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True), Tag("list")],
+    Discriminator(single_or_list),
 ]
 
 
-class ChatMessage(Asked):
-    """One turn; "developer" is another word for "system". An assistant may have said nothing."""
+class ChatMessage(RequestObject):
+    """A message; "developer" means "system". Only an assistant's message may have no content."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Content | None = Field(None, validate_default=True)
+    content: MessageContent | None = Field(None, validate_default=True)
     tool_calls: Unsupported = None
     function_call: Unsupported = None
 
     @field_validator("content")
     @classmethod
-    def _require(cls, content: Any, info: ValidationInfo) -> Any:
+    def _require_content(cls, content: Any, info: ValidationInfo) -> Any:
         if content is None and info.data.get("role") != "assistant":
             raise PydanticKnownError("missing")
         return content
 
-    def turn(self) -> dict[str, str]:
-        """The turn as the tasks read it; parts become paragraphs."""
-        told = self.content or ""
-        parts = [told] if isinstance(told, str) else [part.text for part in told]
+    def to_message(self) -> dict[str, str]:
+        """Convert to the tasks' format; each part becomes a line."""
+        content = self.content or ""
+        parts = [content] if isinstance(content, str) else [part.text for part in content]
         return {"role": "system" if self.role == "developer" else self.role, "content": "\n".join(parts)}
 
 
 Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
-"""Turns, oldest first."""
+"""Messages, oldest first."""
 
 
 class InputMessage(ChatMessage):
-    """One turn among the items that responses take; items of other kinds are not read."""
+    """A message among the input items of a response; items of other types are not supported."""
 
     type: Literal["message"] | None = None
 
 
-Input = Annotated[
-    Annotated[Line, Tag("one")]
-    | Annotated[
-        list[InputMessage], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True), Tag("several")
-    ],
-    Discriminator(one_or_several),
+ResponseInput = Annotated[
+    Annotated[NonEmptyText, Tag("single")]
+    | Annotated[list[InputMessage], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True), Tag("list")],
+    Discriminator(single_or_list),
 ]
-"""One user's turn, or several turns, oldest first."""
+"""The text of a user's message, or messages, oldest first."""
 
 
-class ResponseFormat(Asked):
-    """The form of an answer: plain text."""
+class ResponseFormat(RequestObject):
+    """The format of the generated text: plain text."""
 
     type: Literal["text"]

@@ -1,8 +1,8 @@
-"""Moderations: texts in, what a classifier finds in them out.
+"""Moderations: a classifier's labels for each text.
 
-The categories are the model's own labels, not OpenAI's. One holds for a text where its score is 0.5 or more,
-and flags the text unless its name, in any spelling, is among `BENIGN`: whether an unknown label means harm
-nobody here can tell, so it does.
+The categories are the model's own labels, not OpenAI's. A category applies to a text if its score is 0.5 or
+more. It flags the text unless `BENIGN` has its name, in any spelling: a label with an unknown name may mean
+harm.
 """
 
 import uuid
@@ -13,22 +13,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.wire.openai.requests import (
-    Ability,
-    OneOrSeveral,
+    Capability,
     OpenAIRequest,
-    model_of,
-    outputs_of,
-    read,
-    read_items,
+    TextOrTexts,
+    infer_texts,
+    model_id_of,
+    parse_body,
     respond_with,
-    texts_of,
 )
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-MODERATION = Ability("tell labels of a text", "text", "labels")
-HOLDS = 0.5
+MODERATION = Capability("classify texts", input_type="text", output_field="labels")
+THRESHOLD = 0.5
 BENIGN = {
     "acceptable",
     "benign",
@@ -54,17 +52,17 @@ BENIGN = {
     "safe",
     "sfw",
 }
-"""Names of labels that mean no harm, in lower case, with spaces for hyphens and underscores."""
+"""Names of harmless labels: in lower case, with spaces in place of hyphens and underscores."""
 
 
 class ModerationRequest(OpenAIRequest):
     """One or several texts."""
 
-    input: OneOrSeveral
+    input: TextOrTexts
 
 
 class Moderation(BaseModel):
-    """What is in one text, by label."""
+    """The categories of one text, by label."""
 
     flagged: bool
     categories: dict[str, bool]
@@ -73,7 +71,7 @@ class Moderation(BaseModel):
 
 
 class Moderations(BaseModel):
-    """A finding for each text, in order."""
+    """The categories of each text, in order."""
 
     id: str
     model: str
@@ -81,29 +79,25 @@ class Moderations(BaseModel):
 
 
 async def moderate(router: "Router", request: Request) -> Response:
-    """Tell which labels hold for each text, and whether one of them may mean harm."""
-    asked = await read(request, ModerationRequest)
-    model_id = model_of(request, asked)
-    task = router.task(model_id)
-    field = MODERATION.require(task, model_id)
-    texts = await texts_of(router, model_id, asked.input, "input")
-    inputs, params = await read_items(router, task, [{field: text} for text in texts], {}, {field: "input"})
-    outputs = outputs_of(await router.infer(model_id, inputs, params), "input")
-    results = [_found(output.labels) for output in outputs]
+    """Classify each text, and flag it if a label that applies may mean harm."""
+    body = await parse_body(request, ModerationRequest)
+    model_id = model_id_of(request, body)
+    outputs = await infer_texts(router, model_id, MODERATION, body.input, {})
+    results = [_to_moderation(output.labels) for output in outputs]
     return respond_with(Moderations(id=f"modr-{uuid.uuid4().hex}", model=model_id, results=results))
 
 
 def is_benign(label: str) -> bool:
-    """Whether a label's name is known to mean no harm."""
+    """Return whether the label's name is in `BENIGN`, in any spelling."""
     return " ".join(label.casefold().replace("-", " ").replace("_", " ").split()) in BENIGN
 
 
-def _found(labels: list[Any]) -> Moderation:
+def _to_moderation(labels: list[Any]) -> Moderation:
     scores = {label.label: label.score for label in labels}
-    holds = {name: score >= HOLDS for name, score in scores.items()}
+    categories = {name: score >= THRESHOLD for name, score in scores.items()}
     return Moderation(
-        flagged=any(held and not is_benign(name) for name, held in holds.items()),
-        categories=holds,
+        flagged=any(applies and not is_benign(name) for name, applies in categories.items()),
+        categories=categories,
         category_scores=scores,
         category_applied_input_types={name: ["text"] for name in scores},
     )

@@ -1,5 +1,5 @@
-"""What every OpenAI request has in common: how it is read, what its model must be able to do, and how a
-failure names the caller's own field."""
+"""What all OpenAI routes share: parsing a body, the capability that a route requires, calling the model, and
+errors that name the client's own field."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 DIALECT = "openai"
-NOT_JSON = {"audio", "font", "image", "multipart", "video"}
+NON_JSON_MEDIA = {"audio", "font", "image", "multipart", "video"}
 MAX_TOKEN_ID = 2**31 - 1
-SHAPES = {"one", "several", "ids", "rows"}
-"""The shapes of one or several texts; pydantic names them in an error's place, callers must not see them."""
+UNION_TAGS = {"single", "list", "token_ids", "token_id_lists"}
+"""Tags of the unions below. Pydantic puts them in the location of an error; clients must not see them."""
 
 
-class Asked(BaseModel):
-    """What callers send. Fields unknown here are ignored, as other servers of this protocol do; null means
-    absent."""
+class RequestObject(BaseModel):
+    """A JSON object that a client sends. Null means absent. Unknown fields are ignored, as other servers of
+    this protocol do."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class OpenAIRequest(Asked):
-    """A body."""
+class OpenAIRequest(RequestObject):
+    """The body of a request."""
 
-    model: str | None = Field(None, description="The model's id; only a path that holds one needs none.")
+    model: str | None = Field(None, description="The model's id; optional only where the path has it.")
 
 
 def _refuse(value: Any, info: ValidationInfo) -> None:
@@ -58,140 +58,170 @@ Unsupported = Annotated[
 ]
 
 
-def one_or_several(value: Any) -> str:
-    """Tells a union's choices, tagged so, apart."""
-    return "one" if isinstance(value, str) else "several"
+def single_or_list(value: Any) -> str:
+    """Return the tag of a union of a text and a list or an object."""
+    return "single" if isinstance(value, str) else "list"
 
 
-def _shape(value: Any) -> str:
+def _texts_or_tokens_tag(value: Any) -> str:
     if isinstance(value, str):
-        return "one"
+        return "single"
     first = value[0] if isinstance(value, list) and value else None
-    return "ids" if isinstance(first, int) else "rows" if isinstance(first, list) else "several"
+    return "token_ids" if isinstance(first, int) else "token_id_lists" if isinstance(first, list) else "list"
 
 
-Line = Annotated[str, Field(min_length=1)]
-Lines = Annotated[list[Line], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
-_Id = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
-Ids = Annotated[list[_Id], Field(min_length=1, max_length=MAX_TEXT, fail_fast=True)]
-_Rows = Annotated[list[Ids], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
+NonEmptyText = Annotated[str, Field(min_length=1)]
+TextList = Annotated[list[NonEmptyText], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
+_TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
+TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=MAX_TEXT, fail_fast=True)]
+_TokenIdLists = Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
 
-OneOrSeveral = Annotated[
-    Annotated[Line, Tag("one")] | Annotated[Lines, Tag("several")],
-    Discriminator(one_or_several),
+TextOrTexts = Annotated[
+    Annotated[NonEmptyText, Tag("single")] | Annotated[TextList, Tag("list")],
+    Discriminator(single_or_list),
 ]
 """A text, or a list of texts."""
 
 TextsOrTokens = Annotated[
-    Annotated[Line, Tag("one")]
-    | Annotated[Lines, Tag("several")]
-    | Annotated[Ids, Tag("ids")]
-    | Annotated[_Rows, Tag("rows")],
-    Discriminator(_shape),
+    Annotated[NonEmptyText, Tag("single")]
+    | Annotated[TextList, Tag("list")]
+    | Annotated[TokenIds, Tag("token_ids")]
+    | Annotated[_TokenIdLists, Tag("token_id_lists")],
+    Discriminator(_texts_or_tokens_tag),
 ]
 """A text, a list of texts, a text's token ids, or a list of such lists."""
 
 R = TypeVar("R", bound=OpenAIRequest)
 
 
-async def read(request: Request, type_: type[R]) -> R:
-    """The body as a `type_`. Raises `InvalidInput` that names the field, `UnsupportedMedia`, `TooLarge`."""
+async def parse_body(request: Request, type_: type[R]) -> R:
+    """Parse the body. Raises `InvalidInput` that names the field, `UnsupportedMedia`, `TooLarge`."""
     media = request.headers.get("content-type", "")
-    if media.partition("/")[0].strip().lower() in NOT_JSON:
-        raise UnsupportedMedia(f"the Content-Type {media!r} is not understood; send application/json")
+    if media.partition("/")[0].strip().lower() in NON_JSON_MEDIA:
+        raise UnsupportedMedia(f"the Content-Type {media!r} is not supported; send application/json")
     body = await read_body(request)
     check_json(body)
     try:
         return type_.model_validate_json(body)
     except ValidationError as invalid:
-        errors = invalid.errors(include_url=False, include_input=False, include_context=False)
-        # What is missing is often missing because another field is of a kind that is not read here.
-        wrong = next((error for error in errors if error["type"] != "missing"), errors[0])
-        where = _place(wrong["loc"])
-        sentence = f"`{where}`: {wrong['msg']}" if where else wrong["msg"]
-        raise InvalidInput(sentence, field=where or None) from None
+        raise _to_invalid_input(invalid) from None
 
 
-def model_of(request: Request, asked: OpenAIRequest) -> str:
-    """The id of the model that is asked: the path's, or else the body's. Raises `InvalidInput` without."""
-    model_id: str | None = request.path_params.get("model_id") or asked.model
+def _to_invalid_input(invalid: ValidationError) -> InvalidInput:
+    errors = invalid.errors(include_url=False, include_input=False, include_context=False)
+    # An unsupported type of one field often makes another appear missing: report the former.
+    error = next((error for error in errors if error["type"] != "missing"), errors[0])
+    path = _field_path(error["loc"])
+    return InvalidInput(f"`{path}`: {error['msg']}" if path else error["msg"], field=path or None)
+
+
+def _field_path(location: Sequence[int | str]) -> str:
+    """Format a pydantic location as the path of a field, like "messages[0].content"."""
+    parts = [part for part in location if part not in UNION_TAGS]
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)[1:]
+
+
+def model_id_of(request: Request, body: OpenAIRequest) -> str:
+    """Return the model's id from the path, or else from the body. Raises `InvalidInput` if both lack it."""
+    model_id: str | None = request.path_params.get("model_id") or body.model
     if not model_id:
-        raise InvalidInput("`model` is missing: name the model to ask", field="model")
+        raise InvalidInput("`model` is missing: give the id of a model", field="model")
     return model_id
 
 
-def respond_with(answer: BaseModel) -> Response:
-    return json_response(answer.model_dump(mode="json"))
+def respond_with(content: BaseModel) -> Response:
+    """Create a JSON response."""
+    return json_response(content.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
-class Ability:
-    """What a model can be asked, read off its task's schemas: its one required field means `word`, and its
-    output has the field `answer`. `does` says it in words."""
+class Capability:
+    """What a route requires of a model, decided by the schemas of the model's task.
 
-    does: str
-    word: str
-    answer: str
+    The only required input field has the schema type `input_type`, and the output has the field
+    `output_field`. `action` completes the error "the model cannot ...".
+    """
+
+    action: str
+    input_type: str
+    output_field: str
 
     def field(self, task: Task) -> str | None:
-        """The input's field that holds what is asked, if the task has the ability."""
-        name, word = _lone_field(task.input)
-        return name if word == self.word and self.answer in task.output.model_fields else None
+        """Return the name of the required input field, or None if the task lacks the capability."""
+        name, type_ = _only_required_field(task.input)
+        has_output = self.output_field in task.output.model_fields
+        return name if type_ == self.input_type and has_output else None
 
     def require(self, task: Task, model_id: str) -> str:
-        """The same; raises `TaskMismatch` that tells what the model does instead."""
+        """Return the name of the required input field. Raises `TaskMismatch`."""
         field = self.field(task)
         if field is None:
-            told = f"the model {model_id!r} performs {task.name}: {task.summary.rstrip('.')!r}"
-            raise TaskMismatch(f"{told}; it does not {self.does}")
+            summary = task.summary.rstrip(".")
+            raise TaskMismatch(
+                f"the model {model_id!r} performs {task.name}: {summary!r}; it cannot {self.action}"
+            )
         return field
 
 
-async def read_items(
-    router: "Router", task: Task, items: list[Any], params: Mapping[str, Any], names: Mapping[str, str]
-) -> tuple[list[Schema], Schema]:
-    """The items and parameters as the task reads them. What is wrong is told by the caller's `names` of the
-    task's own; the first of them is the items' own."""
-    try:
-        return await router.validator.validate(task, DIALECT, items, params, names)
-    except InferenceError as error:
-        if error.field:
-            raise
-        where = next(iter(names.values()))
-        raise error.restated(f"`{where}`: {error}", field=where) from None
-
-
-async def texts_of(
-    router: "Router", model_id: str, given: Any, param: str, *, skip_special: bool = True
-) -> list[str]:
-    """The texts that were given in `param` as `TextsOrTokens`; token ids are the model's own."""
-    shape = _shape(given)
-    if shape in ("one", "several"):
-        return [given] if shape == "one" else given
-    rows = [given] if shape == "ids" else given
-    try:
-        return await router.decode(model_id, rows, skip_special)
-    except (InvalidInput, TooLarge) as error:
-        raise error.restated(f"`{param}`: {error}", field=param) from None
-
-
-def outputs_of(answers: InferenceResults, param: str) -> list[Any]:
-    """All outputs; one that failed fails the request, by its place in the caller's `param`."""
-    for place, output in enumerate(answers):
-        if isinstance(output, InferenceError):
-            where = f"{param}[{place}]"
-            raise output.restated(f"`{where}`: {output}", field=where) if len(answers) > 1 else output
-    return list(answers)
-
-
 @cache
-def _lone_field(input_: type[Schema]) -> tuple[str | None, str | None]:
-    """The only required field of an Input, and what it means."""
+def _only_required_field(input_: type[Schema]) -> tuple[str | None, str | None]:
+    """Return the name and schema type of the only required field, or Nones."""
     required = [name for name, field in input_.model_fields.items() if field.is_required()]
     return (required[0], field_types(input_)[required[0]]) if len(required) == 1 else (None, None)
 
 
-def _place(parts: Sequence[int | str]) -> str:
-    """The path of a field: "messages[0].content"."""
-    named = [part for part in parts if part not in SHAPES]
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in named)[1:]
+async def validate_inputs(
+    router: "Router", task: Task, inputs: list[Any], params: Mapping[str, Any], names: Mapping[str, str]
+) -> tuple[list[Schema], Schema]:
+    """Validate inputs and parameters against the task.
+
+    `names` maps the task's fields to the client's, for errors. Its first entry is the field of the inputs: an
+    error that names no field gets that one.
+    """
+    try:
+        return await router.validator.validate(task, DIALECT, inputs, params, names)
+    except InferenceError as error:
+        if error.field:
+            raise
+        field = next(iter(names.values()))
+        raise error.restated(f"`{field}`: {error}", field=field) from None
+
+
+async def to_texts(
+    router: "Router", model_id: str, value: Any, param: str, *, skip_special: bool = True
+) -> list[str]:
+    """Convert a `TextsOrTokens` value to texts; the model's tokenizer decodes token ids.
+
+    An error names the field `param`.
+    """
+    tag = _texts_or_tokens_tag(value)
+    if tag in ("single", "list"):
+        return [value] if tag == "single" else value
+    token_id_lists = [value] if tag == "token_ids" else value
+    try:
+        return await router.decode(model_id, token_id_lists, skip_special)
+    except (InvalidInput, TooLarge) as error:
+        raise error.restated(f"`{param}`: {error}", field=param) from None
+
+
+async def infer_texts(
+    router: "Router", model_id: str, capability: Capability, value: Any, params: Mapping[str, Any]
+) -> InferenceResults:
+    """Run the model on each text of `value`, the client's field `input`. Raises the first input's error."""
+    task = router.task(model_id)
+    field = capability.require(task, model_id)
+    texts = await to_texts(router, model_id, value, "input")
+    inputs, task_params = await validate_inputs(
+        router, task, [{field: text} for text in texts], params, {field: "input"}
+    )
+    results = await router.infer(model_id, inputs, task_params)
+    raise_first_error(results, "input")
+    return results
+
+
+def raise_first_error(results: InferenceResults, param: str) -> None:
+    """Raise the first error among the results; it names its index in the client's field `param`."""
+    for index, output in enumerate(results):
+        if isinstance(output, InferenceError):
+            field = f"{param}[{index}]"
+            raise output.restated(f"`{field}`: {output}", field=field) if len(results) > 1 else output

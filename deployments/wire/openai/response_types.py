@@ -1,27 +1,27 @@
-"""What is asked of responses, and what they and their events hold."""
+"""Types of the Responses API: the request, the response and its events."""
 
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.wire.openai.generation import Generating
-from deployments.wire.openai.messages import Input, ResponseFormat
-from deployments.wire.openai.requests import Asked, Unsupported
+from deployments.wire.openai.generation import SamplingRequest
+from deployments.wire.openai.messages import ResponseFormat, ResponseInput
+from deployments.wire.openai.requests import RequestObject, Unsupported
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class TextConfig(Asked):
-    """The form of an answer: plain text."""
+class TextConfig(RequestObject):
+    """The format of the generated text: plain text."""
 
     format: ResponseFormat | None = None
 
 
-class ResponsesRequest(Generating):
-    """A text or a conversation, oldest turn first, and how to answer it."""
+class ResponsesRequest(SamplingRequest):
+    """A text or a conversation, oldest message first, and sampling settings."""
 
-    input: Input
-    instructions: str | None = Field(None, description="What the system says before all.")
+    input: ResponseInput
+    instructions: str | None = Field(None, description="A system message before the input.")
     max_output_tokens: int | None = None
     text: TextConfig | None = None
     tool_choice: Literal["none", "auto"] | None = None
@@ -34,12 +34,12 @@ class ResponsesRequest(Generating):
     def settings(self) -> dict[str, tuple[str, Any]]:
         return super().settings() | {"max_new_tokens": ("max_output_tokens", self.max_output_tokens)}
 
-    def turns(self) -> list[dict[str, str]]:
-        """The conversation as the tasks read it."""
-        said = [{"role": "system", "content": self.instructions}] if self.instructions else []
+    def to_messages(self) -> list[dict[str, str]]:
+        """Convert the instructions and the input to the tasks' conversation."""
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         if isinstance(self.input, str):
-            return [*said, {"role": "user", "content": self.input}]
-        return said + [message.turn() for message in self.input]
+            return [*system, {"role": "user", "content": self.input}]
+        return system + [message.to_message() for message in self.input]
 
 
 class OutputText(BaseModel):
@@ -67,7 +67,7 @@ class OutputTokensDetails(BaseModel):
 
 
 class ResponseUsage(BaseModel):
-    """Tokens, counted by the model."""
+    """Numbers of tokens, by the model's tokenizer."""
 
     input_tokens: int
     input_tokens_details: InputTokensDetails = InputTokensDetails()
@@ -86,7 +86,7 @@ class IncompleteDetails(BaseModel):
 
 
 class OpenAIResponse(BaseModel):
-    """An answer, as far as it has come."""
+    """A response, complete or in progress."""
 
     id: str
     object: Literal["response"] = "response"
@@ -110,7 +110,7 @@ class OpenAIResponse(BaseModel):
 
 
 class ResponseEvent(BaseModel):
-    """Something that happened to an answer; further fields tell what, by its `type`."""
+    """An event of a response's stream; its `type` decides which further fields it has."""
 
     model_config = ConfigDict(extra="allow")
 

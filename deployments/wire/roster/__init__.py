@@ -1,1 +1,1 @@
-"""Roster's own protocol: the index, health, figures, and the documentation of every dialect."""
+"""Roster's own protocol: the index, health checks, statistics, and the documentation of every dialect."""

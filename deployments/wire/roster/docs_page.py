@@ -38,26 +38,28 @@ SwaggerUIBundle({{
 </html>
 """
 
-# Swagger UI's files name other hosts (a schema validator, for one); the browser is told to ask none of them.
-POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
+# Swagger UI's files name other hosts (a schema validator, for example); the browser must not contact them.
+CONTENT_SECURITY_POLICY = "default-src 'self' 'unsafe-inline'; img-src 'self' data:"
 
 
 async def show_openapi(router: "Router", request: Request) -> Response:
+    """Serve the OpenAPI document."""
     return Response(request.app.state.openapi(), media_type="application/json")
 
 
 async def show_docs(router: "Router", request: Request) -> Response:
+    """Serve the Swagger UI page."""
     page = PAGE.format(root=request.scope.get("root_path", ""))
-    return HTMLResponse(page, headers={"content-security-policy": POLICY})
+    return HTMLResponse(page, headers={"content-security-policy": CONTENT_SECURITY_POLICY})
 
 
 async def show_icon(router: "Router", request: Request) -> Response:
-    """Browsers ask for it, whatever the page says."""
+    """Serve the icon at the path that browsers request by default."""
     return FileResponse(_static_folder() / "favicon.png")
 
 
 async def show_static(router: "Router", request: Request) -> Response:
-    """One of Swagger UI's files."""
+    """Serve one of Swagger UI's files."""
     file = request.path_params["file"]
     if file not in STATIC:
         return json_response({"error": f"there is no file {file!r}", "error_type": "not_found"}, 404)
@@ -65,7 +67,7 @@ async def show_static(router: "Router", request: Request) -> Response:
 
 
 def _static_folder() -> Path:
-    # Found without importing it: that would bring FastAPI.
+    # `find_spec` does not import the package, which would import FastAPI.
     package = importlib.util.find_spec("fastapi_offline")
     assert package is not None
     assert package.origin is not None

@@ -18,4 +18,5 @@ class RosterFailure(BaseModel):
 
 
 def error_response(error: InferenceError, request_id: str) -> Response:
+    """Return the response for an error."""
     return json_response({"error": str(error), "error_type": error.kind}, HTTP_STATUS[error.kind])

@@ -1,4 +1,4 @@
-"""Show the cluster's index, its health and how each model does."""
+"""Show the gateway's index, its health, and statistics of each model."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Index(BaseModel):
-    """Where to go from here."""
+    """The gateway's main paths."""
 
     models: str = "/models"
     status: str = "/status"
@@ -26,21 +26,21 @@ class Index(BaseModel):
 
 
 class Liveness(BaseModel):
-    """The door is open."""
+    """The gateway is running."""
 
     status: Literal["live"] = "live"
 
 
 class Status(RootModel[list[ModelStats]]):
-    """How each model does: requests per second, latencies, requests in flight."""
+    """Statistics of each model: requests per second, latencies, requests in flight."""
 
 
 class Counters(RootModel[dict[str, int]]):
-    """Running totals of the work of one of the model's replicas, by its module's own names."""
+    """Running totals of one replica's work, by the names that its module defines."""
 
 
 class Readiness(BaseModel):
-    """Whether every folder that was there at start is ready or unavailable, and how many are which."""
+    """Whether every model folder that existed at start is ready or unavailable; the number in each state."""
 
     status: Literal["ready", "starting"]
     ready: int
@@ -49,21 +49,22 @@ class Readiness(BaseModel):
 
 
 async def show_index(router: "Router", request: Request) -> Response:
-    """Browsers are sent to the UI, or the documentation where there is none; others read where things are."""
+    """Return the index as JSON; redirect a browser to the UI, or without a UI to the documentation."""
     if "text/html" in request.headers.get("accept", ""):
-        face = f"{request.scope.get('root_path', '')}/{'ui' if router.has_ui else 'docs'}"
-        return RedirectResponse(face, headers={"vary": "accept"})
+        page = f"{request.scope.get('root_path', '')}/{'ui' if router.has_ui else 'docs'}"
+        return RedirectResponse(page, headers={"vary": "accept"})
     response = json_response(Index().model_dump())
     response.headers["vary"] = "accept"
     return response
 
 
 async def show_live(router: "Router", request: Request) -> Response:
+    """Return 200: the gateway is running."""
     return json_response(Liveness().model_dump())
 
 
 async def show_ready(router: "Router", request: Request) -> Response:
-    """200 once the cluster has settled; before, 503 with the counts beside the error."""
+    """Return 200 once startup is complete, before that 503 with the counts beside the error."""
     states: Counter[State] = Counter(card.state for card in router.cards.values())
     readiness = Readiness(
         status="ready" if router.startup_complete else "starting",
@@ -73,16 +74,17 @@ async def show_ready(router: "Router", request: Request) -> Response:
     )
     if router.startup_complete:
         return json_response(readiness.model_dump())
-    told = {"error": "the models are still loading", "error_type": "unavailable", **readiness.model_dump()}
-    return json_response(told, HTTP_STATUS["unavailable"])
+    error = {"error": "the models are still loading", "error_type": "unavailable"}
+    return json_response({**error, **readiness.model_dump()}, HTTP_STATUS["unavailable"])
 
 
 async def show_status(router: "Router", request: Request) -> Response:
-    return json_response([figures.model_dump() for figures in await router.stats()])
+    """Return the statistics of each model."""
+    return json_response([stats.model_dump() for stats in await router.stats()])
 
 
 async def show_counters(router: "Router", request: Request) -> Response:
-    """Refuses a model that is unknown, or unavailable, before anything is asked of its replicas."""
+    """Return the running totals of one of the model's replicas."""
     model_id = request.path_params["model_id"]
-    router.task(model_id)
+    router.task(model_id)  # raises for an unknown or unavailable model, before a call to its replicas
     return json_response(await router.counters(model_id))

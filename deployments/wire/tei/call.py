@@ -1,4 +1,4 @@
-"""One request to a model in Text Embeddings Inference's way: texts in, answers and what they took out."""
+"""One call to a model in Text Embeddings Inference's form: texts in, outputs and time measurements out."""
 
 import time
 from collections.abc import Awaitable
@@ -11,98 +11,104 @@ from deployments.results import InferenceResults, Usage
 from deployments.schema import TextToken, field_types
 from deployments.wire import ranking
 from deployments.wire.http import json_response
-from deployments.wire.model_info import Kind, kind
+from deployments.wire.model_info import ModelType, model_type_of
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.errors import Untokenizable
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
-DIALECT = "tei"
-SIGNS = 8  # tokens that a tokenizer may put around a text; of the text itself, each has a byte or more
+NAME = "tei"
+# A text has at most one token per byte, plus the special tokens that a tokenizer may put around it.
+MAX_SPECIAL_TOKENS = 8
 T = TypeVar("T")
 
 
-class Call:
-    """One request to a model, which is of the `wanted` kind: raises `TaskMismatch` if not."""
+class TeiCall:
+    """One call to a model. Raises `TaskMismatch` if the model is not of the `expected` kind."""
 
-    def __init__(self, router: "Router", model_id: str, wanted: Kind | None = None) -> None:
+    def __init__(self, router: "Router", model_id: str, expected: ModelType | None = None) -> None:
         self.router, self.model_id, self.task = router, model_id, router.task(model_id)
-        self.began = time.perf_counter()
-        if wanted and kind(self.task) != wanted:
-            raise TaskMismatch(f"the model {model_id!r} performs {self.task.name}: it is no {wanted} model")
+        self.started_at = time.perf_counter()
+        if expected and model_type_of(self.task) != expected:
+            raise TaskMismatch(f"the model {model_id!r} performs {self.task.name}; it is no {expected} model")
 
-    async def texts(self, inputs: Any) -> list[str]:
-        """The texts of `inputs`, those given as token ids decoded."""
-        alone = isinstance(inputs, str) or isinstance(inputs[0], int)
-        given = [inputs] if alone else inputs
-        ids = [row for row in given if isinstance(row, list)]
+    async def decode_inputs(self, inputs: Any) -> list[str]:
+        """Return the texts of `inputs`; items that are token ids are decoded."""
+        single = isinstance(inputs, str) or isinstance(inputs[0], int)
+        items = [inputs] if single else inputs
+        ids = [item for item in items if isinstance(item, list)]
         texts = iter(await self.decode(ids) if ids else ())
-        return [row if isinstance(row, str) else next(texts) for row in given]
+        return [item if isinstance(item, str) else next(texts) for item in items]
 
-    async def infer(self, asked: wire.Cut, texts: list[str], **params: Any) -> InferenceResults:
-        """The answer to each text, to which the `asked` parameters apply that the task knows. Raises the
-        first error of any."""
-        await self._refuse_longer(asked, texts)
+    async def infer(self, body: wire.TruncationParams, texts: list[str], **params: Any) -> InferenceResults:
+        """Return an output per text; `params` and the task's parameters in `body` apply to all of them.
+
+        Raises the first error of any text.
+        """
+        await self._check_token_limit(body, texts)
         (name,) = field_types(self.task.input)
-        params |= self._params(asked)
         items = [{name: text} for text in texts]
-        inputs, chosen = await self.router.validator.validate(self.task, DIALECT, items, params)
-        answers = await self.router.infer(self.model_id, inputs, chosen)
-        for answer in answers:
-            if isinstance(answer, InferenceError):
-                raise answer
-        return answers
+        params |= self._task_params(body)
+        inputs, validated = await self.router.validator.validate(self.task, NAME, items, params)
+        outputs = await self.router.infer(self.model_id, inputs, validated)
+        for output in outputs:
+            if isinstance(output, InferenceError):
+                raise output
+        return outputs
 
-    async def scores(self, asked: wire.Cut, query: str, texts: list[str]) -> tuple[list[float], Usage]:
-        """How well each text answers the query."""
-        for name in self._params(asked):
-            raise InvalidInput(f"`{name}` is not understood by a model of {self.task.name}", field=name)
-        await self._refuse_longer(asked, [query, *texts])
-        return await ranking.scores(self.router, DIALECT, self.model_id, query, texts)
+    async def scores(
+        self, body: wire.TruncationParams, query: str, texts: list[str]
+    ) -> tuple[list[float], Usage]:
+        """Return the similarity of each text to the query."""
+        for name in self._task_params(body):
+            raise InvalidInput(f"`{name}` is not a parameter of {self.task.name}", field=name)
+        await self._check_token_limit(body, [query, *texts])
+        return await ranking.score_texts(self.router, NAME, self.model_id, query, texts)
 
     async def tokenize(self, texts: list[str], special: bool = True) -> list[list[TextToken]]:
-        """Each text's tokens. Raises `Untokenizable`."""
-        return await _tokenized(self.router.tokenize(self.model_id, texts, special))
+        """Return each text's tokens. Raises `Untokenizable`."""
+        return await _with_tokenizer_errors(self.router.tokenize(self.model_id, texts, special))
 
     async def decode(self, ids: list[list[int]], skip_special: bool = True) -> list[str]:
-        """The text of each list of token ids. Raises `Untokenizable`."""
-        return await _tokenized(self.router.decode(self.model_id, ids, skip_special))
+        """Return the text of each list of token ids. Raises `Untokenizable`."""
+        return await _with_tokenizer_errors(self.router.decode(self.model_id, ids, skip_special))
 
-    def _params(self, asked: wire.Cut) -> dict[str, Any]:
-        """The parameters for the task: those that it has, and those that ask for what it has not."""
-        params = asked.model_dump(include=wire.PARAMS)
-        default = type(asked).model_fields
-        has = self.task.params.model_fields
+    def _task_params(self, body: wire.TruncationParams) -> dict[str, Any]:
+        """Return the parameters in `body` that the task has, and others that differ from their defaults.
+
+        Validation refuses the others. `truncate` is never among them: `_check_token_limit` replaces it.
+        """
+        fields, known = type(body).model_fields, self.task.params.model_fields
         return {
-            name: told
-            for name, told in params.items()
-            if name in has or (name != "truncate" and told != default[name].default)
+            name: value
+            for name, value in body.model_dump(include=wire.TASK_PARAMS).items()
+            if name in known or (name != "truncate" and value != fields[name].default)
         }
 
-    async def _refuse_longer(self, asked: wire.Cut, texts: list[str]) -> None:
-        """Raise `InvalidInput` if a text is over the model's limit, where the task itself would cut it."""
-        described = self.router.card(self.model_id).description
-        limit = described.max_length if described else None
-        if limit is None or asked.truncate or "truncate" in self.task.params.model_fields:
+    async def _check_token_limit(self, body: wire.TruncationParams, texts: list[str]) -> None:
+        """Raise `InvalidInput` for a text over the model's limit that the task itself would truncate."""
+        description = self.router.card(self.model_id).description
+        limit = description.max_length if description else None
+        if limit is None or body.truncate or "truncate" in self.task.params.model_fields:
             return
-        suspects = [text for text in texts if len(text.encode()) + SIGNS > limit]
+        suspects = [text for text in texts if len(text.encode()) + MAX_SPECIAL_TOKENS > limit]
         if not suspects:
             return
-        longest = max(await _tokenized(self.router.count_tokens(self.model_id, suspects)))
+        longest = max(await _with_tokenizer_errors(self.router.count_tokens(self.model_id, suspects)))
         if longest > limit:
             raise InvalidInput(
-                f"a text has {longest} tokens; without `truncate`, at most {limit} are accepted"
+                f"a text has {longest} tokens; the model accepts at most {limit}, unless `truncate` is true"
             )
 
-    def tell(self, answer: Any, texts: list[str], usage: Usage) -> Response:
-        """The answer, and in its headers what it took: milliseconds, characters and tokens."""
-        total = round(1000 * (time.perf_counter() - self.began))
-        described = self.router.card(self.model_id).description
-        response = json_response(answer)
+    def response(self, value: Any, texts: list[str], usage: Usage) -> Response:
+        """Return `value` as JSON, with times in ms and numbers of characters and tokens as headers."""
+        total = round(1000 * (time.perf_counter() - self.started_at))
+        description = self.router.card(self.model_id).description
+        response = json_response(value)
         response.headers.update(
             {
-                "x-compute-type": described.device if described else "unknown",
+                "x-compute-type": description.device if description else "unknown",
                 "x-compute-time": str(total),
                 "x-compute-characters": str(sum(map(len, texts))),
                 "x-compute-tokens": str(sum(usage.costs)),
@@ -115,7 +121,7 @@ class Call:
         return response
 
 
-async def _tokenized(work: Awaitable[T]) -> T:
+async def _with_tokenizer_errors(work: Awaitable[T]) -> T:
     try:
         return await work
     except InvalidInput as error:

@@ -11,15 +11,15 @@ from deployments.wire.http import UnsupportedMedia, json_response
 
 
 class Empty(InvalidInput):
-    """A text or a list has nothing in it."""
+    """A text or a list is empty."""
 
 
 class Untokenizable(InvalidInput):
-    """What the model's tokenizer refuses."""
+    """The model's tokenizer refuses the texts or token ids."""
 
 
 class TeiFailure(BaseModel):
-    """An error, as Text Embeddings Inference says it."""
+    """An error in Text Embeddings Inference's form."""
 
     error: str
     error_type: Literal["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]
@@ -31,7 +31,7 @@ ERROR_TYPE = {
     "timeout": "Backend",
     "internal": "Backend",
 }
-SAID: dict[type[InferenceError], tuple[int, str]] = {
+STATUS_AND_TYPE: dict[type[InferenceError], tuple[int, str]] = {
     Empty: (400, "Empty"),
     UnsupportedMedia: (415, "Validation"),
     TaskMismatch: (424, "Backend"),
@@ -40,6 +40,7 @@ SAID: dict[type[InferenceError], tuple[int, str]] = {
 
 
 def error_response(error: InferenceError, request_id: str) -> Response:
-    usual = {**HTTP_STATUS, "internal": 424}[error.kind], ERROR_TYPE.get(error.kind, "Validation")
-    status, error_type = SAID.get(type(error), usual)
+    """Return the response for an error."""
+    default = {**HTTP_STATUS, "internal": 424}[error.kind], ERROR_TYPE.get(error.kind, "Validation")
+    status, error_type = STATUS_AND_TYPE.get(type(error), default)
     return json_response({"error": str(error), "error_type": error_type}, status)

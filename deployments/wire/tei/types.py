@@ -1,6 +1,6 @@
-"""Text Embeddings Inference's requests and answers.
+"""Text Embeddings Inference's requests and responses.
 
-Empty texts and lists, and lists that are too long, are refused here already.
+The types of the requests refuse empty texts, empty lists and lists that are too long.
 """
 
 from collections.abc import Callable
@@ -12,89 +12,95 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
 from deployments.wire.tei.errors import Empty
 
-PARAMS = {"normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"}
-"""Fields of requests that are parameters of a task, by the same names."""
+TASK_PARAMS = {"normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"}
+"""Fields of requests that are parameters of a task, with the same names."""
 
 
-def _filled(value: Any, info: Any) -> Any:
+def _check_length(value: Any, info: Any) -> Any:
     items = value if isinstance(value, list) else [value]
-    limit = MAX_TEXT if items and isinstance(items[0], int) else MAX_ITEMS  # numbers are one text's tokens
+    limit = MAX_TEXT if items and isinstance(items[0], int) else MAX_ITEMS  # integers are one text's tokens
     if len(items) > limit:
         raise TooLarge(
             f"`{info.field_name}` has {len(items):,} items; at most {limit:,} are accepted",
             field=info.field_name,
         )
     if not items or any(item in ("", []) for item in items):
-        raise Empty(f"`{info.field_name}` is empty, or holds what is empty", field=info.field_name)
+        raise Empty(f"`{info.field_name}` is empty or has an empty item", field=info.field_name)
     return value
 
 
-def _shaped(shape: str) -> WrapValidator:
-    """Tells the one shape that is meant, where pydantic would list each that is not."""
+def _expect(shape: str) -> WrapValidator:
+    """Return a validator whose error names the expected shape, instead of every type that did not match."""
 
     def check(value: Any, validate: Callable[[Any], Any], info: Any) -> Any:
         try:
             return validate(value)
         except ValidationError:
-            raise InvalidInput(f"`{info.field_name}` is {shape}", field=info.field_name) from None
+            raise InvalidInput(f"`{info.field_name}` must be {shape}", field=info.field_name) from None
 
     return WrapValidator(check)
 
 
-Stop = Field(fail_fast=True)  # a list's first mistake is told; a long one could hold a million
-Row = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], Stop]
-OneText = Annotated[Text, BeforeValidator(_filled)]
-ManyTexts = Annotated[list[Text], Stop, BeforeValidator(_filled), _shaped("a list of texts")]
+FailFast = Field(fail_fast=True)  # report a list's first error only; a long list could have a million
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], FailFast]
+NonEmptyText = Annotated[Text, BeforeValidator(_check_length)]
+NonEmptyTexts = Annotated[list[Text], FailFast, BeforeValidator(_check_length), _expect("a list of texts")]
 Inputs = Annotated[
-    Text | Row | Annotated[list[Text | Row], Stop],
-    BeforeValidator(_filled),
-    _shaped("a text, a list of texts, a list of token ids, or a list of such lists"),
+    Text | TokenIds | Annotated[list[Text | TokenIds], FailFast],
+    BeforeValidator(_check_length),
+    _expect("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
 TokenizeInputs = Annotated[
-    Text | Annotated[list[Text], Stop], BeforeValidator(_filled), _shaped("a text, or a list of texts")
+    Text | Annotated[list[Text], FailFast],
+    BeforeValidator(_check_length),
+    _expect("a text, or a list of texts"),
 ]
-Ids = Annotated[
-    Row | Annotated[list[Row], Stop],
-    BeforeValidator(_filled),
-    _shaped("a list of token ids, or a list of such lists"),
+DecodeIds = Annotated[
+    TokenIds | Annotated[list[TokenIds], FailFast],
+    BeforeValidator(_check_length),
+    _expect("a list of token ids, or a list of such lists"),
 ]
 PredictInputs = Annotated[
-    Text | Annotated[list[Text], Stop] | Annotated[list[list[Text]], Stop],
-    BeforeValidator(_filled),
-    _shaped("a text, or a list of lists that hold a text each"),
+    Text | Annotated[list[Text], FailFast] | Annotated[list[list[Text]], FailFast],
+    BeforeValidator(_check_length),
+    _expect("a text, or a list of lists with one text each"),
 ]
 Flag = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
-Side = Annotated[
+TruncationSide = Annotated[
     Literal["left", "right"],
     BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
 ]
 
 
-class Cut(Schema):
-    """What happens to a text that is too long for the model."""
+class TruncationParams(Schema):
+    """How to treat a text that is too long for the model."""
 
-    truncate: Flag = Field(False, description="Cut it at the model's limit; otherwise it is refused.")
-    truncation_direction: Side = Field("right", description="The side on which it is cut.")
+    truncate: Flag = Field(False, description="Truncate a text at the model's limit, instead of an error.")
+    truncation_direction: TruncationSide = Field("right", description="The side on which to remove tokens.")
 
 
-class TeiEmbedAllRequest(Cut):
+class TeiEmbedAllRequest(TruncationParams):
     inputs: Inputs
-    prompt_name: str | None = Field(None, description="Which of the checkpoint's prompts goes before a text.")
+    prompt_name: str | None = Field(
+        None, description="The name of the checkpoint's prompt to put before each text."
+    )
 
 
 class TeiEmbedRequest(TeiEmbedAllRequest):
     normalize: bool = Field(True, description="Scale vectors to length 1.")
-    dimensions: int | None = Field(None, ge=1, description="Keep only so many of a vector's first numbers.")
+    dimensions: int | None = Field(
+        None, ge=1, description="The number of leading values to keep of each vector."
+    )
     encoding_format: Literal["float"] | None = None
 
 
-class SimilarityParameters(Cut):
+class SimilarityParameters(TruncationParams):
     prompt_name: str | None = None
 
 
 class SimilarityInput(Schema):
-    source_sentence: OneText
-    sentences: ManyTexts
+    source_sentence: NonEmptyText
+    sentences: NonEmptyTexts
 
 
 class TeiSimilarityRequest(Schema):
@@ -102,50 +108,51 @@ class TeiSimilarityRequest(Schema):
     parameters: SimilarityParameters | None = None
 
 
-class TeiRerankRequest(Cut):
-    query: OneText
-    texts: ManyTexts
-    raw_scores: bool = Field(False, description="Changes nothing: scores are cosines either way.")
+class TeiRerankRequest(TruncationParams):
+    query: NonEmptyText
+    texts: NonEmptyTexts
+    raw_scores: bool = Field(False, description="Has no effect: scores are always cosines.")
     return_text: bool = False
 
 
-class TeiPredictRequest(Cut):
+class TeiPredictRequest(TruncationParams):
     inputs: PredictInputs
-    raw_scores: bool = Field(False, description="Return the network's outputs as they are.")
+    raw_scores: bool = Field(False, description="Return the logits, without softmax or sigmoid.")
 
     def texts(self) -> tuple[list[str], bool]:
-        """The texts, and whether they came as a batch. Raises `InvalidInput` for pairs."""
-        given = [self.inputs] if isinstance(self.inputs, str) else self.inputs
-        batch = isinstance(given[0], list)
-        rows: list[Any] = given if batch else [given]
-        if any(len(row) != 1 for row in rows):
+        """Return the texts, and whether the request is a batch. Raises `InvalidInput` for pairs."""
+        inputs = [self.inputs] if isinstance(self.inputs, str) else self.inputs
+        batch = isinstance(inputs[0], list)
+        items: list[Any] = inputs if batch else [inputs]
+        if any(len(item) != 1 for item in items):
             raise InvalidInput(
-                "[a, b] is a pair of texts, and no model here reads pairs; a batch is [[a], [b]]"
+                "`inputs` is a pair of texts, [a, b], which no model here accepts; a batch is [[a], [b]]",
+                field="inputs",
             )
-        return [text for (text,) in rows], batch
+        return [text for (text,) in items], batch
 
 
 class TeiTokenizeRequest(Schema):
     inputs: TokenizeInputs
     add_special_tokens: bool = True
-    prompt_name: None = Field(None, description="Prompts belong to /embed.")
+    prompt_name: None = Field(None, description="Not supported here; /embed supports prompts.")
 
 
 class TeiDecodeRequest(Schema):
-    ids: Ids
+    ids: DecodeIds
     skip_special_tokens: bool = True
 
 
 class TeiEmbedAnswer(RootModel[list[list[float]]]):
-    """A vector per text."""
+    """One vector per text."""
 
 
 class TeiEmbedAllAnswer(RootModel[list[list[list[float]]]]):
-    """A vector per token of each text."""
+    """One vector per token of each text."""
 
 
 class TeiSimilarityAnswer(RootModel[list[float]]):
-    """How near each sentence is, -1 to 1."""
+    """The cosine similarity of each sentence to the source sentence, -1 to 1."""
 
 
 class Rank(Schema):
@@ -155,7 +162,7 @@ class Rank(Schema):
 
 
 class TeiPredictAnswer(RootModel[list[Label] | list[list[Label]]]):
-    """The labels of a text, best first, or of each text of a batch."""
+    """The labels of a text, best first; for a batch, of each text."""
 
 
 class TeiTokenizeAnswer(RootModel[list[list[TextToken]]]):

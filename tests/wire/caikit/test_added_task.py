@@ -1,13 +1,13 @@
 """A task whose words Caikit has no names for is spoken with its own schemas."""
 
 import base64
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from pydantic import Field
+from starlette.applications import Starlette
 
 from deployments.card import Card
 from deployments.dialects import caikit
@@ -54,20 +54,19 @@ CHOOSE = task("zero-shot", ChooseInput, ChooseOutput)
 
 
 @pytest.fixture
-def router(monkeypatch: pytest.MonkeyPatch) -> FakeRouter:
+def served(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeRouter, Starlette]:
+    """An application that is built once the tasks are there, and a router with a model of one of them."""
     monkeypatch.setitem(TASKS, ANSWER.name, ANSWER)
     monkeypatch.setitem(TASKS, CHOOSE.name, CHOOSE)
     router = FakeRouter()
     router.cards["qa"] = Card(id="qa", state="ready", task=ANSWER.name)
     router.outputs["qa"] = lambda asked: AnswerOutput(answer=asked.context, score=0.5, drawing=b"\xff\x00")
-    return router
+    return router, web.build(router, [caikit.dialect])
 
 
 @pytest.fixture
-async def client(router: FakeRouter) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(web.build(router, [caikit.dialect]))
-    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
-        yield client
+def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
+    return served[0]
 
 
 def test_its_messages(router: FakeRouter) -> None:
@@ -101,12 +100,12 @@ async def test_its_rpc(router: FakeRouter) -> None:
     assert (answer.answer, answer.score, answer.drawing) == ("Anna.", 0.5, b"\xff\x00")
 
 
-async def ask(client: httpx.AsyncClient, **body: Any) -> httpx.Response:
-    return await client.post("/api/v1/task/question-answering", json={"model_id": "qa", **body})
+async def ask(http: httpx.AsyncClient, **body: Any) -> httpx.Response:
+    return await http.post("/api/v1/task/question-answering", json={"model_id": "qa", **body})
 
 
-async def test_its_route(client: httpx.AsyncClient) -> None:
-    response = await ask(client, inputs={"question": "Who?", "context": "Anna."})
+async def test_its_route(http: httpx.AsyncClient) -> None:
+    response = await ask(http, inputs={"question": "Who?", "context": "Anna."})
     assert response.json() == {
         "answer": "Anna.",
         "score": 0.5,
@@ -122,14 +121,14 @@ async def test_its_route(client: httpx.AsyncClient) -> None:
         ("Who?", 422, "should be an object"),
     ],
 )
-async def test_its_errors(client: httpx.AsyncClient, inputs: Any, status: int, details: str) -> None:
-    response = await ask(client, inputs=inputs)
+async def test_its_errors(http: httpx.AsyncClient, inputs: Any, status: int, details: str) -> None:
+    response = await ask(http, inputs=inputs)
     assert response.status_code == status
     assert details in response.json()["details"]
 
 
-async def test_a_form_for_it(client: httpx.AsyncClient) -> None:
+async def test_a_form_for_it(http: httpx.AsyncClient) -> None:
     fields = {"model_id": "qa", "inputs.question": "Who?", "inputs.context": "Anna.", "parameters.top_k": "2"}
     files = [(name, (None, value)) for name, value in fields.items()]
-    response = await client.post("/api/v1/task/question-answering", files=files)
+    response = await http.post("/api/v1/task/question-answering", files=files)
     assert response.json()["answer"] == "Anna."

@@ -14,8 +14,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from deployments.errors import InvalidInput, ModelNotReady, Overloaded, TimedOut
 from deployments.task import TASKS
 from tests.fake_router import FakeRouter
-from tests.grpc_server import call, grpc_door
-from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, can, fail, model_info
+from tests.grpc_server import call
+from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, fail, model_info
 
 NINE = sorted(OUTPUTS)
 TEXT = "I loved it."
@@ -55,16 +55,10 @@ class Client:
 
 
 @pytest.fixture
-def router() -> FakeRouter:
-    return can(FakeRouter())
-
-
-@pytest.fixture
-async def client(router: FakeRouter) -> AsyncIterator[Client]:
-    async with grpc_door(router) as address:
-        client = Client(address)
-        yield client
-        await client.close()
+async def client(grpc_address: str) -> AsyncIterator[Client]:
+    client = Client(grpc_address)
+    yield client
+    await client.close()
 
 
 def argument(task: str) -> dict[str, Any]:
@@ -180,7 +174,7 @@ MISSING = "Sentiment.run() missing 1 required positional argument: 'text_in'"
             "object-detection",
             {"encoded_bytes_or_url": "aGVsbG8="},
             "INVALID_ARGUMENT",
-            "not a picture",
+            "not an image",
         ),
         ("sentiment", "sentiment", {"raw": b"\xff\xff"}, "INTERNAL", "Exception deserializing request!"),
         (

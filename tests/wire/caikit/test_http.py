@@ -2,46 +2,19 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
-from deployments.dialects import caikit
 from deployments.errors import InvalidInput, ModelNotFound, ModelNotReady, Overloaded, TimedOut
-from deployments.gateway import http_app as web
 from deployments.media import EXAMPLE_IMAGE
 from deployments.wire.http import MAX_ELEMENTS
 from tests.fake_router import FakeRouter
-from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, answer, can, fail, model_info
+from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, answer, fail, model_info
 
 NINE = sorted(OUTPUTS)
 TEXT = "I loved it."
-
-
-@pytest.fixture(scope="module")
-def served() -> tuple[FakeRouter, Starlette]:
-    """A router, and the application in front of it."""
-    router = FakeRouter()
-    return router, web.build(router, [caikit.dialect])
-
-
-@pytest.fixture
-def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
-    served[0].forget()
-    can(served[0])
-    return served[0]
-
-
-@pytest.fixture
-async def client(
-    router: FakeRouter, served: tuple[FakeRouter, Starlette]
-) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(served[1])
-    async with httpx.AsyncClient(transport=transport, base_url="http://door") as client:
-        yield client
 
 
 def item(router: FakeRouter) -> Any:
@@ -58,13 +31,13 @@ def path(task: str) -> str:
     return f"/api/v1/task/{task}"
 
 
-async def ask(client: httpx.AsyncClient, task: str, **body: Any) -> httpx.Response:
-    return await client.post(path(task), json=body)
+async def ask(http: httpx.AsyncClient, task: str, **body: Any) -> httpx.Response:
+    return await http.post(path(task), json=body)
 
 
 @pytest.mark.parametrize("task", NINE)
-async def test_tasks_answer_in_the_reference_s_json(client: httpx.AsyncClient, task: str) -> None:
-    response = await ask(client, task, inputs=ASKED.get(task, TEXT), model_id=task)
+async def test_tasks_answer_in_the_reference_s_json(http: httpx.AsyncClient, task: str) -> None:
+    response = await ask(http, task, inputs=ASKED.get(task, TEXT), model_id=task)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "application/json"
     assert response.json() == ANSWERS[task]
@@ -72,22 +45,22 @@ async def test_tasks_answer_in_the_reference_s_json(client: httpx.AsyncClient, t
 
 @pytest.mark.parametrize("more", [{"parameters": {}}, {"parameters": None}])
 async def test_empty_parameters_are_accepted(
-    client: httpx.AsyncClient, router: FakeRouter, more: dict[str, Any]
+    http: httpx.AsyncClient, router: FakeRouter, more: dict[str, Any]
 ) -> None:
-    response = await ask(client, "sentiment", inputs=TEXT, model_id="sentiment", **more)
+    response = await ask(http, "sentiment", inputs=TEXT, model_id="sentiment", **more)
     assert response.status_code == 200
     assert params(router).sort is False
 
 
-async def test_parameters_are_the_task_s(client: httpx.AsyncClient, router: FakeRouter) -> None:
-    await ask(client, "sentiment", inputs=TEXT, model_id="sentiment", parameters={"top_k": 1, "sort": True})
+async def test_parameters_are_the_task_s(http: httpx.AsyncClient, router: FakeRouter) -> None:
+    await ask(http, "sentiment", inputs=TEXT, model_id="sentiment", parameters={"top_k": 1, "sort": True})
     assert (params(router).top_k, params(router).sort) == (1, True)
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-async def test_json_by_any_of_its_names(client: httpx.AsyncClient, content_type: str) -> None:
+async def test_json_by_any_of_its_names(http: httpx.AsyncClient, content_type: str) -> None:
     body = json.dumps({"inputs": "日本", "model_id": "sentiment"}).encode()
-    response = await client.post(path("sentiment"), content=body, headers={"content-type": content_type})
+    response = await http.post(path("sentiment"), content=body, headers={"content-type": content_type})
     assert response.status_code == 200
 
 
@@ -138,7 +111,7 @@ EXTRA = "Extra inputs are not permitted"
             400,
             "Invalid base64-encoded string: ",
         ),
-        ("object-detection", {"inputs": "aGVsbG8=", "model_id": "object-detection"}, 400, "not a picture"),
+        ("object-detection", {"inputs": "aGVsbG8=", "model_id": "object-detection"}, 400, "not an image"),
         ("object-detection", {"inputs": "/etc/passwd", "model_id": "object-detection"}, 400, ""),
         (
             "embeddings",
@@ -148,8 +121,8 @@ EXTRA = "Extra inputs are not permitted"
         ),
     ],
 )
-async def test_errors(client: httpx.AsyncClient, task: str, body: Any, status: int, details: str) -> None:
-    response = await ask(client, task, **body)
+async def test_errors(http: httpx.AsyncClient, task: str, body: Any, status: int, details: str) -> None:
+    response = await ask(http, task, **body)
     told = response.json()
     assert response.headers["content-type"] == "application/json"
     assert (response.status_code, told["code"]) == (status, status)
@@ -168,16 +141,14 @@ async def test_errors(client: httpx.AsyncClient, task: str, body: Any, status: i
         (b"\xff", "Invalid JSON: "),
     ],
 )
-async def test_what_is_no_json_object(client: httpx.AsyncClient, body: Any, details: str) -> None:
-    response = await client.post(
-        path("sentiment"), content=body, headers={"content-type": "application/json"}
-    )
+async def test_what_is_no_json_object(http: httpx.AsyncClient, body: Any, details: str) -> None:
+    response = await http.post(path("sentiment"), content=body, headers={"content-type": "application/json"})
     assert response.status_code == 422
     assert details in response.json()["details"]
 
 
-async def test_validation_errors_are_pydantic_s(client: httpx.AsyncClient) -> None:
-    (error,) = (await ask(client, "sentiment", inputs=5, model_id="sentiment")).json()["additional_info"]
+async def test_validation_errors_are_pydantic_s(http: httpx.AsyncClient) -> None:
+    (error,) = (await ask(http, "sentiment", inputs=5, model_id="sentiment")).json()["additional_info"]
     assert error["type"] == "string_type"
     assert error["loc"] == ["inputs"]
     assert error["input"] == 5
@@ -203,16 +174,16 @@ async def test_validation_errors_are_pydantic_s(client: httpx.AsyncClient) -> No
     "form", ['{"inputs": %s, "model_id": "m"}', '{"parameters": {"max_new_tokens": %s}}']
 )
 async def test_whatever_is_wrong_is_quoted(
-    client: httpx.AsyncClient, form: str, sent: str, quoted: Any
+    http: httpx.AsyncClient, form: str, sent: str, quoted: Any
 ) -> None:
     headers = {"content-type": "application/json"}
-    response = await client.post(path("text-generation"), content=(form % sent).encode(), headers=headers)
+    response = await http.post(path("text-generation"), content=(form % sent).encode(), headers=headers)
     assert response.status_code == 422
     assert response.json()["additional_info"][0]["input"] == quoted
 
 
-async def test_a_large_body_is_not_sent_back(client: httpx.AsyncClient) -> None:
-    response = await ask(client, "sentiment", inputs=["x" * 100_000], model_id="sentiment")
+async def test_a_large_body_is_not_sent_back(http: httpx.AsyncClient) -> None:
+    response = await ask(http, "sentiment", inputs=["x" * 100_000], model_id="sentiment")
     assert response.status_code == 422
     assert len(response.content) < 1000
 
@@ -229,48 +200,48 @@ async def test_a_large_body_is_not_sent_back(client: httpx.AsyncClient) -> None:
     ],
 )
 async def test_failures_keep_their_kind(
-    client: httpx.AsyncClient, router: FakeRouter, failure: Exception, status: int
+    http: httpx.AsyncClient, router: FakeRouter, failure: Exception, status: int
 ) -> None:
     fail(router, "sentiment", failure)
-    response = await ask(client, "sentiment", **GOOD)
+    response = await ask(http, "sentiment", **GOOD)
     assert (response.status_code, response.json()["code"]) == (status, status)
     assert "10.0.0.1" not in response.text
     assert ("retry-after" in response.headers) == (status in (429, 503))
 
 
 async def test_parameters_that_leave_no_answer_for_caikit(
-    client: httpx.AsyncClient, router: FakeRouter
+    http: httpx.AsyncClient, router: FakeRouter
 ) -> None:
     answer(router, "embeddings", {"embedding": [1.0]})
     response = await ask(
-        client, "embeddings", inputs=TEXT, model_id="embeddings", parameters={"pooling": "mean"}
+        http, "embeddings", inputs=TEXT, model_id="embeddings", parameters={"pooling": "mean"}
     )
     assert response.status_code == 400
     assert "`tokens`" in response.json()["details"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_other_media_types(client: httpx.AsyncClient, content_type: str) -> None:
-    response = await client.post(path("sentiment"), content=b"x", headers={"content-type": content_type})
+async def test_other_media_types(http: httpx.AsyncClient, content_type: str) -> None:
+    response = await http.post(path("sentiment"), content=b"x", headers={"content-type": content_type})
     assert response.status_code == 415
     assert response.json() == {"detail": f"Unsupported media type: {content_type}"}
 
 
-async def test_wrong_method_and_unknown_route(client: httpx.AsyncClient) -> None:
-    refused = await client.get(path("sentiment"))
+async def test_wrong_method_and_unknown_route(http: httpx.AsyncClient) -> None:
+    refused = await http.get(path("sentiment"))
     assert (refused.status_code, refused.json()["detail"]) == (405, "Method Not Allowed")
     assert "POST" in refused.headers["allow"]
-    unknown = await client.post(path("no-such-task"), json=GOOD)
+    unknown = await http.post(path("no-such-task"), json=GOOD)
     assert (unknown.status_code, unknown.json()["detail"]) == (404, "Not Found")
 
 
-async def form(client: httpx.AsyncClient, task: str, *fields: tuple[str, Any]) -> httpx.Response:
+async def form(http: httpx.AsyncClient, task: str, *fields: tuple[str, Any]) -> httpx.Response:
     files = [(name, (None, value) if isinstance(value, str) else value) for name, value in fields]
-    return await client.post(path(task), files=files)
+    return await http.post(path(task), files=files)
 
 
-async def test_a_form(client: httpx.AsyncClient, router: FakeRouter) -> None:
-    response = await form(client, "sentiment", ("inputs", '{"no": JSON'), ("model_id", "sentiment"))
+async def test_a_form(http: httpx.AsyncClient, router: FakeRouter) -> None:
+    response = await form(http, "sentiment", ("inputs", '{"no": JSON'), ("model_id", "sentiment"))
     assert response.json() == ANSWERS["sentiment"]
     assert item(router).text == '{"no": JSON'
 
@@ -279,19 +250,19 @@ async def test_a_form(client: httpx.AsyncClient, router: FakeRouter) -> None:
     ("values", "sentences"), [(["a", "b"], ["a", "b"]), (["a"], ["a"]), (['["a", "b"]'], ["a", "b"])]
 )
 async def test_a_form_with_a_list(
-    client: httpx.AsyncClient, router: FakeRouter, values: list[str], sentences: list[str]
+    http: httpx.AsyncClient, router: FakeRouter, values: list[str], sentences: list[str]
 ) -> None:
     fields = [("inputs", value) for value in values]
-    response = await form(client, "sentence-similarity", *fields, ("model_id", "sentence-similarity"))
+    response = await form(http, "sentence-similarity", *fields, ("model_id", "sentence-similarity"))
     assert response.status_code == 200, response.text
     assert item(router).sentences == sentences
 
 
 @pytest.mark.parametrize("parameters", [("parameters.top_k", "1"), ("parameters", '{"top_k": 1}')])
 async def test_a_form_with_parameters(
-    client: httpx.AsyncClient, router: FakeRouter, parameters: tuple[str, str]
+    http: httpx.AsyncClient, router: FakeRouter, parameters: tuple[str, str]
 ) -> None:
-    response = await form(client, "sentiment", ("inputs", TEXT), ("model_id", "sentiment"), parameters)
+    response = await form(http, "sentiment", ("inputs", TEXT), ("model_id", "sentiment"), parameters)
     assert response.status_code == 200, response.text
     assert params(router).top_k == 1
 
@@ -299,16 +270,16 @@ async def test_a_form_with_parameters(
 @pytest.mark.parametrize(
     "file", [base64.b64decode(EXAMPLE_IMAGE), EXAMPLE_IMAGE.encode()], ids=["picture", "its base64"]
 )
-async def test_a_form_with_a_file(client: httpx.AsyncClient, router: FakeRouter, file: bytes) -> None:
+async def test_a_form_with_a_file(http: httpx.AsyncClient, router: FakeRouter, file: bytes) -> None:
     upload = ("inputs", ("cat.png", file, "image/png"))
-    response = await form(client, "object-detection", upload, ("model_id", "object-detection"))
+    response = await form(http, "object-detection", upload, ("model_id", "object-detection"))
     assert response.status_code == 200, response.text
     assert item(router).image == base64.b64decode(EXAMPLE_IMAGE)
 
 
 @pytest.mark.parametrize("key", ["foo", "foo.bar", "inputs.foo", "model_id."])
-async def test_a_form_with_an_unknown_key(client: httpx.AsyncClient, key: str) -> None:
-    response = await form(client, "sentiment", ("inputs", TEXT), ("model_id", "sentiment"), (key, "x"))
+async def test_a_form_with_an_unknown_key(http: httpx.AsyncClient, key: str) -> None:
+    response = await form(http, "sentiment", ("inputs", TEXT), ("model_id", "sentiment"), (key, "x"))
     assert (response.status_code, response.json()) == (422, {"detail": f"Unknown key '{key}'"})
 
 
@@ -327,23 +298,23 @@ async def test_a_form_with_an_unknown_key(client: httpx.AsyncClient, key: str) -
     ],
 )
 async def test_form_errors(
-    client: httpx.AsyncClient, fields: list[tuple[str, str]], status: int, details: str
+    http: httpx.AsyncClient, fields: list[tuple[str, str]], status: int, details: str
 ) -> None:
-    response = await form(client, "sentiment", *fields)
+    response = await form(http, "sentiment", *fields)
     assert (response.status_code, response.json()["details"]) == (status, details)
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=x"])
-async def test_a_broken_form(client: httpx.AsyncClient, content_type: str) -> None:
+async def test_a_broken_form(http: httpx.AsyncClient, content_type: str) -> None:
     headers = {"content-type": content_type}
-    response = await client.post(path("sentiment"), content=b"--x\r\nnonsense", headers=headers)
+    response = await http.post(path("sentiment"), content=b"--x\r\nnonsense", headers=headers)
     assert response.status_code == 400
 
 
-async def test_a_body_of_a_million_lists(client: httpx.AsyncClient) -> None:
+async def test_a_body_of_a_million_lists(http: httpx.AsyncClient) -> None:
     lists = "[" * (MAX_ELEMENTS + 1)
-    plain = await client.post(path("sentiment"), content=lists, headers={"content-type": "application/json"})
-    for response in (plain, await form(client, "sentiment", ("inputs", TEXT), ("parameters", lists))):
+    plain = await http.post(path("sentiment"), content=lists, headers={"content-type": "application/json"})
+    for response in (plain, await form(http, "sentiment", ("inputs", TEXT), ("parameters", lists))):
         assert (response.status_code, response.json()["code"]) == (413, 413)
         assert "lists and objects" in response.json()["details"]
 
@@ -352,20 +323,20 @@ async def test_a_body_of_a_million_lists(client: httpx.AsyncClient) -> None:
     ("charset", "name", "text"),
     [("utf-7", "inputs", "+2AA-"), ("utf-7", "+2AA-", "x"), ("idna", "inputs", "xn--a-")],
 )
-async def test_a_form_of_no_characters(client: httpx.AsyncClient, charset: str, name: str, text: str) -> None:
+async def test_a_form_of_no_characters(http: httpx.AsyncClient, charset: str, name: str, text: str) -> None:
     body = f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n--x--\r\n'
     headers = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
-    response = await client.post(path("sentiment"), content=body.encode(), headers=headers)
+    response = await http.post(path("sentiment"), content=body.encode(), headers=headers)
     assert (response.status_code, "charset" in response.json()["details"]) == (400, True)
 
 
-async def test_health(client: httpx.AsyncClient) -> None:
-    response = await client.get("/health")
+async def test_health(http: httpx.AsyncClient) -> None:
+    response = await http.get("/health")
     assert (response.text, response.headers["content-type"]) == ("OK", "text/plain; charset=utf-8")
 
 
-async def test_version(client: httpx.AsyncClient) -> None:
-    told = (await client.get("/info/version")).json()
+async def test_version(http: httpx.AsyncClient) -> None:
+    told = (await http.get("/info/version")).json()
     assert told["runtime_version"] == ""
     assert told["python_packages"]["ray"]
 
@@ -381,19 +352,19 @@ NOT_LOADED = {
 }
 
 
-async def test_models(client: httpx.AsyncClient, router: FakeRouter, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_models(http: httpx.AsyncClient, router: FakeRouter, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = router.cards["embeddings"].model_copy(update={"folder": "models/x"})
     monkeypatch.setitem(router.cards, "embeddings", stored)
-    response = await client.get("/info/models", params={"model_ids": ["embeddings", "broken"]})
+    response = await http.get("/info/models", params={"model_ids": ["embeddings", "broken"]})
     assert response.json() == {"models": [model_info(router, "embeddings"), NOT_LOADED]}
 
 
-async def test_all_models(client: httpx.AsyncClient, router: FakeRouter) -> None:
-    told = (await client.get("/info/models")).json()["models"]
+async def test_all_models(http: httpx.AsyncClient, router: FakeRouter) -> None:
+    told = (await http.get("/info/models")).json()["models"]
     assert [model["name"] for model in told] == list(router.cards)
 
 
 @pytest.mark.parametrize("model_id", ["nope", "sentiment,broken"])
-async def test_unknown_models(client: httpx.AsyncClient, model_id: str) -> None:
-    response = await client.get("/info/models", params={"model_ids": model_id})
+async def test_unknown_models(http: httpx.AsyncClient, model_id: str) -> None:
+    response = await http.get("/info/models", params={"model_ids": model_id})
     assert (response.status_code, response.json()["details"]) == (404, f"Model {model_id} is not loaded")

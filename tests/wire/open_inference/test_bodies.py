@@ -5,7 +5,6 @@ import gzip
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -25,13 +24,6 @@ TEXT = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
 TWO = {**TEXT, "shape": [2], "data": ["1", "2"]}
 BINARY = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 5}}
 ELEMENT = b"\1\0\0\0a"
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[httpx.AsyncClient]:
-    app = web.build(FakeRouter(), [dialect])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as http:
-        yield http
 
 
 async def refused(http: httpx.AsyncClient, status: int, path: str = PATH, **request: Any) -> str:
@@ -72,21 +64,21 @@ def asking(name: str, **parameters: Any) -> dict[str, Any]:
         (changed(shape=[1.0]), "valid integer"),
         (changed(datatype="STRING"), "datatype"),
         (changed(data=None), "no data"),
-        (changed(data=[1]), "no string"),
-        (changed(data=[None]), "no string"),
+        (changed(data=[1]), "not a string"),
+        (changed(data=[None]), "not a string"),
         (changed(data={"a": 1}), "valid list"),
         (changed(data=[["a", "b"]], shape=[1, 1]), "nested"),
         (changed(datatype="INT64", data=[1]), "`text`"),
         (changed(parameters={"content_type": "pd"}), "'pd'"),
         (changed(parameters={"content_type": ["str"]}), "content_type"),
-        (changed(parameters={"content_type": "hg_json"}), "no JSON"),
-        (changed(parameters={"content_type": "base64"}, data=["=a"]), "no base64"),
+        (changed(parameters={"content_type": "hg_json"}), "not valid JSON"),
+        (changed(parameters={"content_type": "base64"}, data=["=a"]), "not valid base64"),
         (changed(parameters={"binary_data_size": 5}), "binary_data_size"),
         ({"inputs": [TEXT], "parameters": {"content_type": "pd"}}, "'pd'"),
         ({"inputs": [TEXT], "parameters": {"content_type": {}}}, "content_type"),
         ({"inputs": [TEXT], "parameters": {"temprature": 1}}, "`temprature`"),
         ({"inputs": [TEXT], "outputs": [{"name": "logits"}]}, "no output 'logits'"),
-        ({"inputs": [TEXT], "outputs": [{"name": "output"}] * 2}, "asked for twice"),
+        ({"inputs": [TEXT], "outputs": [{"name": "output"}] * 2}, "requested twice"),
         ({"inputs": [TEXT], "outputs": [{"name": "labels"}] * 101}, "at most 100"),
         (asking("labels", classification=0), "1 or more"),
         (asking("labels", classification=True), "1 or more"),
@@ -107,19 +99,19 @@ async def test_what_is_too_large(http) -> None:
     lists = b'{"inputs":[' + b"[]," * (10**7) + b"[]]}"
     assert "lists and objects" in await refused(http, 413, content=lists)
     bomb = gzip.compress(b" " * (MAX_BODY + 1))
-    assert "inflates" in await refused(http, 413, content=bomb, headers={"content-encoding": "gzip"})
+    assert "decompresses" in await refused(http, 413, content=bomb, headers={"content-encoding": "gzip"})
 
 
 @pytest.mark.parametrize(
     ("header", "tail", "said"),
     [
-        ("-1", ELEMENT, "how many bytes"),
-        ("x", ELEMENT, "how many bytes"),
-        ("", ELEMENT, "how many bytes"),
-        ("²", ELEMENT, "how many bytes"),
-        ("1e2", ELEMENT, "how many bytes"),
-        ("9" * 5000, ELEMENT, "how many bytes"),
-        ("1000", ELEMENT, "how many bytes"),
+        ("-1", ELEMENT, "number of bytes"),
+        ("x", ELEMENT, "number of bytes"),
+        ("", ELEMENT, "number of bytes"),
+        ("²", ELEMENT, "number of bytes"),
+        ("1e2", ELEMENT, "number of bytes"),
+        ("9" * 5000, ELEMENT, "number of bytes"),
+        ("1000", ELEMENT, "number of bytes"),
         ("1", ELEMENT, "Invalid JSON"),
         (None, b"", "binary_data_size"),
         (None, ELEMENT[:4], "binary_data_size"),
@@ -127,7 +119,7 @@ async def test_what_is_too_large(http) -> None:
         (None, b"\2\0\0\0a", "longer than"),
         (None, b"\0\0\0\0a", "after its last"),
         (None, b"\xff\xff\xff\xff\xff", "longer than"),
-        (None, b"\1\0\0\0\xff", "no UTF-8"),
+        (None, b"\1\0\0\0\xff", "not valid UTF-8"),
     ],
 )
 async def test_binary_that_is_no_tensor(http, header: str | None, tail: bytes, said: str) -> None:
@@ -143,7 +135,7 @@ async def test_a_binary_size_that_is_not_the_element_s(http, size: Any) -> None:
 
 
 async def test_a_raw_body_needs_a_lone_text(http) -> None:
-    assert "no UTF-8" in await refused(http, 400, content=b"\xff", headers={HEADER: "0"})
+    assert "not valid UTF-8" in await refused(http, 400, content=b"\xff", headers={HEADER: "0"})
     assert "empty" in await refused(http, 400, content=b"", headers={HEADER: "0"})
 
 

@@ -19,36 +19,23 @@ from deployments.schema import Label
 from deployments.task import TASKS, Task
 from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
-from deployments.wire.task_json import said
+from deployments.wire.task_json import to_hub_json
 from tests.fake_router import PICTURE, FakeRouter, sample
-from tests.wire.open_inference.triton_server import cells, http_door
+from tests.wire.open_inference.triton_stubs import cells
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 INFER = "/v2/models/sentiment/infer"
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[tuple[FakeRouter, str]]:
-    router = FakeRouter()
-    with http_door(router) as address:
-        yield router, address
-
-
 @pytest.fixture
-def router(served: tuple[FakeRouter, str]) -> FakeRouter:
-    served[0].forget()
-    return served[0]
-
-
-@pytest.fixture
-def triton(router: FakeRouter, served: tuple[FakeRouter, str]) -> Iterator[client.InferenceServerClient]:
-    with client.InferenceServerClient(served[1]) as triton:
+def triton(url: str, router: FakeRouter) -> Iterator[client.InferenceServerClient]:
+    with client.InferenceServerClient(url.removeprefix("http://")) as triton:
         yield triton
 
 
 @pytest.fixture
-def http(router: FakeRouter, served: tuple[FakeRouter, str]) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://{served[1]}") as http:
+def http(url: str, router: FakeRouter) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url) as http:
         yield http
 
 
@@ -69,7 +56,7 @@ def test_every_task_answers_each_row(triton, router, task: Task, binary: bool) -
     assert told["shape"] == [2, 1]
     assert told["parameters"]["content_type"] == "hg_jsonlist"
     assert ("data" in told) == (not binary)
-    expected = json.loads(json.dumps(said(sample(task.output))))
+    expected = json.loads(json.dumps(to_hub_json(sample(task.output))))
     assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
     ((_, items, _),) = router.asked
     assert items == [task.input.model_validate(task.examples()[0])] * 2
@@ -159,7 +146,7 @@ def test_rows_that_make_no_tensor(triton, router) -> None:
         embedding=[0.5] * size if (size := next(rows)) else None
     )
     wanted = [client.InferRequestedOutput("embedding")]
-    with pytest.raises(InferenceServerException, match="1 to 2 values; ask for 'output'"):
+    with pytest.raises(InferenceServerException, match="1 to 2 values; request 'output'"):
         triton.infer("embeddings", [tensor("text", [b"a", b"b"])], outputs=wanted)
     with pytest.raises(InferenceServerException, match="has no 'embedding'"):
         triton.infer("embeddings", [tensor("text", [b"a"])], outputs=wanted)
@@ -193,8 +180,8 @@ def test_overload_is_told_with_its_wait(http, router) -> None:
         assert (answered.status_code, answered.headers["retry-after"]) == (429, "3")
 
 
-async def test_the_asynchronous_client(router, served) -> None:
-    async with aio.InferenceServerClient(served[1]) as triton:
+async def test_the_asynchronous_client(url: str, router) -> None:
+    async with aio.InferenceServerClient(url.removeprefix("http://")) as triton:
         assert await triton.is_server_live() and await triton.is_model_ready("sentiment")
         answered = await triton.infer("sentiment", [tensor("text", [b"a"])])
         assert answered.as_numpy("output").shape == (1, 1)

@@ -7,9 +7,9 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 
-from deployments.wire.open_inference.protos import SERVICE, STREAMING, describe
-from deployments.wire.open_inference.rpcs import HANDLES
-from tests.wire.open_inference.triton_server import triton
+from deployments.wire.open_inference.protos import SERVICE, STREAMING, message_classes
+from deployments.wire.open_inference.rpcs import HANDLERS
+from tests.wire.open_inference.triton_stubs import triton
 
 _, THEIRS = triton()
 
@@ -17,14 +17,14 @@ _, THEIRS = triton()
 @pytest.fixture
 def ours() -> DescriptorPool:
     pool = DescriptorPool()
-    describe(pool)
+    message_classes(pool)
     return pool
 
 
 def messages(pool: Any) -> dict[str, Any]:
     """What the pool says of each message that we have, by its name."""
     mine = DescriptorPool()
-    describe(mine)
+    message_classes(mine)
     found = {}
     for name in mine.FindFileContainingSymbol(SERVICE).message_types_by_name:
         proto = DescriptorProto()
@@ -50,9 +50,9 @@ def facts(proto: DescriptorProto) -> Any:
 
 
 def methods(pool: Any) -> Iterator[tuple[str, str, str, bool, bool]]:
-    described = pool.FindServiceByName(SERVICE).methods_by_name
-    for name in (*HANDLES, STREAMING):
-        method = described[name]
+    message_classesd = pool.FindServiceByName(SERVICE).methods_by_name
+    for name in (*HANDLERS, STREAMING):
+        method = message_classesd[name]
         streams = method.client_streaming, method.server_streaming
         yield name, method.input_type.full_name, method.output_type.full_name, *streams
 
@@ -67,8 +67,8 @@ def test_methods_are_the_public_ones(ours: DescriptorPool) -> None:
 
 
 def test_every_method_has_a_handler(ours: DescriptorPool) -> None:
-    assert {*describe(ours)} == {*HANDLES, STREAMING}
+    assert {*message_classes(ours)} == {*HANDLERS, STREAMING}
 
 
-def test_they_can_be_described_again(ours: DescriptorPool) -> None:
-    assert describe(ours) == describe(ours)
+def test_they_can_be_message_classesd_again(ours: DescriptorPool) -> None:
+    assert message_classes(ours) == message_classes(ours)

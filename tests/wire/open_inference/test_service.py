@@ -9,9 +9,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from deployments.dialects.open_inference import dialect
 from deployments.errors import InvalidInput, Overloaded
-from deployments.gateway import http_app as web
 from deployments.generation.output import GeneratedChunk, Token
 from deployments.task import TASKS
 from deployments.telemetry.request_stats import ModelStats, Totals
@@ -20,24 +18,12 @@ from tests.fake_router import FakeRouter
 GENERATING = ["text-generation", "conversational"]
 
 
-@pytest.fixture(scope="module")
-def served() -> tuple[FakeRouter, Starlette]:
-    router = FakeRouter()
-    return router, web.build(router, [dialect])
-
-
 @pytest.fixture
-def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
-    served[0].forget()
-    served[0].startup_complete = True
-    return served[0]
-
-
-@pytest.fixture
-async def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(served[1])
-    async with httpx.AsyncClient(transport=transport, base_url="http://door/v2") as http:
-        yield http
+def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.AsyncClient:
+    """A client of the protocol's own root."""
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(served[1]), base_url="http://door/v2", verify=False
+    )
 
 
 async def told(http: httpx.AsyncClient, path: str, status: int = 200) -> Any:
@@ -72,7 +58,7 @@ async def test_metadata(http, router) -> None:
             {"name": "output", "datatype": "BYTES", "shape": [-1, 1]},
             {"name": "objects", "datatype": "BYTES", "shape": [-1, 1]},
         ],
-        "parameters": {"threshold": "Only objects with a better score than this are returned."},
+        "parameters": {"threshold": "The minimum score of an object."},
     }
 
 

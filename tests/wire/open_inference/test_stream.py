@@ -15,20 +15,9 @@ from deployments.task import TASKS
 from deployments.wire.open_inference.protos import SERVICE
 from tests.fake_router import FakeRouter, sample
 from tests.grpc_server import grpc_door
-from tests.wire.open_inference.triton_server import triton
+from tests.wire.open_inference.triton_stubs import triton
 
 CLIENT, _ = triton()
-
-
-@pytest.fixture
-def router() -> FakeRouter:
-    return FakeRouter()
-
-
-@pytest.fixture
-async def client(router: FakeRouter) -> AsyncIterator[Any]:
-    async with grpc_door(router) as address, CLIENT.aio.InferenceServerClient(address) as client:
-        yield client
 
 
 def request(model: str, *texts: str, id: str = "", **parameters: Any) -> dict[str, Any]:

@@ -6,35 +6,15 @@ from typing import Any
 
 import httpx
 import pytest
-from starlette.applications import Starlette
 
-from deployments.dialects.open_inference import dialect
 from deployments.errors import TooLarge
-from deployments.gateway import http_app as web
 from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
-from deployments.wire.open_inference.tensor_inputs import read_items
+from deployments.wire.open_inference.tensor_inputs import parse_items
 from deployments.wire.open_inference.tensors import Tensor
-from tests.fake_router import PICTURE, FakeRouter, fetching
+from tests.fake_router import PICTURE, fetching
 
 INFER = "/v2/models/sentiment/infer"
-
-
-@pytest.fixture(scope="module")
-def served() -> tuple[FakeRouter, Starlette]:
-    router = FakeRouter()
-    return router, web.build(router, [dialect])
-
-
-@pytest.fixture
-def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
-    served[0].forget()
-    return served[0]
-
-
-@pytest.fixture
-def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(served[1]), base_url="http://door")
 
 
 def body(*inputs: dict[str, Any], **others: Any) -> dict[str, Any]:
@@ -177,4 +157,4 @@ MANY = b"[" + b"[]," * 10**6 + b"[]]"
 )
 def test_json_in_an_element_is_bounded_before_it_is_read(task, tensors, parameters) -> None:
     with pytest.raises(TooLarge, match="lists and objects"):
-        read_items(TASKS[task], tensors, parameters)
+        parse_items(TASKS[task], tensors, parameters)

@@ -18,7 +18,7 @@ from tritonclient.utils import (
 )
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.wire.compression import inflate
+from deployments.wire.compression import decompress
 from deployments.wire.http import MAX_BODY
 from deployments.wire.open_inference.tensors import (
     DATATYPES,
@@ -183,9 +183,9 @@ def test_a_number_that_does_not_fit_is_told(datatype: str, value: Any) -> None:
 
 
 def test_a_small_body_may_not_inflate_without_end() -> None:
-    assert inflate(zlib.compress(b"x" * MAX_BODY)) == b"x" * MAX_BODY
+    assert decompress(zlib.compress(b"x" * MAX_BODY)) == b"x" * MAX_BODY
     with pytest.raises(TooLarge):
-        inflate(zlib.compress(b"x" * (MAX_BODY + 1)))
+        decompress(zlib.compress(b"x" * (MAX_BODY + 1)))
     for broken in (b"", b"x", zlib.compress(b"x" * 99)[:-1], zlib.compress(b"x") + b"y"):
         with pytest.raises(InvalidInput):
-            inflate(broken)
+            decompress(broken)

@@ -1,9 +1,8 @@
-"""Chat completions, judged by the openai client and the Hub's own."""
+"""Chat completions, with the openai client and the Hub's client."""
 
 import asyncio
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,70 +15,70 @@ from openai import AsyncOpenAI, OpenAI
 
 from deployments.errors import InvalidInput, Overloaded
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door, streamed, writes, written
+from tests.wire.openai.openai_outputs import (
+    assert_matches_schema,
+    failing,
+    generated,
+    set_output,
+    summary_of,
+    to_chunks,
+)
 
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
-ANSWER = written("Good", " day", "!")
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
+OUTPUT = generated("Good", " day", "!")
 
 
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    writes(door[0], "conversational", ANSWER)
-    return door[0]
+def strict_validation() -> bool:
+    return True
 
 
 @pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    """Its answers must have exactly OpenAI's types."""
-    with OpenAI(
-        base_url=f"{door[1]}/v1", api_key="any", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
+def router(router: FakeRouter) -> FakeRouter:
+    set_output(router, "conversational", OUTPUT)
+    return router
 
 
-def ask(client: OpenAI, messages: Any = HELLO, **settings: Any) -> Any:
+def complete_chat(client: OpenAI, messages: Any = HELLO, **settings: Any) -> Any:
     return client.chat.completions.create(model="conversational", messages=messages, **settings)
 
 
-def post(door: Any, **body: Any) -> httpx.Response:
-    asked = {"model": "conversational", "messages": HELLO, **body}
-    return httpx.post(f"{door[1]}/v1/chat/completions", json=asked)
+def post_chat(url: str, **body: Any) -> httpx.Response:
+    body = {"model": "conversational", "messages": HELLO, **body}
+    return httpx.post(f"{url}/v1/chat/completions", json=body)
 
 
-# ---------------------------------------------------------------------------------------------------- whole
+# ---------------------------------------------------------------------------------------------- one response
 
 
-def test_an_answer(client, router) -> None:
+def test_chat_completion_response(client, router) -> None:
     before = time.time()
-    told = ask(client)
-    (choice,) = told.choices
+    completion = complete_chat(client)
+    (choice,) = completion.choices
     assert (choice.index, choice.message.role, choice.message.content) == (0, "assistant", "Good day!")
     assert choice.finish_reason == "stop"
     assert choice.logprobs is None
-    assert (told.usage.prompt_tokens, told.usage.completion_tokens, told.usage.total_tokens) == (5, 4, 9)
-    assert told.object == "chat.completion"
-    assert told.model == "conversational"
-    assert told.id.startswith("chatcmpl-")
-    assert before - 1 <= told.created <= time.time()
-    assert told.system_fingerprint == "714eb0f"
-    conforms(told.to_dict(), "ChatCompletion")
-    assert ask(client).id != told.id
+    assert (
+        completion.usage.prompt_tokens,
+        completion.usage.completion_tokens,
+        completion.usage.total_tokens,
+    ) == (5, 4, 9)
+    assert completion.object == "chat.completion"
+    assert completion.model == "conversational"
+    assert completion.id.startswith("chatcmpl-")
+    assert before - 1 <= completion.created <= time.time()
+    assert completion.system_fingerprint == "714eb0f"
+    assert_matches_schema(completion.to_dict(), "ChatCompletion")
+    assert complete_chat(client).id != completion.id
 
 
-def test_what_is_not_given_the_checkpoint_decides(client, router) -> None:
-    ask(client)
+def test_absent_settings_are_left_to_the_checkpoint(client, router) -> None:
+    complete_chat(client)
     assert router.asked[0][2].model_dump(exclude_unset=True) == {"details": True}
 
 
-def test_settings(client, router) -> None:
-    ask(
+def test_sampling_settings_become_task_parameters(client, router) -> None:
+    complete_chat(
         client,
         max_completion_tokens=7,
         temperature=0,
@@ -102,7 +101,7 @@ def test_settings(client, router) -> None:
         "repetition_penalty": 1.1,
         "details": True,
     }
-    ask(client, max_tokens=8, stop="End", extra_body={"top_k": -1})
+    complete_chat(client, max_tokens=8, stop="End", extra_body={"top_k": -1})
     assert router.asked[1][2].model_dump(exclude_unset=True) == {
         "max_new_tokens": 8,
         "stop": ["End"],
@@ -110,8 +109,8 @@ def test_settings(client, router) -> None:
     }
 
 
-def test_what_changes_nothing_is_taken(client, router) -> None:
-    told = ask(
+def test_options_without_effect_are_accepted(client, router) -> None:
+    completion = complete_chat(
         client,
         user="me",
         metadata={"a": "b"},
@@ -126,11 +125,11 @@ def test_what_changes_nothing_is_taken(client, router) -> None:
         response_format={"type": "text"},
         extra_body={"colour": "red", "temperature": None, "n": None, "stop": None, "stream": None},
     )
-    assert told.choices[0].message.content == "Good day!"
+    assert completion.choices[0].message.content == "Good day!"
 
 
-def test_turns(client, router) -> None:
-    ask(
+def test_messages_become_the_tasks_conversation(client, router) -> None:
+    complete_chat(
         client,
         [
             {"role": "developer", "content": "Be kind."},
@@ -143,7 +142,7 @@ def test_turns(client, router) -> None:
             {"role": "user", "content": "Four"},
         ],
     )
-    assert [(turn.role, turn.content) for turn in router.asked[0][1][0].messages] == [
+    assert [(message.role, message.content) for message in router.asked[0][1][0].messages] == [
         ("system", "Be kind."),
         ("user", "One\nTwo"),
         ("assistant", "Three"),
@@ -151,110 +150,114 @@ def test_turns(client, router) -> None:
     ]
 
 
-def test_turns_that_say_nothing(client, router) -> None:
-    said = [("system", ""), ("user", ""), ("assistant", ""), ("assistant", None), ("user", "Hello?")]
-    ask(
+def test_messages_without_content_are_accepted(client, router) -> None:
+    messages = [("system", ""), ("user", ""), ("assistant", ""), ("assistant", None), ("user", "Hello?")]
+    complete_chat(
         client,
-        [*({"role": role, "content": content} for role, content in said), {"role": "assistant"}, *HELLO],
+        [*({"role": role, "content": content} for role, content in messages), {"role": "assistant"}, *HELLO],
     )
-    heard = [(turn.role, turn.content) for turn in router.asked[0][1][0].messages]
-    assert heard == [
-        *((role, content or "") for role, content in said),
+    converted = [(message.role, message.content) for message in router.asked[0][1][0].messages]
+    assert converted == [
+        *((role, content or "") for role, content in messages),
         ("assistant", ""),
         ("user", "Hello!"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("finish", "told"), [("length", "length"), ("eos_token", "stop"), ("stop_sequence", "stop")]
+    ("finish_reason", "expected"), [("length", "length"), ("eos_token", "stop"), ("stop_sequence", "stop")]
 )
-def test_finish_reasons(client, router, finish: str, told: str) -> None:
-    writes(router, "conversational", written("a", finish=finish))
-    assert ask(client).choices[0].finish_reason == told
-    assert [chunk.choices[0].finish_reason for chunk in ask(client, stream=True)][-1] == told
+def test_finish_reason(client, router, finish_reason: str, expected: str) -> None:
+    set_output(router, "conversational", generated("a", finish_reason=finish_reason))
+    assert complete_chat(client).choices[0].finish_reason == expected
+    assert [chunk.choices[0].finish_reason for chunk in complete_chat(client, stream=True)][-1] == expected
 
 
-def test_several_answers(client, router) -> None:
-    told = ask(client, n=3, seed=10)
-    assert [choice.index for choice in told.choices] == [0, 1, 2]
+def test_n_choices_use_consecutive_seeds(client, router) -> None:
+    completion = complete_chat(client, n=3, seed=10)
+    assert [choice.index for choice in completion.choices] == [0, 1, 2]
     assert [params.seed for _, _, params in router.asked] == [10, 11, 12]
     assert all(params.do_sample for _, _, params in router.asked)
-    assert (told.usage.prompt_tokens, told.usage.completion_tokens, told.usage.total_tokens) == (5, 12, 17)
+    assert (
+        completion.usage.prompt_tokens,
+        completion.usage.completion_tokens,
+        completion.usage.total_tokens,
+    ) == (5, 12, 17)
 
 
-def test_several_answers_draw_their_own_seeds(client, router) -> None:
-    ask(client, n=2)
+def test_n_choices_without_a_seed_are_sampled(client, router) -> None:
+    complete_chat(client, n=2)
     assert [(params.seed, params.do_sample) for _, _, params in router.asked] == [(None, True)] * 2
 
 
-def test_seeds_begin_again(client, router) -> None:
-    ask(client, n=2, seed=2**63 - 1)
+def test_consecutive_seeds_wrap_around(client, router) -> None:
+    complete_chat(client, n=2, seed=2**63 - 1)
     assert [params.seed for _, _, params in router.asked] == [2**63 - 1, 0]
 
 
 @pytest.mark.parametrize(
-    ("seed", "taken"), [(-1, [2**63 - 1, 0]), (-(2**63), [0, 1]), (-5, [2**63 - 5, 2**63 - 4])]
+    ("seed", "task_seeds"), [(-1, [2**63 - 1, 0]), (-(2**63), [0, 1]), (-5, [2**63 - 5, 2**63 - 4])]
 )
-def test_a_seed_may_be_negative(client, router, seed: int, taken: list[int]) -> None:
-    ask(client, n=2, seed=seed)
-    assert [params.seed for _, _, params in router.asked] == taken
+def test_negative_seeds_map_to_the_tasks_seeds(client, router, seed: int, task_seeds: list[int]) -> None:
+    complete_chat(client, n=2, seed=seed)
+    assert [params.seed for _, _, params in router.asked] == task_seeds
 
 
-def test_logprobs(client, router) -> None:
-    (choice,) = ask(client, logprobs=True, top_logprobs=2).choices
+def test_logprobs_and_top_logprobs(client, router) -> None:
+    (choice,) = complete_chat(client, logprobs=True, top_logprobs=2).choices
     assert router.asked[0][2].top_n_tokens == 2
     assert [token.token for token in choice.logprobs.content] == ["Good", " day", "!"]
     first = choice.logprobs.content[0]
     assert (first.logprob, first.bytes) == (-0.5, list(b"Good"))
-    assert [(one.token, one.logprob) for one in first.top_logprobs] == [("Good", -0.5), ("other", -9.0)]
+    assert [(token.token, token.logprob) for token in first.top_logprobs] == [("Good", -0.5), ("other", -9.0)]
 
 
-def test_logprobs_of_what_cannot_be(client, router) -> None:
-    answer = written("é")
-    never = answer.details.tokens[0].model_copy(update={"logprob": float("-inf")})
-    details = answer.details.model_copy(update={"tokens": [never], "top_tokens": None})
-    router.outputs["conversational"] = lambda _: answer.model_copy(update={"details": details})
-    (token,) = ask(client, logprobs=True).choices[0].logprobs.content
+def test_infinite_logprobs_are_clipped(client, router) -> None:
+    output = generated("é")
+    impossible = output.details.tokens[0].model_copy(update={"logprob": float("-inf")})
+    details = output.details.model_copy(update={"tokens": [impossible], "top_tokens": None})
+    router.outputs["conversational"] = lambda _: output.model_copy(update={"details": details})
+    (token,) = complete_chat(client, logprobs=True).choices[0].logprobs.content
     assert (token.logprob, token.bytes, token.top_logprobs) == (-9999.0, [0xC3, 0xA9], [])
 
 
 # --------------------------------------------------------------------------------------------------- streams
 
 
-def test_a_stream(client, router) -> None:
-    chunks = list(ask(client, stream=True))
+def test_stream_chunks(client, router) -> None:
+    chunks = list(complete_chat(client, stream=True))
     assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "Good", " day", "!", None]
     assert [chunk.choices[0].delta.role for chunk in chunks] == ["assistant", None, None, None, None]
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 4 + ["stop"]
     assert len({(chunk.id, chunk.created, chunk.model) for chunk in chunks}) == 1
     assert all(chunk.usage is None for chunk in chunks)
     for chunk in chunks:
-        conforms(chunk.to_dict(), "ChatCompletionChunk")
+        assert_matches_schema(chunk.to_dict(), "ChatCompletionChunk")
     assert router.closed == ["conversational"]
 
 
-def test_a_delta_holds_only_what_is_new(door, router) -> None:
-    lines = [line for line in post(door, stream=True).text.split("\n\n") if line]
-    assert lines[-1] == "data: [DONE]"
-    deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"] for line in lines[:-1]]
+def test_deltas_omit_absent_fields(url, router) -> None:
+    events = [event for event in post_chat(url, stream=True).text.split("\n\n") if event]
+    assert events[-1] == "data: [DONE]"
+    deltas = [json.loads(event.removeprefix("data: "))["choices"][0]["delta"] for event in events[:-1]]
     assert deltas[0] == {"role": "assistant", "content": ""}
     assert deltas[1] == {"content": "Good"}
     assert deltas[-1] == {}
 
 
-def test_a_streams_usage(client, router) -> None:
-    chunks = list(ask(client, stream=True, n=2, stream_options={"include_usage": True}))
+def test_stream_usage(client, router) -> None:
+    chunks = list(complete_chat(client, stream=True, n=2, stream_options={"include_usage": True}))
     assert chunks[-1].choices == []
     usage = chunks[-1].usage
     assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (5, 8, 13)
     assert all(chunk.usage is None for chunk in chunks[:-1])
 
 
-def test_streams_interleave(client, router) -> None:
-    writes(router, "conversational", written("a", "b", "c"))
+def test_chunks_of_several_choices_interleave(client, router) -> None:
+    set_output(router, "conversational", generated("a", "b", "c"))
     texts: dict[int, str] = {0: "", 1: "", 2: ""}
     order = []
-    for chunk in ask(client, stream=True, n=3, seed=1):
+    for chunk in complete_chat(client, stream=True, n=3, seed=1):
         (choice,) = chunk.choices
         if choice.delta.content:
             texts[choice.index] += choice.delta.content
@@ -265,30 +268,30 @@ def test_streams_interleave(client, router) -> None:
     assert router.closed == ["conversational"] * 3
 
 
-def test_logprobs_in_a_stream(client, router) -> None:
-    chunks = list(ask(client, stream=True, logprobs=True, top_logprobs=1))
-    told = [chunk.choices[0].logprobs for chunk in chunks]
-    assert [one.content[0].token for one in told if one] == ["Good", " day", "!"]
-    assert [one.token for one in told[1].content[0].top_logprobs] == ["Good", "other"]
+def test_stream_logprobs(client, router) -> None:
+    chunks = list(complete_chat(client, stream=True, logprobs=True, top_logprobs=1))
+    logprobs = [chunk.choices[0].logprobs for chunk in chunks]
+    assert [part.content[0].token for part in logprobs if part] == ["Good", " day", "!"]
+    assert [token.token for token in logprobs[1].content[0].top_logprobs] == ["Good", "other"]
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=0) as client:
-        told = await client.chat.completions.create(model="conversational", messages=HELLO)
-        assert told.choices[0].message.content == "Good day!"
+async def test_async_openai_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client:
+        completion = await client.chat.completions.create(model="conversational", messages=HELLO)
+        assert completion.choices[0].message.content == "Good day!"
         stream = await client.chat.completions.create(model="conversational", messages=HELLO, stream=True)
         assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "Good day!"
 
 
-def test_the_clients_own_way_to_stream(client, router) -> None:
+def test_openai_clients_stream_helper(client, router) -> None:
     with client.chat.completions.stream(model="conversational", messages=HELLO) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
-        told = stream.get_final_completion()
+        completion = stream.get_final_completion()
     assert deltas == ["", "Good", " day", "!"]
-    assert told.choices[0].message.content == "Good day!"
+    assert completion.choices[0].message.content == "Good day!"
 
 
-# --------------------------------------------------------------------------------------- what is not answered
+# --------------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -350,95 +353,97 @@ def test_the_clients_own_way_to_stream(client, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_read_is_named(door, router, body: dict[str, Any], param: str) -> None:
-    answered = post(door, **body)
-    assert answered.status_code == 400, answered.text
-    conforms(answered.json(), "OpenAIFailure")
-    error = answered.json()["error"]
+def test_invalid_field_returns_400_that_names_it(url, router, body: dict[str, Any], param: str) -> None:
+    response = post_chat(url, **body)
+    assert response.status_code == 400, response.text
+    assert_matches_schema(response.json(), "OpenAIFailure")
+    error = response.json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, None)
     assert f"`{param}`" in error["message"]
     assert not router.asked
 
 
-def test_errors_are_the_clients_own(client, router) -> None:
-    with pytest.raises(openai.BadRequestError, match="tools") as bad:
-        ask(client, tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
-    assert (bad.value.param, bad.value.type) == ("tools", "invalid_request_error")
-    with pytest.raises(openai.NotFoundError, match="no model is named 'nobody'") as unknown:
-        client.chat.completions.create(model="nobody", messages=HELLO)
-    assert (unknown.value.code, unknown.value.param) == ("model_not_found", "model")
+def test_errors_raise_the_openai_clients_exceptions(client, router) -> None:
+    with pytest.raises(openai.BadRequestError, match="tools") as error:
+        complete_chat(client, tools=[{"type": "function", "function": {"name": "f", "parameters": {}}}])
+    assert (error.value.param, error.value.type) == ("tools", "invalid_request_error")
+    with pytest.raises(openai.NotFoundError, match="no model is named 'absent'") as error:
+        client.chat.completions.create(model="absent", messages=HELLO)
+    assert (error.value.code, error.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError, match="`model`"):
         client.post("/chat/completions", body={"messages": HELLO}, cast_to=object)
-    with pytest.raises(openai.BadRequestError, match="'Go on with a text'; it does not hold a conversation"):
+    with pytest.raises(
+        openai.BadRequestError, match=f"{summary_of('text-generation')}; it cannot hold a conversation"
+    ):
         client.chat.completions.create(model="text-generation", messages=HELLO)
-    router.outputs["conversational"] = always(Overloaded("every queue is full", retry_after=3))
-    with pytest.raises(openai.RateLimitError, match="every queue is full") as full:
-        ask(client)
-    assert (full.value.code, full.value.response.headers["retry-after"]) == ("rate_limit_exceeded", "3")
-    router.outputs["conversational"] = always(InvalidInput("the chat template refuses this"))
+    router.outputs["conversational"] = failing(Overloaded("every queue is full", retry_after=3))
+    with pytest.raises(openai.RateLimitError, match="every queue is full") as error:
+        complete_chat(client)
+    assert (error.value.code, error.value.response.headers["retry-after"]) == ("rate_limit_exceeded", "3")
+    router.outputs["conversational"] = failing(InvalidInput("the chat template refuses this"))
     with pytest.raises(openai.BadRequestError, match="template refuses"):
-        ask(client)
+        complete_chat(client)
 
 
-def test_an_error_before_the_first_token_has_its_status(client, router) -> None:
-    async def full(_: Any) -> Any:
+def test_error_before_the_first_token_sets_the_status(client, router) -> None:
+    async def overloaded(_: Any) -> Any:
         raise Overloaded("every queue is full")
         yield
 
-    router.streams["conversational"] = full
+    router.streams["conversational"] = overloaded
     with pytest.raises(openai.RateLimitError, match="every queue is full"):
-        ask(client, stream=True, n=3)
+        complete_chat(client, stream=True, n=3)
     assert router.closed == ["conversational"] * 3
 
 
-def test_an_error_in_a_stream(client, router) -> None:
-    writes(router, "conversational", ANSWER, fails=Overloaded("the replica has gone"))
-    chunks = ask(client, stream=True)
-    heard = [next(chunks).choices[0].delta.content for _ in range(4)]
-    assert heard == ["", "Good", " day", "!"]
-    with pytest.raises(openai.APIError, match="the replica has gone") as gone:
+def test_error_during_a_stream_is_an_event(client, router) -> None:
+    set_output(router, "conversational", OUTPUT, stream_error=Overloaded("the replica has gone"))
+    chunks = complete_chat(client, stream=True)
+    deltas = [next(chunks).choices[0].delta.content for _ in range(4)]
+    assert deltas == ["", "Good", " day", "!"]
+    with pytest.raises(openai.APIError, match="the replica has gone") as error:
         next(chunks)
-    assert gone.value.code == "rate_limit_exceeded"
+    assert error.value.code == "rate_limit_exceeded"
 
 
-def test_an_error_of_one_answer_ends_the_others(client, router) -> None:
-    begun = 0
+def test_error_of_one_choice_closes_all_streams(client, router) -> None:
+    num_started = 0
 
     async def chunks(_: Any) -> Any:
-        nonlocal begun
-        begun += 1
-        last = begun == 3
-        yield streamed(ANSWER)[0]
-        if last:
+        nonlocal num_started
+        num_started += 1
+        is_last = num_started == 3
+        yield to_chunks(OUTPUT)[0]
+        if is_last:
             raise ValueError("secret")
         await asyncio.sleep(60)
 
     router.streams["conversational"] = chunks
-    with pytest.raises(openai.APIError, match="internal error, request id") as failed:
-        list(ask(client, stream=True, n=3))
-    assert "secret" not in str(failed.value.body)
+    with pytest.raises(openai.APIError, match="internal error, request id") as error:
+        list(complete_chat(client, stream=True, n=3))
+    assert "secret" not in str(error.value.body)
     assert router.closed == ["conversational"] * 3
 
 
-@pytest.mark.parametrize("seen", [0, 1])
-def test_a_caller_who_leaves_ends_every_stream(door, router, seen: int) -> None:
+@pytest.mark.parametrize("num_chunks", [0, 1])
+def test_client_disconnect_closes_all_streams(url, router, num_chunks: int) -> None:
     async def chunks(_: Any) -> Any:
-        for chunk in streamed(ANSWER)[:seen]:
+        for chunk in to_chunks(OUTPUT)[:num_chunks]:
             yield chunk
         await asyncio.sleep(60)
 
     router.streams["conversational"] = chunks
     body = {"model": "conversational", "messages": HELLO, "stream": True, "n": 3}
-    asked = httpx.Timeout(5, read=5 if seen else 0.3)
+    timeout = httpx.Timeout(5, read=5 if num_chunks else 0.3)
     try:
-        with httpx.stream("POST", f"{door[1]}/v1/chat/completions", json=body, timeout=asked) as answered:
-            lines = answered.iter_lines()
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=timeout) as response:
+            lines = response.iter_lines()
             assert next(lines).startswith("data: ")
             assert not router.closed
     except httpx.ReadTimeout:
-        assert not seen
-    until = time.monotonic() + 2
-    while len(router.closed) < 3 and time.monotonic() < until:
+        assert not num_chunks
+    deadline = time.monotonic() + 2
+    while len(router.closed) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert router.closed == ["conversational"] * 3
 
@@ -447,37 +452,37 @@ def test_a_caller_who_leaves_ends_every_stream(door, router, seen: int) -> None:
 
 
 @pytest.mark.parametrize("model", ["conversational", "anything", None])
-def test_the_path_names_the_model(door, router, model: str | None) -> None:
+def test_model_in_the_path_takes_precedence(url, router, model: str | None) -> None:
     body = {"messages": HELLO, **({"model": model} if model else {})}
-    answered = httpx.post(f"{door[1]}/models/conversational/v1/chat/completions", json=body)
-    assert answered.json()["model"] == "conversational"
+    response = httpx.post(f"{url}/models/conversational/v1/chat/completions", json=body)
+    assert response.json()["model"] == "conversational"
 
 
 @pytest.mark.parametrize("path", ["", "/v1", "/v1/chat/completions"])
-def test_the_hubs_client(door, router, path: str) -> None:
-    client = InferenceClient(base_url=f"{door[1]}/models/conversational{path}", token="none")
-    told = client.chat_completion(HELLO, max_tokens=5, logprobs=True, top_logprobs=1)
-    assert told.choices[0].message.content == "Good day!"
-    assert told.choices[0].logprobs.content[0].token == "Good"
-    assert (told.usage.total_tokens, told.system_fingerprint) == (9, "714eb0f")
+def test_hub_client(url, router, path: str) -> None:
+    client = InferenceClient(base_url=f"{url}/models/conversational{path}", token="none")
+    completion = client.chat_completion(HELLO, max_tokens=5, logprobs=True, top_logprobs=1)
+    assert completion.choices[0].message.content == "Good day!"
+    assert completion.choices[0].logprobs.content[0].token == "Good"
+    assert (completion.usage.total_tokens, completion.system_fingerprint) == (9, "714eb0f")
     chunks = list(client.chat_completion(HELLO, stream=True, stream_options={"include_usage": True}))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "Good day!"
     assert chunks[-1].usage.total_tokens == 9
 
 
-async def test_the_hubs_async_client(door, router) -> None:
-    client = AsyncInferenceClient(base_url=f"{door[1]}/models/conversational", token="none")
+async def test_async_hub_client(url, router) -> None:
+    client = AsyncInferenceClient(base_url=f"{url}/models/conversational", token="none")
     async with client:
-        told = await client.chat_completion(HELLO)
-        assert told.choices[0].message.content == "Good day!"
+        completion = await client.chat_completion(HELLO)
+        assert completion.choices[0].message.content == "Good day!"
         chunks = await client.chat_completion(HELLO, stream=True)
-        assert "".join([one.choices[0].delta.content or "" async for one in chunks]) == "Good day!"
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in chunks]) == "Good day!"
 
 
-def test_the_hubs_client_can_read_what_went_wrong(door, router) -> None:
-    client = InferenceClient(base_url=f"{door[1]}/models/conversational", token="none")
+def test_hub_client_shows_errors(url, router) -> None:
+    client = InferenceClient(base_url=f"{url}/models/conversational", token="none")
     with pytest.raises(HubBadRequest, match="`max_tokens`: Input should be greater"):
         client.chat_completion(HELLO, max_tokens=0)
-    writes(router, "conversational", ANSWER, fails=Overloaded("the replica has gone"))
+    set_output(router, "conversational", OUTPUT, stream_error=Overloaded("the replica has gone"))
     with pytest.raises(UnknownError, match="the replica has gone"):
         list(client.chat_completion(HELLO, stream=True))

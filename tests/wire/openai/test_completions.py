@@ -1,7 +1,6 @@
-"""Completions, judged by the openai client."""
+"""Completions, with the openai client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,56 +10,47 @@ from openai import AsyncOpenAI, OpenAI
 
 from deployments.errors import InvalidInput, Overloaded
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door, writes, written
+from tests.wire.openai.openai_outputs import assert_matches_schema, failing, generated, set_output, summary_of
 
-ANSWER = written(" upon", " a", " time")
-
-
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
+OUTPUT = generated(" upon", " a", " time")
 
 
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    writes(door[0], "text-generation", ANSWER)
-    return door[0]
+def router(router: FakeRouter) -> FakeRouter:
+    set_output(router, "text-generation", OUTPUT)
+    return router
 
 
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", max_retries=0) as client:
-        yield client
-
-
-def ask(client: OpenAI, prompt: Any = "Once", **settings: Any) -> Any:
+def complete(client: OpenAI, prompt: Any = "Once", **settings: Any) -> Any:
     return client.completions.create(model="text-generation", prompt=prompt, **settings)
 
 
-def prompts(router: FakeRouter) -> list[list[str]]:
+def task_prompts(router: FakeRouter) -> list[list[str]]:
     return [[input_.text for input_ in inputs] for _, inputs, _ in router.asked]
 
 
-def test_an_answer(door, router) -> None:
-    with OpenAI(base_url=f"{door[1]}/v1", api_key="any", _strict_response_validation=True) as strict:
-        told = ask(strict)
-    (choice,) = told.choices
+def test_completion_response(url, router) -> None:
+    with OpenAI(base_url=f"{url}/v1", api_key="any", _strict_response_validation=True) as strict:
+        completion = complete(strict)
+    (choice,) = completion.choices
     assert (choice.index, choice.text, choice.finish_reason) == (0, " upon a time", "stop")
-    assert (told.usage.prompt_tokens, told.usage.completion_tokens, told.usage.total_tokens) == (5, 4, 9)
-    assert (told.object, told.model, told.system_fingerprint) == (
+    assert (
+        completion.usage.prompt_tokens,
+        completion.usage.completion_tokens,
+        completion.usage.total_tokens,
+    ) == (5, 4, 9)
+    assert (completion.object, completion.model, completion.system_fingerprint) == (
         "text_completion",
         "text-generation",
         "714eb0f",
     )
-    assert told.id.startswith("cmpl-")
-    conforms(told.to_dict(), "Completion")
+    assert completion.id.startswith("cmpl-")
+    assert_matches_schema(completion.to_dict(), "Completion")
     assert router.asked[0][2].model_dump(exclude_unset=True) == {"details": True}
 
 
-def test_settings(client, router) -> None:
-    ask(client, max_tokens=7, temperature=0.5, stop="\n", seed=3, n=2, best_of=2, logprobs=0)
+def test_sampling_settings_become_task_parameters(client, router) -> None:
+    complete(client, max_tokens=7, temperature=0.5, stop="\n", seed=3, n=2, best_of=2, logprobs=0)
     assert [params.model_dump(exclude_unset=True) for _, _, params in router.asked] == [
         {
             "max_new_tokens": 7,
@@ -75,7 +65,7 @@ def test_settings(client, router) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "read"),
+    ("prompt", "texts"),
     [
         ("Once", ["Once"]),
         (["Once", "Twice"], ["Once", "Twice"]),
@@ -87,31 +77,31 @@ def test_settings(client, router) -> None:
     ],
     ids=str,
 )
-def test_prompts(client, router, prompt: Any, read: list[str]) -> None:
-    """Of token ids, the sign that the tokenizer puts before every text is not doubled; no other is lost."""
-    told = ask(client, prompt)
-    assert prompts(router) == [read]
-    assert len(told.choices) == len(read)
-    assert told.usage.prompt_tokens == 5 * len(read)
+def test_prompts_of_texts_and_token_ids(client, router, prompt: Any, texts: list[str]) -> None:
+    """A leading special token that the tokenizer adds is not doubled; no other token is lost."""
+    completion = complete(client, prompt)
+    assert task_prompts(router) == [texts]
+    assert len(completion.choices) == len(texts)
+    assert completion.usage.prompt_tokens == 5 * len(texts)
 
 
-def test_several_prompts_several_answers(client, router) -> None:
-    router.outputs["text-generation"] = lambda input_: written(f" after {input_.text}")
-    told = ask(client, ["Once", "Twice"], n=2, seed=1)
-    assert [(choice.index, choice.text) for choice in told.choices] == [
+def test_n_choices_of_several_prompts_are_ordered_by_prompt(client, router) -> None:
+    router.outputs["text-generation"] = lambda input_: generated(f" after {input_.text}")
+    completion = complete(client, ["Once", "Twice"], n=2, seed=1)
+    assert [(choice.index, choice.text) for choice in completion.choices] == [
         (0, " after Once"),
         (1, " after Once"),
         (2, " after Twice"),
         (3, " after Twice"),
     ]
-    assert (told.usage.prompt_tokens, told.usage.completion_tokens) == (10, 8)
+    assert (completion.usage.prompt_tokens, completion.usage.completion_tokens) == (10, 8)
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_echo(client, router, stream: bool) -> None:
-    told = ask(client, ["Once", "Twice"], echo=True, stream=stream)
+def test_echo_starts_each_text_with_its_prompt(client, router, stream: bool) -> None:
+    completion = complete(client, ["Once", "Twice"], echo=True, stream=stream)
     texts = {0: "", 1: ""}
-    for part in told if stream else [told]:
+    for part in completion if stream else [completion]:
         for choice in part.choices:
             texts[choice.index] += choice.text
     assert texts == {0: "Once upon a time", 1: "Twice upon a time"}
@@ -119,23 +109,22 @@ def test_echo(client, router, stream: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs(client, router, stream: bool) -> None:
-    told = ask(client, logprobs=2, stream=stream)
-    found = [
-        choice.logprobs for part in (told if stream else [told]) for choice in part.choices if choice.logprobs
-    ]
+    completion = complete(client, logprobs=2, stream=stream)
+    parts = completion if stream else [completion]
+    logprobs = [choice.logprobs for part in parts for choice in part.choices if choice.logprobs]
     assert router.asked[0][2].top_n_tokens == 2
-    assert [text for one in found for text in one.tokens] == [" upon", " a", " time"]
-    assert [value for one in found for value in one.token_logprobs] == [-0.5, -1.5, -2.5]
-    assert [place for one in found for place in one.text_offset] == [0, 5, 7]
-    assert [row for one in found for row in one.top_logprobs] == [
+    assert [text for part in logprobs for text in part.tokens] == [" upon", " a", " time"]
+    assert [value for part in logprobs for value in part.token_logprobs] == [-0.5, -1.5, -2.5]
+    assert [offset for part in logprobs for offset in part.text_offset] == [0, 5, 7]
+    assert [likeliest for part in logprobs for likeliest in part.top_logprobs] == [
         {" upon": -0.5, "other": -9.0},
         {" a": -1.5, "other": -9.0},
         {" time": -2.5, "other": -9.0},
     ]
 
 
-def test_a_stream(client, router) -> None:
-    chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
+def test_stream_chunks(client, router) -> None:
+    chunks = list(complete(client, stream=True, stream_options={"include_usage": True}))
     assert [choice.text for chunk in chunks for choice in chunk.choices] == [" upon", " a", " time", ""]
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices] == [
         None,
@@ -147,21 +136,21 @@ def test_a_stream(client, router) -> None:
     assert chunks[-1].usage.total_tokens == 9
     assert len({(chunk.id, chunk.created, chunk.object) for chunk in chunks}) == 1
     for chunk in chunks:
-        conforms(chunk.to_dict(), "Completion")
+        assert_matches_schema(chunk.to_dict(), "Completion")
 
 
-def test_streams_of_several_prompts_interleave(client, router) -> None:
-    writes(router, "text-generation", written("a", "b"))
-    told = [chunk.choices[0] for chunk in ask(client, ["Once", "Twice"], n=2, stream=True)]
-    assert [choice.index for choice in told if choice.text] == [0, 1, 2, 3] * 2
-    assert sorted(prompts(router)) == [["Once"], ["Once"], ["Twice"], ["Twice"]]
+def test_chunks_of_several_prompts_interleave(client, router) -> None:
+    set_output(router, "text-generation", generated("a", "b"))
+    choices = [chunk.choices[0] for chunk in complete(client, ["Once", "Twice"], n=2, stream=True)]
+    assert [choice.index for choice in choices if choice.text] == [0, 1, 2, 3] * 2
+    assert sorted(task_prompts(router)) == [["Once"], ["Once"], ["Twice"], ["Twice"]]
     assert router.closed == ["text-generation"] * 4
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/models/text-generation/v1", api_key="any") as client:
-        told = await client.completions.create(model="any", prompt="Once")
-        assert told.choices[0].text == " upon a time"
+async def test_async_openai_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/models/text-generation/v1", api_key="any") as client:
+        completion = await client.completions.create(model="any", prompt="Once")
+        assert completion.choices[0].text == " upon a time"
         stream = await client.completions.create(model="any", prompt="Once", stream=True)
         assert "".join([chunk.choices[0].text async for chunk in stream]) == " upon a time"
 
@@ -190,49 +179,49 @@ async def test_the_async_client(door, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_read_is_named(door, router, body: dict[str, Any], param: str) -> None:
-    asked = {"model": "text-generation", "prompt": "Once", **body}
-    answered = httpx.post(f"{door[1]}/v1/completions", json=asked)
-    assert answered.status_code == 400, answered.text
-    error = answered.json()["error"]
+def test_invalid_field_returns_400_that_names_it(url, router, body: dict[str, Any], param: str) -> None:
+    body = {"model": "text-generation", "prompt": "Once", **body}
+    response = httpx.post(f"{url}/v1/completions", json=body)
+    assert response.status_code == 400, response.text
+    error = response.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert not router.asked
 
 
-def test_too_many_answers_at_once(client, router) -> None:
-    with pytest.raises(openai.APIStatusError, match="1,008 answers") as many:
-        ask(client, ["a"] * 63, n=16)
-    assert many.value.status_code == 413
+def test_too_many_choices_return_413(client, router) -> None:
+    with pytest.raises(openai.APIStatusError, match="1,008 choices") as error:
+        complete(client, ["a"] * 63, n=16)
+    assert error.value.status_code == 413
     with pytest.raises(openai.APIStatusError, match="at most 64"):
-        ask(client, ["a"] * 33, n=2, stream=True)
+        complete(client, ["a"] * 33, n=2, stream=True)
     assert not router.asked
 
 
-def test_a_prompt_that_fails_is_named(client, router) -> None:
-    def answer(input_: Any) -> Any:
+def test_error_names_the_prompt(client, router) -> None:
+    def generate(input_: Any) -> Any:
         if input_.text == "bad":
             raise InvalidInput("not this one")
-        return ANSWER
+        return OUTPUT
 
-    router.outputs["text-generation"] = answer
-    with pytest.raises(openai.BadRequestError, match="not this one") as failed:
-        ask(client, ["good", "bad"])
-    assert failed.value.param == "prompt[1]"
-    with pytest.raises(openai.BadRequestError, match="not this one") as failed:
-        ask(client, "bad")
-    assert failed.value.param is None
+    router.outputs["text-generation"] = generate
+    with pytest.raises(openai.BadRequestError, match="not this one") as error:
+        complete(client, ["good", "bad"])
+    assert error.value.param == "prompt[1]"
+    with pytest.raises(openai.BadRequestError, match="not this one") as error:
+        complete(client, "bad")
+    assert error.value.param is None
 
 
-def test_errors_are_the_clients_own(client, router) -> None:
+def test_errors_raise_the_openai_clients_exceptions(client, router) -> None:
     with pytest.raises(
-        openai.BadRequestError, match="'Reply in a conversation'; it does not go on with a text"
+        openai.BadRequestError, match=f"{summary_of('conversational')}; it cannot complete a text"
     ):
         client.completions.create(model="conversational", prompt="Once")
-    router.outputs["text-generation"] = always(Overloaded("full"))
+    router.outputs["text-generation"] = failing(Overloaded("full"))
     with pytest.raises(openai.RateLimitError, match="full"):
-        ask(client)
-    writes(router, "text-generation", ANSWER, fails=Overloaded("the replica has gone"))
-    chunks = ask(client, stream=True)
+        complete(client)
+    set_output(router, "text-generation", OUTPUT, stream_error=Overloaded("the replica has gone"))
+    chunks = complete(client, stream=True)
     assert next(chunks).choices[0].text == " upon"
     with pytest.raises(openai.APIError, match="the replica has gone"):
         list(chunks)

@@ -1,76 +1,61 @@
-"""The OpenAI dialect, judged by LangChain."""
-
-from collections.abc import Iterator
+"""The OpenAI dialect, with LangChain's clients."""
 
 import openai
 import pytest
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 
 from deployments.errors import Overloaded
-from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, open_door, writes, written
+from tests.wire.openai.openai_outputs import failing, generated, set_output
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
-
-
-@pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    return door[0]
-
-
-def test_it_chats(door, router) -> None:
-    writes(router, "conversational", written("Good", " day", "!"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", max_retries=0)
-    told = chat.invoke("Hello!")
-    assert told.content == "Good day!"
-    assert told.usage_metadata["total_tokens"] == 9
-    assert told.response_metadata["finish_reason"] == "stop"
+def test_chat(url, router) -> None:
+    set_output(router, "conversational", generated("Good", " day", "!"))
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", max_retries=0)
+    message = chat.invoke("Hello!")
+    assert message.content == "Good day!"
+    assert message.usage_metadata["total_tokens"] == 9
+    assert message.response_metadata["finish_reason"] == "stop"
     chunks = list(chat.stream([("system", "Be kind."), ("human", "Hello!")]))
     assert "".join(chunk.text for chunk in chunks) == "Good day!"
-    assert [one.content for one in chat.batch(["Hello!", "And you?"])] == ["Good day!"] * 2
+    assert [reply.content for reply in chat.batch(["Hello!", "And you?"])] == ["Good day!"] * 2
 
 
-async def test_it_chats_async(door, router) -> None:
-    writes(router, "conversational", written("Good", " day", "!"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", stream_usage=True)
+async def test_async_chat(url, router) -> None:
+    set_output(router, "conversational", generated("Good", " day", "!"))
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", stream_usage=True)
     assert (await chat.ainvoke("Hello!")).content == "Good day!"
     chunks = [chunk async for chunk in chat.astream("Hello!")]
     assert "".join(chunk.text for chunk in chunks) == "Good day!"
     assert sum(chunk.usage_metadata["total_tokens"] for chunk in chunks if chunk.usage_metadata) == 9
 
 
-def test_it_responds(door, router) -> None:
-    writes(router, "conversational", written("Good", " day", "!"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", use_responses_api=True)
+def test_responses_api(url, router) -> None:
+    set_output(router, "conversational", generated("Good", " day", "!"))
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", use_responses_api=True)
     assert chat.invoke([("system", "Be kind."), ("human", "Hello!")]).text == "Good day!"
     assert "".join(chunk.text for chunk in chat.stream("Hello!")) == "Good day!"
 
 
-def test_it_hears_what_went_wrong(door, router) -> None:
-    router.outputs["conversational"] = always(Overloaded("every queue is full"))
-    chat = ChatOpenAI(model="conversational", base_url=f"{door[1]}/v1", api_key="any", max_retries=0)
+def test_errors_raise_the_openai_clients_exceptions(url, router) -> None:
+    router.outputs["conversational"] = failing(Overloaded("every queue is full"))
+    chat = ChatOpenAI(model="conversational", base_url=f"{url}/v1", api_key="any", max_retries=0)
     with pytest.raises(openai.RateLimitError, match="every queue is full"):
         chat.invoke("Hello!")
     with pytest.raises(openai.BadRequestError, match="tools"):
         chat.bind_tools([{"type": "function", "function": {"name": "f", "parameters": {}}}]).invoke("Hello!")
 
 
-def test_it_completes(door, router) -> None:
-    writes(router, "text-generation", written(" upon", " a", " time"))
-    model = OpenAI(model="text-generation", base_url=f"{door[1]}/v1", api_key="any")
+def test_completion(url, router) -> None:
+    set_output(router, "text-generation", generated(" upon", " a", " time"))
+    model = OpenAI(model="text-generation", base_url=f"{url}/v1", api_key="any")
     assert model.invoke("Once") == " upon a time"
     assert "".join(model.stream("Once")) == " upon a time"
     assert model.batch(["Once", "Twice"]) == [" upon a time"] * 2
 
 
-def test_it_embeds(door, router) -> None:
+def test_embeddings(url, router) -> None:
     model = OpenAIEmbeddings(
-        model="embeddings", base_url=f"{door[1]}/v1", api_key="any", check_embedding_ctx_length=False
+        model="embeddings", base_url=f"{url}/v1", api_key="any", check_embedding_ctx_length=False
     )
     assert model.embed_query("One") == [0.5, 0.5]
     assert model.embed_documents(["One", "Two"]) == [[0.5, 0.5]] * 2

@@ -1,7 +1,6 @@
-"""Responses, judged by the openai client."""
+"""Responses, with the openai client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,10 +10,10 @@ from openai import AsyncOpenAI, OpenAI
 
 from deployments.errors import Overloaded
 from tests.fake_router import FakeRouter
-from tests.wire.openai.openai_server import always, conforms, open_door, writes, written
+from tests.wire.openai.openai_outputs import assert_matches_schema, failing, generated, set_output
 
-ANSWER = written("Good", " day", "!")
-ORDER = [
+OUTPUT = generated("Good", " day", "!")
+EVENT_TYPES = [
     "response.created",
     "response.in_progress",
     "response.output_item.added",
@@ -26,52 +25,45 @@ ORDER = [
 ]
 
 
-@pytest.fixture(scope="module")
-def door() -> Iterator[tuple[FakeRouter, str]]:
-    with open_door() as opened:
-        yield opened
+@pytest.fixture
+def strict_validation() -> bool:
+    return True
 
 
 @pytest.fixture
-def router(door: tuple[FakeRouter, str]) -> FakeRouter:
-    door[0].forget()
-    writes(door[0], "conversational", ANSWER)
-    return door[0]
+def router(router: FakeRouter) -> FakeRouter:
+    set_output(router, "conversational", OUTPUT)
+    return router
 
 
-@pytest.fixture
-def client(door, router) -> Iterator[OpenAI]:
-    """Its answers must have exactly OpenAI's types."""
-    with OpenAI(
-        base_url=f"{door[1]}/v1", api_key="any", max_retries=0, _strict_response_validation=True
-    ) as client:
-        yield client
+def create(client: OpenAI, input_: Any = "Hello!", **settings: Any) -> Any:
+    return client.responses.create(model="conversational", input=input_, **settings)
 
 
-def ask(client: OpenAI, said: Any = "Hello!", **settings: Any) -> Any:
-    return client.responses.create(model="conversational", input=said, **settings)
+def messages(router: FakeRouter) -> list[tuple[str, str]]:
+    return [(message.role, message.content) for message in router.asked[0][1][0].messages]
 
 
-def turns(router: FakeRouter) -> list[tuple[str, str]]:
-    return [(turn.role, turn.content) for turn in router.asked[0][1][0].messages]
-
-
-def test_an_answer(client, router) -> None:
-    told = ask(client, instructions="Be kind.", max_output_tokens=9, temperature=0.5, top_p=0.9)
-    assert told.output_text == "Good day!"
-    assert (told.status, told.error, told.incomplete_details) == ("completed", None, None)
-    assert (told.output[0].status, told.output[0].role) == ("completed", "assistant")
-    assert (told.usage.input_tokens, told.usage.output_tokens, told.usage.total_tokens) == (5, 4, 9)
-    assert told.usage.output_tokens_details.reasoning_tokens == 0
-    assert (told.instructions, told.max_output_tokens, told.temperature, told.top_p) == (
+def test_response(client, router) -> None:
+    response = create(client, instructions="Be kind.", max_output_tokens=9, temperature=0.5, top_p=0.9)
+    assert response.output_text == "Good day!"
+    assert (response.status, response.error, response.incomplete_details) == ("completed", None, None)
+    assert (response.output[0].status, response.output[0].role) == ("completed", "assistant")
+    assert (response.usage.input_tokens, response.usage.output_tokens, response.usage.total_tokens) == (
+        5,
+        4,
+        9,
+    )
+    assert response.usage.output_tokens_details.reasoning_tokens == 0
+    assert (response.instructions, response.max_output_tokens, response.temperature, response.top_p) == (
         "Be kind.",
         9,
         0.5,
         0.9,
     )
-    assert told.id.startswith("resp_")
-    conforms(json.loads(told.to_json()), "OpenAIResponse")
-    assert turns(router) == [("system", "Be kind."), ("user", "Hello!")]
+    assert response.id.startswith("resp_")
+    assert_matches_schema(json.loads(response.to_json()), "OpenAIResponse")
+    assert messages(router) == [("system", "Be kind."), ("user", "Hello!")]
     assert router.asked[0][2].model_dump(exclude_unset=True) == {
         "max_new_tokens": 9,
         "temperature": 0.5,
@@ -80,32 +72,32 @@ def test_an_answer(client, router) -> None:
     }
 
 
-def test_an_answer_that_is_cut(client, router) -> None:
-    writes(router, "conversational", written("Good", finish="length"))
-    told = ask(client)
-    assert (told.status, told.incomplete_details.reason) == ("incomplete", "max_output_tokens")
-    assert told.output[0].status == "incomplete"
-    events = list(ask(client, stream=True))
+def test_truncated_response_is_incomplete(client, router) -> None:
+    set_output(router, "conversational", generated("Good", finish_reason="length"))
+    response = create(client)
+    assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+    assert response.output[0].status == "incomplete"
+    events = list(create(client, stream=True))
     assert events[-1].type == "response.incomplete"
     assert events[-1].response.incomplete_details.reason == "max_output_tokens"
 
 
-@pytest.mark.parametrize("nothing", ["", [{"type": "output_text", "text": ""}], None])
-def test_a_conversation_goes_on_after_an_answer_of_nothing(client, router, nothing: Any) -> None:
-    answer = {"type": "message", "role": "assistant", "content": nothing}
-    ask(client, [{"role": "user", "content": "Hello!"}, answer, {"role": "user", "content": "And?"}])
-    assert turns(router) == [("user", "Hello!"), ("assistant", ""), ("user", "And?")]
+@pytest.mark.parametrize("content", ["", [{"type": "output_text", "text": ""}], None])
+def test_empty_assistant_message_in_the_input(client, router, content: Any) -> None:
+    reply = {"type": "message", "role": "assistant", "content": content}
+    create(client, [{"role": "user", "content": "Hello!"}, reply, {"role": "user", "content": "And?"}])
+    assert messages(router) == [("user", "Hello!"), ("assistant", ""), ("user", "And?")]
 
 
-def test_empty_instructions_are_none(client, router) -> None:
-    assert ask(client, instructions="").instructions == ""
-    assert turns(router) == [("user", "Hello!")]
+def test_empty_instructions_add_no_message(client, router) -> None:
+    assert create(client, instructions="").instructions == ""
+    assert messages(router) == [("user", "Hello!")]
 
 
-def test_a_conversation_goes_on(client, router) -> None:
-    first = ask(client)
+def test_output_items_are_accepted_as_input(client, router) -> None:
+    first = create(client)
     router.asked.clear()
-    ask(
+    create(
         client,
         [
             {"role": "developer", "content": [{"type": "input_text", "text": "Be kind."}]},
@@ -120,7 +112,7 @@ def test_a_conversation_goes_on(client, router) -> None:
         text={"format": {"type": "text"}},
         reasoning={"effort": "low"},
     )
-    assert turns(router) == [
+    assert messages(router) == [
         ("system", "Be kind."),
         ("user", "Hello!"),
         ("assistant", "Good day!"),
@@ -128,65 +120,67 @@ def test_a_conversation_goes_on(client, router) -> None:
     ]
 
 
-def test_events(client, router) -> None:
-    events = list(ask(client, stream=True))
-    assert [event.type for event in events] == [*ORDER, "response.completed"]
+def test_stream_events(client, router) -> None:
+    events = list(create(client, stream=True))
+    assert [event.type for event in events] == [*EVENT_TYPES, "response.completed"]
     assert [event.sequence_number for event in events] == list(range(len(events)))
     for event in events:
-        conforms(json.loads(event.to_json()), "ResponseEvent")
+        assert_matches_schema(json.loads(event.to_json()), "ResponseEvent")
     assert [event.delta for event in events if event.type.endswith("delta")] == ["Good", " day", "!"]
     assert events[7].text == events[8].part.text == events[9].item.content[0].text == "Good day!"
     assert {event.item_id for event in events if hasattr(event, "item_id")} == {events[2].item.id}
     assert (events[0].response.status, events[0].response.output) == ("in_progress", [])
-    told = events[-1].response
-    assert told.id == events[0].response.id
-    assert (told.output_text, told.usage.total_tokens) == ("Good day!", 9)
+    response = events[-1].response
+    assert response.id == events[0].response.id
+    assert (response.output_text, response.usage.total_tokens) == ("Good day!", 9)
     assert router.closed == ["conversational"]
 
 
-def test_the_clients_own_way_to_stream(client, router) -> None:
+def test_openai_clients_stream_helper(client, router) -> None:
     with client.responses.stream(model="conversational", input="Hello!") as stream:
         text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
         assert text == stream.get_final_response().output_text == "Good day!"
 
 
-async def test_the_async_client(door, router) -> None:
-    async with AsyncOpenAI(base_url=f"{door[1]}/models/conversational/v1", api_key="any") as client:
+async def test_async_openai_client(url, router) -> None:
+    async with AsyncOpenAI(base_url=f"{url}/models/conversational/v1", api_key="any") as client:
         assert (await client.responses.create(input="Hello!")).output_text == "Good day!"
         stream = await client.responses.create(input="Hello!", stream=True)
-        assert [event.type async for event in stream] == [*ORDER, "response.completed"]
+        assert [event.type async for event in stream] == [*EVENT_TYPES, "response.completed"]
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "sentence"),
+    ("error", "code", "message"),
     [
         (Overloaded("the replica has gone"), "rate_limit_exceeded", "the replica has gone"),
         (ValueError("secret"), "server_error", "internal error, request id"),
     ],
 )
-def test_a_stream_that_fails(client, router, error: Exception, code: str, sentence: str) -> None:
-    writes(router, "conversational", ANSWER, fails=error)
-    events = list(ask(client, stream=True))
-    assert [event.type for event in events] == [*ORDER[:7], "response.failed"]
+def test_error_during_a_stream_is_a_failed_event(
+    client, router, error: Exception, code: str, message: str
+) -> None:
+    set_output(router, "conversational", OUTPUT, stream_error=error)
+    events = list(create(client, stream=True))
+    assert [event.type for event in events] == [*EVENT_TYPES[:7], "response.failed"]
     assert events[-1].sequence_number == 7
-    told = events[-1].response
-    assert (told.status, told.error.code) == ("failed", code)
-    assert sentence in told.error.message
-    assert "secret" not in told.error.message
-    assert told.output_text == "Good day!"
+    response = events[-1].response
+    assert (response.status, response.error.code) == ("failed", code)
+    assert message in response.error.message
+    assert "secret" not in response.error.message
+    assert response.output_text == "Good day!"
 
 
-def test_an_error_before_the_first_token_has_its_status(client, router) -> None:
-    async def full(_: Any) -> Any:
+def test_error_before_the_first_token_sets_the_status(client, router) -> None:
+    async def overloaded(_: Any) -> Any:
         raise Overloaded("every queue is full")
         yield
 
-    router.streams["conversational"] = full
+    router.streams["conversational"] = overloaded
     with pytest.raises(openai.RateLimitError, match="every queue is full"):
-        ask(client, stream=True)
-    router.outputs["conversational"] = always(Overloaded("every queue is full"))
+        create(client, stream=True)
+    router.outputs["conversational"] = failing(Overloaded("every queue is full"))
     with pytest.raises(openai.RateLimitError, match="every queue is full"):
-        ask(client)
+        create(client)
 
 
 @pytest.mark.parametrize(
@@ -209,23 +203,23 @@ def test_an_error_before_the_first_token_has_its_status(client, router) -> None:
     ],
     ids=lambda value: json.dumps(value)[:60] if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_read_is_named(door, router, body: dict[str, Any], param: str) -> None:
-    asked = {"model": "conversational", "input": "Hello!", **body}
-    answered = httpx.post(f"{door[1]}/v1/responses", json=asked)
-    assert answered.status_code == 400, answered.text
-    error = answered.json()["error"]
+def test_invalid_field_returns_400_that_names_it(url, router, body: dict[str, Any], param: str) -> None:
+    body = {"model": "conversational", "input": "Hello!", **body}
+    http_response = httpx.post(f"{url}/v1/responses", json=body)
+    assert http_response.status_code == 400, http_response.text
+    error = http_response.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
     assert not router.asked
 
 
-def test_none_is_stored(client, router) -> None:
-    told = ask(client)
-    assert told.model_dump()["store"] is False
-    with pytest.raises(openai.NotFoundError, match="not stored") as unknown:
-        client.responses.retrieve(told.id)
-    assert unknown.value.code is None
+def test_stored_response_returns_404(client, router) -> None:
+    response = create(client)
+    assert response.model_dump()["store"] is False
+    with pytest.raises(openai.NotFoundError, match="does not store responses") as error:
+        client.responses.retrieve(response.id)
+    assert error.value.code is None
 
 
-def test_a_model_that_holds_no_conversation(client, router) -> None:
-    with pytest.raises(openai.BadRequestError, match="it does not hold a conversation"):
+def test_model_without_conversations_returns_400(client, router) -> None:
+    with pytest.raises(openai.BadRequestError, match="it cannot hold a conversation"):
         client.responses.create(model="text-generation", input="Hello!")

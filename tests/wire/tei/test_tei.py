@@ -1,7 +1,6 @@
 """Text Embeddings Inference, judged by the calls of its own documentation and by the clients people use."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,15 +10,13 @@ from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInfer
 from starlette.applications import Starlette
 
 from deployments.card import Card
-from deployments.dialects import huggingface
 from deployments.dialects.tei import dialect
 from deployments.errors import Forbidden, InvalidInput, ModelNotFound, Overloaded, TimedOut
 from deployments.gateway import http_app as web
 from deployments.schema import MAX_ITEMS, MAX_TEXT
 from deployments.task import TASKS
-from deployments.wire.model_info import kind
+from deployments.wire.model_info import model_type_of
 from tests.fake_router import FakeRouter
-from tests.wire.huggingface.test_huggingface import listening
 
 ONE, TWO = "What is Deep Learning?", "I like you."
 VECTOR = [0.5, 0.5]
@@ -36,25 +33,6 @@ class Homeless(FakeRouter):
     @default_model.setter
     def default_model(self, _: str) -> None:
         pass
-
-
-@pytest.fixture(scope="module")
-def served() -> tuple[FakeRouter, Starlette]:
-    """A router, and the application in front of it."""
-    router = FakeRouter()
-    return router, web.build(router, [dialect, huggingface.dialect])
-
-
-@pytest.fixture
-def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
-    served[0].forget()
-    served[0].default_model = "embeddings"
-    return served[0]
-
-
-@pytest.fixture
-def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.AsyncClient:
-    return client_of(served[1])
 
 
 def client_of(app: Starlette) -> httpx.AsyncClient:
@@ -522,7 +500,7 @@ async def test_info_has_their_servers_fields(http, router) -> None:
 
 
 def test_kinds_are_read_off_the_schemas() -> None:
-    kinds = {name: kind(task) for name, task in TASKS.items()}
+    kinds = {name: model_type_of(task) for name, task in TASKS.items()}
     assert {name: found for name, found in kinds.items() if found} == {
         "embeddings": "embedding",
         "sentence-similarity": "reranker",
@@ -533,14 +511,8 @@ def test_kinds_are_read_off_the_schemas() -> None:
 # ---------------------------------------------------------------------------------------- people's clients
 
 
-@pytest.fixture(scope="module")
-def door(served: tuple[FakeRouter, Starlette]) -> Iterator[str]:
-    with listening(served[1]) as url:
-        yield url
-
-
-def test_the_hub_s_client(door: str, router: FakeRouter) -> None:
-    client = InferenceClient(model=f"{door}/models/embeddings/embed", token="none")
+def test_the_hub_s_client(url: str, router: FakeRouter) -> None:
+    client = InferenceClient(model=f"{url}/models/embeddings/embed", token="none")
     assert client.feature_extraction(ONE).tolist() == [VECTOR]
     assert client.feature_extraction([ONE, TWO]).tolist() == [VECTOR] * 2
     client.feature_extraction(
@@ -555,15 +527,15 @@ def test_the_hub_s_client(door: str, router: FakeRouter) -> None:
     asked = params(router)
     assert (asked.normalize, asked.prompt_name, asked.dimensions) == (False, "query", 2)
     assert (asked.truncate, asked.truncation_direction) == (True, "left")
-    similarity = InferenceClient(model=f"{door}/models/sentence-similarity/similarity", token="none")
+    similarity = InferenceClient(model=f"{url}/models/sentence-similarity/similarity", token="none")
     assert similarity.sentence_similarity(ONE, other_sentences=[TWO, TWO]) == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("place", ["", "/models/embeddings"])
-def test_llama_index(door: str, router: FakeRouter, place: str) -> None:
+def test_llama_index(url: str, router: FakeRouter, place: str) -> None:
     client = TextEmbeddingsInference(
         model_name="BAAI/bge-large-en-v1.5",
-        base_url=f"{door}{place}",
+        base_url=f"{url}{place}",
         text_instruction=" ",
         auth_token="none",
     )

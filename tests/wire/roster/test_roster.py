@@ -16,17 +16,6 @@ from deployments.wire.roster.docs_page import STATIC
 from tests.fake_router import FakeRouter
 
 
-@pytest.fixture
-def router() -> FakeRouter:
-    return FakeRouter()
-
-
-@pytest.fixture
-def http(router: FakeRouter) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(web.build(router, [dialect]))
-    return httpx.AsyncClient(transport=transport, base_url="http://door", verify=False)
-
-
 async def test_the_index_leads_on(http) -> None:
     answered = await http.get("/")
     assert answered.json() == {

@@ -1,0 +1,9 @@
+import pytest
+
+from deployments.dialect import Dialect
+from deployments.dialects.huggingface import dialect
+
+
+@pytest.fixture(scope="module")
+def dialects() -> list[Dialect]:
+    return [dialect]
