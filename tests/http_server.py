@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 @contextmanager
 def listening(app: Starlette) -> Iterator[str]:
-    """Yield the URL of a server for `app`, which runs on a thread of its own."""
+    """Yield the URL of a server for `app`, which runs on a separate thread."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
