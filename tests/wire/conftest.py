@@ -13,8 +13,8 @@ from deployments.dialect import Dialect
 from deployments.dialects import DIALECTS
 from deployments.gateway import http_app as web
 from tests.fake_router import FakeRouter
-from tests.grpc_server import grpc_door
-from tests.http_server import listening
+from tests.grpc_server import serve_grpc
+from tests.http_server import serve_http
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def served(dialects: list[Dialect]) -> tuple[FakeRouter, Starlette]:
 @pytest.fixture
 def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
     """Return the router in its initial state."""
-    served[0].forget()
+    served[0].reset()
     return served[0]
 
 
@@ -48,12 +48,12 @@ def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.Asyn
 @pytest.fixture(scope="module")
 def url(served: tuple[FakeRouter, Starlette]) -> Iterator[str]:
     """Return the URL of the application on a real port."""
-    with listening(served[1]) as url:
+    with serve_http(served[1]) as url:
         yield url
 
 
 @pytest.fixture
 async def grpc_address(router: FakeRouter) -> AsyncIterator[str]:
     """Return the address of a gRPC server for the router."""
-    async with grpc_door(router) as address:
+    async with serve_grpc(router) as address:
         yield address

@@ -13,7 +13,7 @@ from deployments.errors import Overloaded
 from deployments.task import TASKS, Task
 from deployments.wire.open_inference.protos import SERVICE
 from deployments.wire.task_json import to_hub_json
-from tests.fake_router import PICTURE, sample
+from tests.fake_router import IMAGE, sample
 from tests.grpc_server import call
 from tests.wire.open_inference.triton_stubs import example_elements, load_stubs
 
@@ -35,7 +35,7 @@ async def test_infer_returns_a_row_per_item_for_every_task(client, router, task:
     expected = json.loads(json.dumps(to_hub_json(sample(task.output))))
     assert result.as_numpy("output").shape == (2, 1)
     assert [json.loads(element) for element in result.as_numpy("output").ravel()] == [expected] * 2
-    ((_, items, _),) = router.asked
+    ((_, items, _),) = router.received
     assert items == [task.input.model_validate(task.examples()[0])] * 2
 
 
@@ -66,9 +66,9 @@ async def test_requested_outputs_and_parameters(client, router) -> None:
     result = await client.infer("sentiment", [tensor("args", [b"a"])], outputs=outputs, parameters=parameters)
     assert result.as_numpy("labels").tolist() == [[b"word", b"word"]]
     assert result.as_numpy("scores").tolist() == [[b"0.500000:0:word"]]
-    assert (router.asked[0][2].top_k, router.asked[0][2].sort) == (1, False)
-    await client.infer("image-classification", [tensor("image", [PICTURE])])
-    assert router.asked[1][1][0].image == PICTURE
+    assert (router.received[0][2].top_k, router.received[0][2].sort) == (1, False)
+    await client.infer("image-classification", [tensor("image", [IMAGE])])
+    assert router.received[1][1][0].image == IMAGE
 
 
 def infer_request(**fields: Any) -> Any:
@@ -104,7 +104,7 @@ async def test_typed_contents_of_each_datatype(
     request = infer_request()
     request.inputs.add(**top_k(datatype, **contents))
     response = await infer(grpc_address, request)
-    assert router.asked[0][2].top_k == 2
+    assert router.received[0][2].top_k == 2
     assert response.outputs[0].contents.bytes_contents and response.model_version == "1"
 
 
@@ -114,7 +114,7 @@ async def test_raw_contents_with_empty_typed_contents(grpc_address, router) -> N
     request.inputs[0].contents.CopyFrom(CLIENT.service_pb2.InferTensorContents())
     assert request.inputs[0].HasField("contents")
     response = await infer(grpc_address, request)
-    assert router.asked[0][1][0].text == "b"
+    assert router.received[0][1][0].text == "b"
     assert len(response.raw_output_contents) == 1 and not response.outputs[0].HasField("contents")
 
 
@@ -179,7 +179,7 @@ async def test_model_repository(client, router) -> None:
     assert {model.name: model.state for model in index}["broken"] == "UNAVAILABLE"
     with pytest.raises(InferenceServerException, match="operator"):
         await client.unload_model("sentiment")
-    router.control = True
+    router.allow_model_control = True
     await client.unload_model("sentiment")
     assert not await client.is_model_ready("sentiment")
     await client.load_model("sentiment")

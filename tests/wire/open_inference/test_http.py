@@ -20,7 +20,7 @@ from deployments.task import TASKS, Task
 from deployments.tasks.embeddings import EmbeddingsOutput
 from deployments.tasks.sentiment import SentimentOutput
 from deployments.wire.task_json import to_hub_json
-from tests.fake_router import PICTURE, FakeRouter, sample
+from tests.fake_router import IMAGE, FakeRouter, sample
 from tests.wire.open_inference.triton_stubs import example_elements
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -58,7 +58,7 @@ def test_infer_returns_a_row_per_item_for_every_task(triton, router, task: Task,
     assert ("data" in output) == (not binary)
     expected = json.loads(json.dumps(to_hub_json(sample(task.output))))
     assert [json.loads(element) for element in result.as_numpy("output").ravel()] == [expected] * 2
-    ((_, items, _),) = router.asked
+    ((_, items, _),) = router.received
     assert items == [task.input.model_validate(task.examples()[0])] * 2
 
 
@@ -102,7 +102,7 @@ def test_request_and_response_match_openapi(http, task: Task) -> None:
 @pytest.mark.parametrize("compression", [None, "gzip", "deflate"])
 def test_compressed_request(triton, router, compression: str | None) -> None:
     triton.infer("sentiment", [tensor("text", [b"Good."])], request_compression_algorithm=compression)
-    assert router.asked[0][1][0].text == "Good."
+    assert router.received[0].inputs[0].text == "Good."
 
 
 @pytest.mark.parametrize("binary", [None, True, False])
@@ -154,10 +154,10 @@ def test_rows_of_different_length_or_without_value_return_400(triton, router) ->
         triton.infer("embeddings", [tensor("text", [b"a"])], outputs=outputs)
 
 
-@pytest.mark.parametrize("value", [PICTURE, base64.b64encode(PICTURE)])
+@pytest.mark.parametrize("value", [IMAGE, base64.b64encode(IMAGE)])
 def test_image_as_bytes_or_base64(triton, router, value: bytes) -> None:
     triton.infer("image-classification", [tensor("image", [value])])
-    assert router.asked[0][1][0].image == PICTURE
+    assert router.received[0].inputs[0].image == IMAGE
 
 
 def test_failed_row_fails_the_request_with_its_index(triton, router) -> None:

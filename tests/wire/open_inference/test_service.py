@@ -80,7 +80,7 @@ async def command(http: httpx.AsyncClient, path: str, body: Any = None) -> tuple
 async def test_load_and_unload_need_permission_and_no_config(http, router) -> None:
     status, failure = await command(http, "sentiment/unload")
     assert (status, list(failure)) == (403, ["error"])
-    router.control = True
+    router.allow_model_control = True
     assert await command(http, "sentiment/unload", {"parameters": {"unload_dependents": False}}) == (200, {})
     assert router.cards["sentiment"].state == "unavailable"
     assert await command(http, "sentiment/load", {"parameters": None}) == (200, {})
@@ -148,7 +148,7 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
 async def test_generate_returns_the_text(http, router, model: str, params: dict[str, Any]) -> None:
     response = await http.post(f"/models/{model}/generate", json={"text_input": "Hi.", **params})
     assert response.json() == {"model_name": model, "model_version": "1", "text_output": "word"}
-    ((_, (item,), used),) = router.asked
+    ((_, (item,), used),) = router.received
     assert (used.max_new_tokens, used.stop) == (5, ["a"])
     assert "Hi." in str(item)
 
@@ -158,7 +158,7 @@ async def test_generate_accepts_the_example_of_tensorrt_llm(http, router) -> Non
     for model in GENERATING:
         response = await http.post(f"/models/{model}/generate", json=body)
         assert response.status_code == 200, response.text
-    assert router.asked[0][2].stop == []
+    assert router.received[0][2].stop == []
 
 
 def events(text: str) -> list[Any]:

@@ -14,7 +14,7 @@ from deployments.generation.output import GeneratedChunk
 from deployments.task import TASKS
 from deployments.wire.open_inference.protos import SERVICE
 from tests.fake_router import FakeRouter, sample
-from tests.grpc_server import grpc_door
+from tests.grpc_server import serve_grpc
 from tests.wire.open_inference.triton_stubs import load_stubs
 
 CLIENT, _ = load_stubs()
@@ -62,7 +62,7 @@ async def test_generated_text_is_streamed_by_token(client, router: FakeRouter) -
     assert texts(results) == ["Once", " upon", " a time"]
     assert final_flags(results) == [False, False, True]
     assert {result.get_response().id for result, _ in results} == {"7"}
-    ((_, (input,), params),) = router.asked
+    ((_, (input,), params),) = router.received
     assert (input.text, params.max_new_tokens) == ("Tell me", 3)
 
 
@@ -118,9 +118,9 @@ async def test_client_that_cancels_stops_the_generation(client, router: FakeRout
     results.cancel()
     for _ in range(500):
         await asyncio.sleep(0.01)
-        if router.closed:
+        if router.closed_streams:
             break
-    assert router.closed == ["text-generation"]
+    assert router.closed_streams == ["text-generation"]
 
 
 async def test_too_large_message_ends_the_stream(
@@ -132,7 +132,7 @@ async def test_too_large_message_ends_the_stream(
 
 
 async def test_invalid_message_ends_the_stream(router: FakeRouter) -> None:
-    async with grpc_door(router) as address, grpc.aio.insecure_channel(address) as channel:
+    async with serve_grpc(router) as address, grpc.aio.insecure_channel(address) as channel:
         stream = channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")(iter([b"\xff\xff"]))
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stream.read()
@@ -150,7 +150,7 @@ async def test_synchronous_client(router: FakeRouter, empty: bool) -> None:
             client.async_stream_infer(**request("text-generation", "a"), enable_empty_final_response=empty)
             return [received.get(timeout=5) for _ in range(2 + empty)]
 
-    async with grpc_door(router) as address:
+    async with serve_grpc(router) as address:
         results = await asyncio.to_thread(infer, address)
     assert texts(results[:2]) == ["Once", " more"]
     assert final_flags(results) == ([False, False, True] if empty else [False, True])

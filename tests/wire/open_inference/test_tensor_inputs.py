@@ -12,7 +12,7 @@ from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
 from deployments.wire.open_inference.tensor_inputs import parse_items
 from deployments.wire.open_inference.tensors import Tensor
-from tests.fake_router import PICTURE, fetching
+from tests.fake_router import IMAGE, mock_image_fetcher
 
 INFER = "/v2/models/sentiment/infer"
 
@@ -27,7 +27,7 @@ async def test_only_required_input_may_have_any_name(http, router, name: str) ->
     inputs = {"name": name, "data": ["a", "b"], "parameters": {"content_type": "str"}}
     nulls = {"id": None, "parameters": None, "outputs": None}
     assert (await http.post(INFER, json=body(inputs, **nulls))).status_code == 200
-    assert [item.text for item in router.asked[0][1]] == ["a", "b"]
+    assert [item.text for item in router.received[0].inputs] == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ async def test_only_required_input_may_have_any_name(http, router, name: str) ->
 )
 async def test_request_parameters_of_the_task_and_the_protocol(http, router, fields: dict[str, Any]) -> None:
     assert (await http.post(INFER, json=body({"name": "text", "data": ["a"]}, **fields))).status_code == 200
-    params = router.asked[0][2]
+    params = router.received[0][2]
     assert (params.top_k, params.sort) == (2, False)
 
 
@@ -56,7 +56,7 @@ async def test_request_parameters_of_the_task_and_the_protocol(http, router, fie
 async def test_parameter_as_tensor(http, router, name: str, tensor: dict[str, Any], expected: Any) -> None:
     request = body({"name": "text", "data": ["a", "b"]}, {"name": name, **tensor})
     assert (await http.post(INFER, json=request)).status_code == 200
-    assert getattr(router.asked[0][2], name) == expected
+    assert getattr(router.received[0][2], name) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,17 @@ async def test_list_parameter_as_tensor_list_or_json(http, router, fields: dict[
     inputs, parameters = fields.get("inputs", ()), fields.get("parameters")
     request = body({"name": "text", "data": ["x"]}, *inputs, parameters=parameters)
     assert (await http.post("/v2/models/text-generation/infer", json=request)).status_code == 200
-    assert router.asked[0][2].stop == ["a", "b"]
+    assert router.received[0][2].stop == ["a", "b"]
 
 
-ENCODED = base64.b64encode(PICTURE).decode()
+ENCODED = base64.b64encode(IMAGE).decode()
 
 
 @pytest.mark.parametrize("content_type", [None, "base64", "pillow_image", "str"])
 async def test_image_in_json(http, router, content_type: str | None) -> None:
     tensor = {"name": "inputs", "data": [ENCODED], "parameters": {"content_type": content_type}}
     assert (await http.post("/v2/models/image-classification/infer", json=body(tensor))).status_code == 200
-    assert router.asked[0][1][0].image == PICTURE
+    assert router.received[0][1][0].image == IMAGE
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,9 @@ async def test_image_in_json(http, router, content_type: str | None) -> None:
 async def test_each_image_url_is_fetched_once(
     http, router, count: int, status: int, message: str, fetched: int
 ) -> None:
-    fetcher, paths = fetching(lambda path: httpx.Response(404 if path == "/3" else 200, content=PICTURE))
+    fetcher, paths = mock_image_fetcher(
+        lambda path: httpx.Response(404 if path == "/3" else 200, content=IMAGE)
+    )
     router.validator = RequestValidator(fetcher)
     urls = [f"https://allowed.example/{index}" for index in range(count)]
     path = "/v2/models/image-classification/infer"
@@ -103,9 +105,9 @@ async def test_each_image_url_is_fetched_once(
 
 async def test_image_as_raw_body(http, router) -> None:
     headers = {"inference-header-content-length": "0"}
-    response = await http.post("/v2/models/object-detection/infer", content=PICTURE, headers=headers)
+    response = await http.post("/v2/models/object-detection/infer", content=IMAGE, headers=headers)
     assert response.status_code == 200, response.text
-    assert router.asked[0][1][0].image == PICTURE
+    assert router.received[0][1][0].image == IMAGE
 
 
 SIMILAR = "/v2/models/sentence-similarity/infer"
@@ -131,7 +133,7 @@ async def test_list_of_texts_as_rows_or_json(
     request = body({"name": "sentences", **tensor})
     response = await http.post(SIMILAR, json=request)
     assert response.status_code == 200, response.text
-    assert [item.sentences for item in router.asked[0][1]] == expected
+    assert [item.sentences for item in router.received[0][1]] == expected
 
 
 async def test_conversation_as_text_or_json(http, router) -> None:
@@ -139,7 +141,9 @@ async def test_conversation_as_text_or_json(http, router) -> None:
     path = "/v2/models/conversational/infer"
     for data in (["Hi.", "Ho."], [json.dumps(messages)] * 2):
         assert (await http.post(path, json=body({"name": "array_inputs", "data": data}))).status_code == 200
-    turns = [[message.content for message in item.messages] for _, items, _ in router.asked for item in items]
+    turns = [
+        [message.content for message in item.messages] for _, items, _ in router.received for item in items
+    ]
     assert turns == [["Hi."], ["Ho."], ["Hi.", "Ho."], ["Hi.", "Ho."]]
 
 
