@@ -1,19 +1,18 @@
-"""Calls of a model that writes, and a look at what its network does meanwhile."""
+"""Helpers for tests of text generation: requests to a task module, and a recorder of its forward passes."""
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
-import pytest
 import torch
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.engines.openvino.generation import PagedRows
-from deployments.engines.torch.generation import Joined
-from deployments.engines.torch.unpadded_generation import Ragged
-from deployments.engines.unpadded_rows import UnpaddedRows
+from deployments.engines.openvino.generation import PagedRunner
+from deployments.engines.torch.generation import PaddedRunner
+from deployments.engines.torch.unpadded_generation import UnpaddedRunner
+from deployments.engines.unpadded_runner import BaseUnpaddedRunner
 from deployments.generation.output import Generated, GeneratedChunk
 from deployments.generation.scheduler import ContinuousBatching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
@@ -21,7 +20,7 @@ from tests.loaded_models import MODELS
 
 PROMPTS = ["Once upon a time", "I", "The quick brown fox jumps over", "Hello! How", "My name is", "0"]
 
-MIXED: list[dict[str, Any]] = [
+MIXED_PARAMS: list[dict[str, Any]] = [
     {"do_sample": False},
     {"temperature": 1.3, "seed": 1},
     {"temperature": 1.3, "seed": 2},
@@ -30,64 +29,58 @@ MIXED: list[dict[str, Any]] = [
     {"typical_p": 0.8, "frequency_penalty": 1.5, "presence_penalty": -0.5, "seed": 4},
 ]
 
-NETWORKS = ("ragged", "joined", "paged")
+RUNNERS = ("unpadded", "padded", "paged")
 
 
-def endless(network: str) -> TextGeneration:
-    """A model of a test's own, whose answers never end by themselves; `network` is one of `NETWORKS`."""
-    fresh = TextGeneration()
-    engine = "openvino" if network == "paged" else "torch"
-    fresh.load(Checkpoint(str(MODELS / "text_generation"), engine=engine))
-    fresh.generator.ends.clear()
-    assert type(fresh.generator.engine.network) is (PagedRows if network == "paged" else Ragged)
-    if network == "joined":
-        fresh.generator.engine = ContinuousBatching(Joined(fresh.model, 0), fresh.generator.engine.waiting)
-    return fresh
-
-
-@pytest.fixture(params=NETWORKS)
-def module(request: pytest.FixtureRequest) -> Iterator[TextGeneration]:
-    fresh = endless(request.param)
-    yield fresh
-    fresh.generator.close()
+def without_eos(runner: str) -> TextGeneration:
+    """Load a module for one test, whose outputs have no EOS token; `runner` is one of `RUNNERS`."""
+    module = TextGeneration()
+    engine_name = "openvino" if runner == "paged" else "torch"
+    module.load(Checkpoint(str(MODELS / "text_generation"), engine=engine_name))
+    module.generator.eos_token_ids.clear()
+    engine: Any = module.generator.engine
+    assert type(engine.runner) is (PagedRunner if runner == "paged" else UnpaddedRunner)
+    if runner == "padded":
+        module.generator.engine = ContinuousBatching(PaddedRunner(module.model, 0), engine.waiting)
+    return module
 
 
 class Pass(NamedTuple):
-    """Of how many rows it read tokens, how many of those were new, and the most tokens of one."""
+    """The number of sequences in a forward pass, how many of them were new, and the longest input."""
 
-    rows: int
+    sequences: int
     new: int
     columns: int
 
 
-class Passes:
-    """Stands in a network's place: notes what each pass reads, and may be slow, wait or fail.
+class PassRecorder:
+    """Replaces a network's forward pass: records each pass, and can delay it, block it or make it fail.
 
-    Each waits for `gate`. `fail` gets the token ids of each row, padded on the left: [rows, columns].
+    Each pass waits for `gate`. `fail` takes the token ids [sequences, columns], padded on the left.
     """
 
     def __init__(self, module: TextGeneration, seconds: float = 0.0) -> None:
         self.seconds = seconds
-        self.made: list[Pass] = []
+        self.passes: list[Pass] = []
         self.gate = threading.Event()
         self.gate.set()
-        self.fail: Callable[[torch.Tensor], Exception | None] = lambda read: None
-        network = module.generator.engine.network
-        if isinstance(network, UnpaddedRows):
-            self.forward, network._forward = network._forward, self
+        self.fail: Callable[[torch.Tensor], Exception | None] = lambda ids: None
+        runner = module.generator.engine.runner
+        if isinstance(runner, BaseUnpaddedRunner):
+            self.forward, runner._forward = runner._forward, self
         else:
             self.forward, module.model.forward = module.model.forward, self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if args:
-            rows, kept = args
-            longest = max(map(len, rows))
-            ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-            new = sum(not one.length for one in kept)
+            new_tokens, caches = args
+            longest = max(map(len, new_tokens))
+            ids = torch.tensor([[0] * (longest - len(tokens)) + tokens for tokens in new_tokens])
+            new = sum(not cache.length for cache in caches)
         else:
             ids, cache = kwargs["input_ids"], kwargs.get("past_key_values")
             new = 0 if cache and cache.get_seq_length() else len(ids)
-        self.made.append(Pass(len(ids), new, ids.shape[1]))
+        self.passes.append(Pass(len(ids), new, ids.shape[1]))
         time.sleep(self.seconds)
         assert self.gate.wait(10)
         if error := self.fail(ids):
@@ -95,10 +88,10 @@ class Passes:
         return self.forward(*args, **kwargs)
 
 
-async def write(module: TextGeneration, text: str, **params: Any) -> Generated:
+async def generate(module: TextGeneration, text: str, **params: Any) -> Generated:
     params = {"max_new_tokens": 12, "do_sample": False, "details": True} | params
-    [answer] = await module.run([TextGenerationInput(text=text)], TextGenerationParams(**params))
-    return answer
+    [output] = await module.run([TextGenerationInput(text=text)], TextGenerationParams(**params))
+    return output
 
 
 def stream(module: TextGeneration, text: str, **params: Any) -> Any:
@@ -106,44 +99,44 @@ def stream(module: TextGeneration, text: str, **params: Any) -> Any:
     return module.stream(TextGenerationInput(text=text), TextGenerationParams(**params))
 
 
-async def until(module: TextGeneration, **wanted: int) -> dict[str, int]:
-    """Wait until the counters are these, or more where that is more than none; all of them then."""
+async def start_stream(module: TextGeneration, text: str, **params: Any) -> tuple[Any, GeneratedChunk]:
+    """Return a stream that has yielded its first chunk, and that chunk."""
+    chunks = stream(module, text, **params)
+    return chunks, await anext(chunks)
+
+
+async def wait_for_counters(module: TextGeneration, **expected: int) -> dict[str, int]:
+    """Wait until each counter is at least the expected number, or exactly 0; return all counters."""
     async with asyncio.timeout(5):
         while True:
             counters = module.counters()
             if all(
-                counters[name] >= value and (value or not counters[name]) for name, value in wanted.items()
+                counters[name] >= value and (value or not counters[name]) for name, value in expected.items()
             ):
                 return counters
             await asyncio.sleep(0.001)
 
 
-async def in_turn(
-    module: TextGeneration, passes: Passes, calls: Iterable[Coroutine[Any, Any, Any]]
+async def wait_until_idle(module: TextGeneration) -> dict[str, int]:
+    return await wait_for_counters(module, running=0, waiting=0)
+
+
+async def start_in_order(
+    module: TextGeneration, recorder: PassRecorder, requests: Iterable[Coroutine[Any, Any, Any]]
 ) -> "list[asyncio.Task[Any]]":
-    """Tasks for calls that have come one after the other, before the first of them was read."""
-    passes.gate.clear()
+    """Return tasks for requests that arrive in this order, before the prefill of the first one."""
+    recorder.gate.clear()
     tasks = []
-    for place, call in enumerate(calls):
-        tasks.append(asyncio.create_task(call))
-        await until(module, running=1, waiting=place)
-    passes.gate.set()
+    for index, request in enumerate(requests):
+        tasks.append(asyncio.create_task(request))
+        await wait_for_counters(module, running=1, waiting=index)
+    recorder.gate.set()
     return tasks
 
 
-async def idle(module: TextGeneration) -> dict[str, int]:
-    return await until(module, running=0, waiting=0)
-
-
-def generating() -> set[threading.Thread]:
+def generation_threads() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name == "generate"}
 
 
-def ids(answer: Generated) -> list[int]:
-    return [token.id for token in answer.details.tokens]
-
-
-async def begun(module: TextGeneration, text: str, **params: Any) -> tuple[Any, GeneratedChunk]:
-    """A stream that has given its first chunk, and that chunk."""
-    chunks = stream(module, text, **params)
-    return chunks, await anext(chunks)
+def token_ids(output: Generated) -> list[int]:
+    return [token.id for token in output.details.tokens]

@@ -1,3 +1,3 @@
-"""Whatever these tests load is on this machine."""
+"""Fixtures of the engine tests: no network access."""
 
 from tests.loaded_models import offline as offline

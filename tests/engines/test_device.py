@@ -1,4 +1,4 @@
-"""A share of a GPU, on a machine that has none: what torch is told of it."""
+"""GPU memory limits and releases, with torch's CUDA functions replaced."""
 
 from typing import Any
 
@@ -10,29 +10,29 @@ from deployments.engines.device import release_cached_memory
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is asked of torch, in turn."""
-    told: list[Any] = []
-    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", told.append)
-    monkeypatch.setattr("torch.cuda.empty_cache", lambda: told.append("empty"))
-    return told
+def cuda_calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Record the calls of torch's memory functions, in order."""
+    calls: list[Any] = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", calls.append)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: calls.append("empty"))
+    return calls
 
 
-@pytest.mark.parametrize(("device", "gpus", "bound"), [
+@pytest.mark.parametrize(("device", "gpus", "limits"), [
     ("cuda", 0.25, [0.9 / 4]), ("cuda", 1.0, []), ("cuda", 0.0, []), ("cpu", 0.25, []),
 ])  # fmt: skip
-def test_before_weights_are_there_torch_is_bound_to_the_replica_s_share(
-    device: str, gpus: float, bound: list[float], told: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_gpu_memory_is_limited_before_weights_are_moved(
+    device: str, gpus: float, limits: list[float], cuda_calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = torch.nn.Linear(2, 3)
-    monkeypatch.setattr(network, "to", lambda device: told.append(device) or network)
-    monkeypatch.setattr(Checkpoint, "read", lambda *_, **__: (network, {"missing_keys": set()}))
+    monkeypatch.setattr(network, "to", lambda device: cuda_calls.append(device) or network)
+    monkeypatch.setattr(Checkpoint, "from_pretrained", lambda *_, **__: (network, {"missing_keys": set()}))
     monkeypatch.setattr("deployments.engines.device.assigned_gpus", lambda: gpus)
     Checkpoint("a", device=device, dtype="float32", engine="none").network(None)
-    assert told == [*map(pytest.approx, bound), device]
+    assert cuda_calls == [*map(pytest.approx, limits), device]
 
 
-@pytest.mark.parametrize(("device", "asked"), [("cuda", ["empty"]), ("cpu", [])])
-def test_memory_that_is_not_used_is_given_back(device: str, asked: list[str], told: list[Any]) -> None:
+@pytest.mark.parametrize(("device", "calls"), [("cuda", ["empty"]), ("cpu", [])])
+def test_release_cached_memory(device: str, calls: list[str], cuda_calls: list[Any]) -> None:
     release_cached_memory(device)
-    assert told == asked
+    assert cuda_calls == calls

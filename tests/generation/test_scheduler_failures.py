@@ -1,4 +1,4 @@
-"""What one batch for all answers does with errors, with too much at once, and with loops that come and go."""
+"""Continuous batching with failing passes, short memory, limits and closed event loops."""
 
 import asyncio
 from typing import Any
@@ -7,25 +7,23 @@ import pytest
 import torch
 
 from deployments.errors import InvalidInput, ModelNotReady
-from deployments.generation import running_batch
-from deployments.generation import waiting_queue as admission
-from deployments.generation.sampler import Chooser
+from deployments.generation import running_batch, waiting_queue
+from deployments.generation.sampler import Sampler
 from deployments.limits import Batching
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests.generation_fixtures import (
-    MIXED,
+    MIXED_PARAMS,
     PROMPTS,
-    Passes,
-    begun,
-    generating,
-    idle,
-    ids,
-    in_turn,
+    PassRecorder,
+    generate,
+    generation_threads,
+    start_in_order,
+    start_stream,
     stream,
-    until,
-    write,
+    token_ids,
+    wait_for_counters,
+    wait_until_idle,
 )
-from tests.generation_fixtures import module as module
 
 pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
 
@@ -33,367 +31,374 @@ NO_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory")
 
 
 class TestFailures:
-    async def test_a_bad_row_fails_alone(self, module: TextGeneration) -> None:
-        alone = {prompt: ids(await write(module, prompt)) for prompt in PROMPTS}
+    async def test_bad_prompt_fails_alone(self, module: TextGeneration) -> None:
+        single = {prompt: token_ids(await generate(module, prompt)) for prompt in PROMPTS}
         [*_, bad] = module.tokenizer("0")["input_ids"]
-        passes = Passes(module)
-        passes.fail = lambda read: ValueError("bad") if read[:, -1].eq(bad).any() else None
-        told = await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS), return_exceptions=True)
-        for prompt, answer in zip(PROMPTS, told, strict=True):
-            assert isinstance(answer, ValueError) if prompt == "0" else ids(answer) == alone[prompt]
+        recorder = PassRecorder(module)
+        recorder.fail = lambda ids: ValueError("bad") if ids[:, -1].eq(bad).any() else None
+        requests = (generate(module, prompt) for prompt in PROMPTS)
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        for prompt, result in zip(PROMPTS, results, strict=True):
+            if prompt == "0":
+                assert isinstance(result, ValueError)
+            else:
+                assert token_ids(result) == single[prompt]
 
-    async def test_a_step_that_fails_takes_its_rows_and_no_more(self, module: TextGeneration) -> None:
-        alone = ids(await write(module, "Hello! How"))
-        passes = Passes(module)
-        count = iter(range(99))
-        passes.fail = lambda read: RuntimeError("broken") if read.shape[1] == 1 and next(count) == 3 else None
-        calls = await in_turn(module, passes, (write(module, p) for p in PROMPTS[2:5]))
-        told = await asyncio.gather(*calls, return_exceptions=True)
-        assert [str(answer) for answer in told] == ["broken"] * 3
-        assert await idle(module)
-        assert ids(await write(module, "Hello! How")) == alone
+    async def test_failed_step_fails_only_running_sequences(self, module: TextGeneration) -> None:
+        single = token_ids(await generate(module, "Hello! How"))
+        recorder = PassRecorder(module)
+        steps = iter(range(99))
+        recorder.fail = lambda ids: RuntimeError("broken") if ids.shape[1] == 1 and next(steps) == 3 else None
+        requests = (generate(module, prompt) for prompt in PROMPTS[2:5])
+        tasks = await start_in_order(module, recorder, requests)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [str(error) for error in results] == ["broken"] * 3
+        assert await wait_until_idle(module)
+        assert token_ids(await generate(module, "Hello! How")) == single
 
-    async def test_an_error_ends_a_stream(self, module: TextGeneration) -> None:
-        passes = Passes(module)
-        passes.fail = lambda read: RuntimeError("broken") if len(passes.made) > 3 else None
-        chunks, _ = await begun(module, "I")
+    async def test_error_ends_stream(self, module: TextGeneration) -> None:
+        recorder = PassRecorder(module)
+        recorder.fail = lambda ids: RuntimeError("broken") if len(recorder.passes) > 3 else None
+        chunks, _ = await start_stream(module, "I")
         assert [(await anext(chunks)).index for _ in range(2)] == [2, 3]
         with pytest.raises(RuntimeError, match="broken"):
             await anext(chunks)
 
     @pytest.mark.parametrize("error", [StopIteration("odd"), SystemExit("panic")])
     async def test_no_error_stops_the_thread(self, module: TextGeneration, error: BaseException) -> None:
-        passes = Passes(module)
-        passes.fail = lambda read: error if len(passes.made) == 4 else None
+        recorder = PassRecorder(module)
+        recorder.fail = lambda ids: error if len(recorder.passes) == 4 else None
         with pytest.raises(RuntimeError, match=r"odd|panic"):
-            await write(module, "I")
-        assert (await write(module, "I")).details.generated_tokens == 12
+            await generate(module, "I")
+        assert (await generate(module, "I")).details.generated_tokens == 12
 
-    async def test_a_tokenizer_s_panic_fails_alone(self, module: TextGeneration) -> None:
-        alone = ids(await write(module, "Hello! How"))
+    async def test_tokenizer_error_fails_only_its_request(self, module: TextGeneration) -> None:
+        single = token_ids(await generate(module, "Hello! How"))
         module.tokenizer.decode = lambda *args, **kwargs: {}["panic"]
         with pytest.raises(KeyError):
-            await write(module, "Where is the sun?")
+            await generate(module, "Where is the sun?")
         del module.tokenizer.decode
-        assert ids(await write(module, "Hello! How")) == alone
+        assert token_ids(await generate(module, "Hello! How")) == single
 
-    async def test_when_memory_is_short_fewer_are_read_at_once(self, module: TextGeneration) -> None:
-        alone = [ids(await write(module, prompt)) for prompt in PROMPTS]
-        passes = Passes(module)
+    async def test_out_of_memory_prefill_is_split(self, module: TextGeneration) -> None:
+        single = [token_ids(await generate(module, prompt)) for prompt in PROMPTS]
+        recorder = PassRecorder(module)
         no_memory = torch.cuda.OutOfMemoryError("CUDA out of memory")
-        passes.fail = lambda read: no_memory if len(read) > 2 and read.shape[1] > 1 else None
-        told = await asyncio.gather(*(write(module, prompt) for prompt in PROMPTS))
-        assert [ids(answer) for answer in told] == alone
+        recorder.fail = lambda ids: no_memory if len(ids) > 2 and ids.shape[1] > 1 else None
+        outputs = await asyncio.gather(*(generate(module, prompt) for prompt in PROMPTS))
+        assert [token_ids(output) for output in outputs] == single
 
-    async def test_and_in_the_order_in_which_they_came(self, module: TextGeneration) -> None:
-        passes, read = Passes(module), []
+    async def test_split_prefill_keeps_the_order_of_arrival(self, module: TextGeneration) -> None:
+        recorder, prefilled = PassRecorder(module), []
 
-        def short(ids: torch.Tensor) -> Exception | None:
+        def fail(ids: torch.Tensor) -> Exception | None:
             if ids.shape[1] > 1 and len(ids) <= 2:
-                read.extend(ids[:, -1].tolist())
+                prefilled.extend(ids[:, -1].tolist())
             return torch.cuda.OutOfMemoryError("CUDA out of memory") if len(ids) > 2 else None
 
-        passes.fail = short
+        recorder.fail = fail
         inputs = [TextGenerationInput(text=text) for text in "ABCDEFG"]
         await module.run(inputs, TextGenerationParams(max_new_tokens=1))
-        assert read == [module.tokenizer(text)["input_ids"][-1] for text in "ABCDEFG"]
+        assert prefilled == [module.tokenizer(text)["input_ids"][-1] for text in "ABCDEFG"]
 
-    async def test_when_there_is_none_for_one_more_it_waits(self, module: TextGeneration) -> None:
-        alone = ids(await write(module, "Hello! How"))
-        passes = Passes(module)
+    async def test_prefill_without_memory_waits_for_a_running_sequence(self, module: TextGeneration) -> None:
+        single = token_ids(await generate(module, "Hello! How"))
+        recorder = PassRecorder(module)
         no_memory = torch.cuda.OutOfMemoryError("CUDA out of memory")
-        passes.fail = lambda read: (
-            no_memory if read.shape[1] > 1 and module.counters()["running"] > 1 else None
+        recorder.fail = lambda ids: (
+            no_memory if ids.shape[1] > 1 and module.counters()["running"] > 1 else None
         )
-        calls = (write(module, "I", max_new_tokens=50), write(module, "Hello! How"))
-        runs, waits = await in_turn(module, passes, calls)
-        assert (await runs).details.generated_tokens == 50
-        assert ids(await waits) == alone
-        in_vain = sum(one.new for one in passes.made) - 2
-        assert in_vain == (2 if module.generator.engine.network.read_beside_step else 1)
+        requests = (generate(module, "I", max_new_tokens=50), generate(module, "Hello! How"))
+        running, waiting = await start_in_order(module, recorder, requests)
+        assert (await running).details.generated_tokens == 50
+        assert token_ids(await waiting) == single
+        failed = sum(p.new for p in recorder.passes) - 2
+        assert failed == (2 if module.generator.engine.runner.prefill_and_decode else 1)
 
-    async def test_one_too_large_for_the_whole_memory_fails(self, module: TextGeneration) -> None:
-        passes = Passes(module)
-        passes.fail = lambda read: torch.cuda.OutOfMemoryError("CUDA out of memory")
+    async def test_single_sequence_without_memory_fails(self, module: TextGeneration) -> None:
+        recorder = PassRecorder(module)
+        recorder.fail = lambda ids: torch.cuda.OutOfMemoryError("CUDA out of memory")
         with pytest.raises(torch.cuda.OutOfMemoryError):
-            await write(module, "Hello! How")
-        assert len(passes.made) == 1
+            await generate(module, "Hello! How")
+        assert len(recorder.passes) == 1
 
 
-class TestShortMemory:
-    """In the middle of answers: the younger ones leave the batch, and go on later as if they had not."""
+class TestPreemption:
+    """Steps that run out of memory preempt the younger sequences, which continue later unchanged."""
 
-    async def test_no_answer_is_lost(self, module: TextGeneration) -> None:
-        wishes = [params | {"max_new_tokens": 9 + 5 * place} for place, params in enumerate(MIXED)]
-        alone = [await write(module, p, **params) for p, params in zip(PROMPTS, wishes, strict=True)]
-        wishes[0]["stop"] = [alone[0].generated_text[3:6]]
-        alone[0] = await write(module, PROMPTS[0], **wishes[0])
-        assert alone[0].details.finish_reason == "stop_sequence"
+    async def test_preempted_sequences_finish_unchanged(self, module: TextGeneration) -> None:
+        params = [options | {"max_new_tokens": 9 + 5 * index} for index, options in enumerate(MIXED_PARAMS)]
+        single = [await generate(module, p, **options) for p, options in zip(PROMPTS, params, strict=True)]
+        params[0]["stop"] = [single[0].generated_text[3:6]]
+        single[0] = await generate(module, PROMPTS[0], **params[0])
+        assert single[0].details.finish_reason == "stop_sequence"
         before = module.counters()["generated_tokens"]
-        passes = Passes(module)
+        recorder = PassRecorder(module)
         steps = iter(range(99))
-        passes.fail = lambda read: (
-            NO_MEMORY if read.shape[1] == 1 and len(read) > 2 and next(steps) > 2 else None
+        recorder.fail = lambda ids: (
+            NO_MEMORY if ids.shape[1] == 1 and len(ids) > 2 and next(steps) > 2 else None
         )
-        calls = (write(module, p, **params) for p, params in zip(PROMPTS, wishes, strict=True))
-        told = await asyncio.gather(*await in_turn(module, passes, calls))
+        requests = (generate(module, p, **options) for p, options in zip(PROMPTS, params, strict=True))
+        outputs = await asyncio.gather(*await start_in_order(module, recorder, requests))
         assert next(steps) > 3
-        for answer, same in zip(told, alone, strict=True):
-            assert ids(answer) == ids(same)
-            assert answer.generated_text == same.generated_text
+        for output, expected in zip(outputs, single, strict=True):
+            assert token_ids(output) == token_ids(expected)
+            assert output.generated_text == expected.generated_text
             for name in ("finish_reason", "generated_tokens", "input_length", "seed"):
-                assert getattr(answer.details, name) == getattr(same.details, name)
-        made = module.counters()["generated_tokens"] - before
-        assert made == sum(answer.details.generated_tokens for answer in told)
+                assert getattr(output.details, name) == getattr(expected.details, name)
+        generated = module.counters()["generated_tokens"] - before
+        assert generated == sum(output.details.generated_tokens for output in outputs)
 
-    async def test_a_stream_goes_on_where_it_was(self, module: TextGeneration) -> None:
-        alone = [ids(await write(module, prompt, max_new_tokens=40)) for prompt in PROMPTS]
-        passes = Passes(module, seconds=0.002)
-        begins = [await begun(module, prompt) for prompt in PROMPTS]
-        passes.fail = lambda read: NO_MEMORY if len(read) > 2 else None
-        for (chunks, first), expected in zip(begins, alone, strict=True):
-            told = [first, *[chunk async for chunk in chunks]]
-            assert [chunk.token.id for chunk in told] == expected
-            assert [chunk.index for chunk in told] == [*range(1, 41)]
-        assert await idle(module)
+    async def test_preempted_stream_continues_at_the_next_token(self, module: TextGeneration) -> None:
+        single = [token_ids(await generate(module, prompt, max_new_tokens=40)) for prompt in PROMPTS]
+        recorder = PassRecorder(module, seconds=0.002)
+        streams = [await start_stream(module, prompt) for prompt in PROMPTS]
+        recorder.fail = lambda ids: NO_MEMORY if len(ids) > 2 else None
+        for (chunks, first), expected in zip(streams, single, strict=True):
+            received = [first, *[chunk async for chunk in chunks]]
+            assert [chunk.token.id for chunk in received] == expected
+            assert [chunk.index for chunk in received] == [*range(1, 41)]
+        assert await wait_until_idle(module)
 
-    async def test_the_older_ones_run_on(self, module: TextGeneration) -> None:
-        passes, ended = Passes(module, seconds=0.02), []
+    async def test_older_sequences_are_not_preempted(self, module: TextGeneration) -> None:
+        recorder, finished = PassRecorder(module, seconds=0.02), []
 
-        async def read(place: int, chunks: Any) -> None:
+        async def consume(index: int, chunks: Any) -> None:
             async for _ in chunks:
                 pass
-            ended.append(place)
+            finished.append(index)
 
-        begins = [await begun(module, prompt) for prompt in PROMPTS[:4]]
-        await until(module, running=4)
-        passes.made.clear()
-        passes.fail = lambda read: NO_MEMORY if len(read) > 1 else None
-        passes.seconds = 0.0
-        await asyncio.gather(*(read(place, chunks) for place, (chunks, _) in enumerate(begins)))
-        assert ended == [0, 1, 2, 3]
-        assert sum(one.new for one in passes.made if one.rows == 1) < 2 * 4, "once anew, and once in vain"
+        streams = [await start_stream(module, prompt) for prompt in PROMPTS[:4]]
+        await wait_for_counters(module, running=4)
+        recorder.passes.clear()
+        recorder.fail = lambda ids: NO_MEMORY if len(ids) > 1 else None
+        recorder.seconds = 0.0
+        await asyncio.gather(*(consume(index, chunks) for index, (chunks, _) in enumerate(streams)))
+        assert finished == [0, 1, 2, 3]
+        prefills = sum(p.new for p in recorder.passes if p.sequences == 1)
+        assert prefills < 2 * 4, "at most one failed and one repeated prefill a sequence"
 
-    async def test_what_is_chosen_from_takes_memory_too(
+    async def test_sampling_without_memory_preempts(
         self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        alone = [ids(await write(module, p, **params)) for p, params in zip(PROMPTS, MIXED, strict=True)]
+        requests = list(zip(PROMPTS, MIXED_PARAMS, strict=True))
+        single = [token_ids(await generate(module, prompt, **params)) for prompt, params in requests]
 
-        class Scarce(Chooser):
+        class FailingSampler(Sampler):
             def __call__(self, logits: torch.Tensor) -> Any:
-                choices = super().__call__(logits)
+                tokens = super().__call__(logits)
                 if len(logits) > 2:
                     raise NO_MEMORY
-                return choices
+                return tokens
 
-        monkeypatch.setattr(running_batch, "Chooser", Scarce)
-        told = await asyncio.gather(
-            *(write(module, p, **params) for p, params in zip(PROMPTS, MIXED, strict=True))
-        )
-        assert [ids(answer) for answer in told] == alone
+        monkeypatch.setattr(running_batch, "Sampler", FailingSampler)
+        outputs = await asyncio.gather(*(generate(module, prompt, **params) for prompt, params in requests))
+        assert [token_ids(output) for output in outputs] == single
 
-    async def test_of_those_that_came_together_the_older_stay(
+    async def test_preemption_in_one_request_keeps_its_first_inputs(
         self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Also where the long ones among them are read after the others."""
+        """The order of arrival decides, even if the long prompts have a later prefill pass."""
         inputs = [TextGenerationInput(text=text) for text in ("I", "a" * 80, "Tom", "0")]
         params = TextGenerationParams(max_new_tokens=9, do_sample=False)
-        alone = [(await module.run([input], params))[0] for input in inputs]
-        stepped: list[list[int]] = []
+        single = [(await module.run([input], params))[0] for input in inputs]
+        sampled: list[list[int]] = []
 
-        class Scarce(Chooser):
+        class FailingSampler(Sampler):
             def __call__(self, logits: torch.Tensor) -> Any:
-                if self.rows is module.generator.engine.batch.rows:
-                    stepped.append([row.number % len(inputs) for row in self.rows])
+                if self.sequences is module.generator.engine.batch.sequences:
+                    sampled.append([sequence.arrival_index % len(inputs) for sequence in self.sequences])
                     if len(logits) > 2:
                         raise NO_MEMORY
                 return super().__call__(logits)
 
-        monkeypatch.setattr(running_batch, "Chooser", Scarce)
-        assert await module.run(inputs, params) == alone
-        together, first, *_ = stepped
-        assert sorted(together) == [0, 1, 2, 3]
-        assert first == [0, 1]
+        monkeypatch.setattr(running_batch, "Sampler", FailingSampler)
+        assert await module.run(inputs, params) == single
+        all_indices, remaining, *_ = sampled
+        assert sorted(all_indices) == [0, 1, 2, 3]
+        assert remaining == [0, 1]
 
-    async def test_so_does_sorting_them_out(
+    async def test_select_without_memory_does_not_change_outputs(
         self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         lengths = range(9, 9 + 3 * len(PROMPTS), 3)
-        alone = [ids(await write(module, p, max_new_tokens=n)) for p, n in zip(PROMPTS, lengths, strict=True)]
-        network: Any = module.generator.engine.network
-        keep, failed = network.keep, []
+        requests = list(zip(PROMPTS, lengths, strict=True))
+        single = [token_ids(await generate(module, prompt, max_new_tokens=n)) for prompt, n in requests]
+        runner: Any = module.generator.engine.runner
+        select, failed = runner.select, []
 
-        def scarce(places: list[int]) -> None:
-            if len(places) in {1, 2, 4} - {*failed}:
-                failed.append(len(places))
+        def failing_select(indices: list[int]) -> None:
+            if len(indices) in {1, 2, 4} - {*failed}:
+                failed.append(len(indices))
                 raise NO_MEMORY
-            keep(places)
+            select(indices)
 
-        monkeypatch.setattr(network, "keep", scarce)
-        told = await asyncio.gather(
-            *(write(module, p, max_new_tokens=n) for p, n in zip(PROMPTS, lengths, strict=True))
+        monkeypatch.setattr(runner, "select", failing_select)
+        outputs = await asyncio.gather(
+            *(generate(module, prompt, max_new_tokens=n) for prompt, n in requests)
         )
         assert failed
-        assert [ids(answer) for answer in told] == alone
+        assert [token_ids(output) for output in outputs] == single
 
-    async def test_one_that_has_none_alone_fails_and_the_others_go_on(self, module: TextGeneration) -> None:
-        alone = ids(await write(module, PROMPTS[1], max_new_tokens=40))
-        passes = Passes(module, seconds=0.02)
-        begins = [await begun(module, prompt) for prompt in PROMPTS[:2]]
-        await until(module, running=2)
-        fails = iter([True, True])
-        passes.fail = lambda _: NO_MEMORY if next(fails, False) else None
-        passes.seconds = 0.0
-        (large, _), (small, first) = begins
+    async def test_last_sequence_without_memory_fails_alone(self, module: TextGeneration) -> None:
+        single = token_ids(await generate(module, PROMPTS[1], max_new_tokens=40))
+        recorder = PassRecorder(module, seconds=0.02)
+        streams = [await start_stream(module, prompt) for prompt in PROMPTS[:2]]
+        await wait_for_counters(module, running=2)
+        failures = iter([True, True])
+        recorder.fail = lambda _: NO_MEMORY if next(failures, False) else None
+        recorder.seconds = 0.0
+        (failing, _), (other, first) = streams
         with pytest.raises(torch.cuda.OutOfMemoryError):
-            [chunk async for chunk in large]
-        assert [first.token.id, *[chunk.token.id async for chunk in small]] == alone
+            [chunk async for chunk in failing]
+        assert [first.token.id, *[chunk.token.id async for chunk in other]] == single
 
-    async def test_as_many_as_before_run_again_after_a_while(self, module: TextGeneration) -> None:
+    async def test_batch_size_recovers_after_out_of_memory(self, module: TextGeneration) -> None:
         module.generator.limits = Batching(max_batch_size=8)
-        passes = Passes(module)
-        short: list[int] = []
+        recorder = PassRecorder(module)
+        failures: list[int] = []
 
-        def fail(read: torch.Tensor) -> Exception | None:
-            if short or read.shape != (8, 1):
+        def fail(ids: torch.Tensor) -> Exception | None:
+            if failures or ids.shape != (8, 1):
                 return None
-            short.append(len(passes.made))
+            failures.append(len(recorder.passes))
             return NO_MEMORY
 
-        passes.fail = fail
-        calls = (write(module, "I", max_new_tokens=6) for _ in range(80))
-        await asyncio.gather(*await in_turn(module, passes, calls))
-        rows = [one.rows for one in passes.made[short[0] :]]
-        assert max(rows[:6]) <= 5, rows
-        assert max(rows) == 8, rows
+        recorder.fail = fail
+        requests = (generate(module, "I", max_new_tokens=6) for _ in range(80))
+        await asyncio.gather(*await start_in_order(module, recorder, requests))
+        sizes = [p.sequences for p in recorder.passes[failures[0] :]]
+        assert max(sizes[:6]) <= 5, sizes
+        assert max(sizes) == 8, sizes
 
 
 class TestLimits:
-    async def test_no_more_rows_than_allowed(self, module: TextGeneration) -> None:
-        passes = Passes(module)
-        module.generator.limits = Batching(max_batch_size=2)
-        await asyncio.gather(*await in_turn(module, passes, (write(module, prompt) for prompt in PROMPTS)))
-        assert max(one.rows for one in passes.made) == 2
-        module.generator.limits = Batching(max_batch_size=5)
-        await asyncio.gather(*await in_turn(module, passes, (write(module, prompt) for prompt in PROMPTS)))
-        assert max(one.rows for one in passes.made) == 5
+    async def test_max_batch_size_limits_running_sequences(self, module: TextGeneration) -> None:
+        recorder = PassRecorder(module)
+        for size in (2, 5):
+            module.generator.limits = Batching(max_batch_size=size)
+            requests = (generate(module, prompt) for prompt in PROMPTS)
+            await asyncio.gather(*await start_in_order(module, recorder, requests))
+            assert max(p.sequences for p in recorder.passes) == size
 
-    async def test_no_more_tokens_in_a_pass_than_allowed(self, module: TextGeneration) -> None:
-        passes = Passes(module)
+    async def test_max_batch_tokens_limits_prefill(self, module: TextGeneration) -> None:
+        recorder = PassRecorder(module)
         module.generator.limits = Batching(max_batch_tokens=12)
-        calls = (write(module, "a" * size) for size in (2, 3, 3, 3, 3, 5, 6, 30))
-        await asyncio.gather(*await in_turn(module, passes, calls))
-        read = [one for one in passes.made if one.new]
-        assert all(one.new * one.columns <= 12 or one.new == 1 for one in read)
-        assert max(one.columns for one in read) > 12, "a long one is read alone"
-        assert max(one.new for one in read) > 1, read
+        requests = (generate(module, "a" * size) for size in (2, 3, 3, 3, 3, 5, 6, 30))
+        await asyncio.gather(*await start_in_order(module, recorder, requests))
+        prefills = [p for p in recorder.passes if p.new]
+        assert all(p.new * p.columns <= 12 or p.new == 1 for p in prefills)
+        assert max(p.columns for p in prefills) > 12, "a long prompt has a pass alone"
+        assert max(p.new for p in prefills) > 1, prefills
 
-    async def test_the_rows_together_keep_no_more_than_allowed(self, module: TextGeneration) -> None:
+    async def test_max_batch_tokens_limits_caches(self, module: TextGeneration) -> None:
         module.generator.limits = Batching(max_batch_tokens=8)
-        passes = Passes(module)
-        calls = (write(module, "a" * 10, max_new_tokens=20) for _ in range(12))
-        await asyncio.gather(*await in_turn(module, passes, calls))
+        recorder = PassRecorder(module)
+        requests = (generate(module, "a" * 10, max_new_tokens=20) for _ in range(12))
+        await asyncio.gather(*await start_in_order(module, recorder, requests))
         length = len(module.tokenizer("a" * 10)["input_ids"]) + 20
-        assert max(one.rows for one in passes.made) == 16 * 8 // length
+        assert max(p.sequences for p in recorder.passes) == 16 * 8 // length
 
-    async def test_a_long_one_leaves_the_others_their_room(self, module: TextGeneration) -> None:
-        """Where rows are not padded to its length."""
+    async def test_long_sequence_does_not_block_short_ones_without_padding(
+        self, module: TextGeneration
+    ) -> None:
         module.generator.limits = Batching(max_batch_tokens=8)
-        passes, ended = Passes(module), []
+        recorder, finished = PassRecorder(module), []
 
-        async def one(count: int) -> None:
-            await write(module, "I", max_new_tokens=count)
-            ended.append(count)
+        async def generate_tokens(count: int) -> None:
+            await generate(module, "I", max_new_tokens=count)
+            finished.append(count)
 
-        await asyncio.gather(*await in_turn(module, passes, map(one, (90, 9, 9, 9, 9))))
-        pads = module.generator.engine.network.pads
-        assert ended == ([90, 9, 9, 9, 9] if pads else [9, 9, 9, 9, 90])
+        requests = map(generate_tokens, (90, 9, 9, 9, 9))
+        await asyncio.gather(*await start_in_order(module, recorder, requests))
+        pads = module.generator.engine.runner.pads
+        assert finished == ([90, 9, 9, 9, 9] if pads else [9, 9, 9, 9, 90])
 
-    async def test_room_is_given_for_what_is_there(
+    async def test_sequences_that_outgrow_the_caches_are_preempted(
         self, module: TextGeneration, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Two that may each fill all of it run together until they have; then the younger waits."""
-        monkeypatch.setattr(admission, "FORESEEN", 4)
-        alone = [ids(await write(module, prompt, max_new_tokens=100)) for prompt in PROMPTS[:3]]
+        """Admission reserves few tokens, so sequences run together until they fill the caches."""
+        monkeypatch.setattr(waiting_queue, "RESERVED_TOKENS", 4)
+        single = [token_ids(await generate(module, prompt, max_new_tokens=100)) for prompt in PROMPTS[:3]]
         module.generator.limits = Batching(max_batch_tokens=8)
-        network: Any = module.generator.engine.network
-        passes, kept, ended = Passes(module), [], []
+        runner: Any = module.generator.engine.runner
+        recorder, cached, finished = PassRecorder(module), [], []
 
-        def note(_: torch.Tensor) -> None:
-            lengths = network.lengths if network.pads else [one.length for one in network.rows]
-            kept.append(len(lengths) * max(lengths, default=0) if network.pads else sum(lengths))
+        def record_cached_tokens(_: torch.Tensor) -> None:
+            lengths = runner.lengths if runner.pads else [cache.length for cache in runner.caches]
+            cached.append(len(lengths) * max(lengths, default=0) if runner.pads else sum(lengths))
 
-        async def one(place: int) -> None:
-            told = ids(await write(module, PROMPTS[place], max_new_tokens=100))
-            assert told == alone[place]
-            ended.append(place)
+        async def check_output(index: int) -> None:
+            output = await generate(module, PROMPTS[index], max_new_tokens=100)
+            assert token_ids(output) == single[index]
+            finished.append(index)
 
-        passes.fail = note
-        await asyncio.gather(*await in_turn(module, passes, map(one, range(3))))
-        assert max(one.rows for one in passes.made) == 3
-        assert 100 < max(kept) <= 16 * 8
-        assert ended == [0, 1, 2]
+        recorder.fail = record_cached_tokens
+        await asyncio.gather(*await start_in_order(module, recorder, map(check_output, range(3))))
+        assert max(p.sequences for p in recorder.passes) == 3
+        assert 100 < max(cached) <= 16 * 8
+        assert finished == [0, 1, 2]
 
-    async def test_the_oldest_goes_first(self, module: TextGeneration) -> None:
+    async def test_requests_run_in_the_order_of_arrival(self, module: TextGeneration) -> None:
         module.generator.limits = Batching(max_batch_size=1)
-        order: list[int] = []
+        finished: list[int] = []
 
-        async def one(place: int) -> None:
-            await write(module, PROMPTS[place], max_new_tokens=3)
-            order.append(place)
+        async def generate_prompt(index: int) -> None:
+            await generate(module, PROMPTS[index], max_new_tokens=3)
+            finished.append(index)
 
-        await asyncio.gather(*await in_turn(module, Passes(module), map(one, range(6))))
-        assert order == [*range(6)]
+        requests = map(generate_prompt, range(6))
+        await asyncio.gather(*await start_in_order(module, PassRecorder(module), requests))
+        assert finished == [*range(6)]
 
-    async def test_a_text_that_cannot_fit_is_refused_before_it_waits(self, module: TextGeneration) -> None:
+    async def test_prompt_longer_than_the_caches_is_rejected(self, module: TextGeneration) -> None:
         module.generator.limits = Batching(max_batch_tokens=1)
-        with pytest.raises(InvalidInput, match="has room for 15"):
-            await write(module, "It rains. " * 6, max_new_tokens=1)
-        answer = await write(module, "I", max_new_tokens=99)
-        assert answer.details.generated_tokens == 14
-        assert answer.details.finish_reason == "length"
+        with pytest.raises(InvalidInput, match="accepts at most 15"):
+            await generate(module, "It rains. " * 6, max_new_tokens=1)
+        output = await generate(module, "I", max_new_tokens=99)
+        assert output.details.generated_tokens == 14
+        assert output.details.finish_reason == "length"
 
-    async def test_a_token_that_the_model_does_not_know_is_refused(self, module: TextGeneration) -> None:
-        module.generator.vocabulary = 10
+    async def test_token_outside_the_vocabulary_is_rejected(self, module: TextGeneration) -> None:
+        module.generator.vocabulary_size = 10
         with pytest.raises(InvalidInput, match="does not know"):
-            await write(module, "Hello")
+            await generate(module, "Hello")
 
 
-class TestLoops:
-    def test_any_loop_will_do(self, module: TextGeneration) -> None:
-        first, second = (asyncio.run(write(module, "I")) for _ in range(2))
+class TestEventLoops:
+    def test_requests_work_from_any_event_loop(self, module: TextGeneration) -> None:
+        first, second = (asyncio.run(generate(module, "I")) for _ in range(2))
         assert first == second
 
-    async def test_two_at_once(self, module: TextGeneration) -> None:
-        alone = [ids(await write(module, prompt)) for prompt in PROMPTS]
-        elsewhere = asyncio.to_thread(lambda: asyncio.run(write(module, PROMPTS[0])))
-        here = asyncio.gather(*(write(module, prompt) for prompt in PROMPTS[1:]))
-        assert [ids(answer) for answer in (await elsewhere, *await here)] == alone
+    async def test_two_event_loops_share_the_batch(self, module: TextGeneration) -> None:
+        single = [token_ids(await generate(module, prompt)) for prompt in PROMPTS]
+        other_loop = asyncio.to_thread(lambda: asyncio.run(generate(module, PROMPTS[0])))
+        this_loop = asyncio.gather(*(generate(module, prompt) for prompt in PROMPTS[1:]))
+        assert [token_ids(output) for output in (await other_loop, *await this_loop)] == single
 
-    async def test_a_loop_that_ends_takes_its_rows_along(self, module: TextGeneration) -> None:
-        Passes(module, seconds=0.02)
+    async def test_closed_event_loop_aborts_its_sequences(self, module: TextGeneration) -> None:
+        PassRecorder(module, seconds=0.02)
         loop = asyncio.new_event_loop()
         chunks = stream(module, "I", max_new_tokens=60)
-        loop_thread = asyncio.to_thread(loop.run_until_complete, anext(chunks))
-        await loop_thread
+        await asyncio.to_thread(loop.run_until_complete, anext(chunks))
         loop.close()
-        assert (await idle(module))["generated_tokens"] < 20
+        assert (await wait_until_idle(module))["generated_tokens"] < 20
 
-    async def test_closing_ends_the_thread_and_what_is_not_whole(self, module: TextGeneration) -> None:
-        passes = Passes(module)
-        passes.gate.clear()
+    async def test_close_ends_the_thread_and_fails_unfinished_requests(self, module: TextGeneration) -> None:
+        recorder = PassRecorder(module)
+        recorder.gate.clear()
         module.generator.limits = Batching(max_batch_size=1)
-        threads = generating()
-        told = asyncio.gather(
-            *(write(module, prompt, max_new_tokens=60) for prompt in PROMPTS), return_exceptions=True
+        threads = generation_threads()
+        results = asyncio.gather(
+            *(generate(module, prompt, max_new_tokens=60) for prompt in PROMPTS), return_exceptions=True
         )
-        await until(module, running=1, waiting=5)
-        [thread] = generating() - threads
+        await wait_for_counters(module, running=1, waiting=5)
+        [thread] = generation_threads() - threads
         module.generator.close()
-        passes.gate.set()
-        assert {type(answer) for answer in await told} == {ModelNotReady}
+        recorder.gate.set()
+        assert {type(result) for result in await results} == {ModelNotReady}
         await asyncio.to_thread(thread.join, 5)
         assert not thread.is_alive()
-        assert await idle(module)
+        assert await wait_until_idle(module)
         with pytest.raises(ModelNotReady):
-            await write(module, "I")
+            await generate(module, "I")

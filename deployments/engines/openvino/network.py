@@ -154,7 +154,8 @@ def check_compiled(model: Any, create: Callable[[float], Compiled]) -> Compiled:
         raise ModelNotReady(f"OpenVINO is not installed (`pip install '.[openvino]'`): {error}") from error
     except Exception as error:
         raise ModelNotReady(
-            f"OpenVINO does not support this network, torch may: {_root_cause(error)}"
+            f"OpenVINO does not support this network: {_root_cause(error)}; "
+            "leave `engine.name` out to use torch"
         ) from error
 
 

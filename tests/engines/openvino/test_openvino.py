@@ -1,4 +1,4 @@
-"""OpenVINO as the engine: its answers are torch's."""
+"""OpenVINO as the engine: its outputs equal torch's, or it rejects the network."""
 
 import asyncio
 import sys
@@ -11,9 +11,9 @@ import torch
 import transformers as hf
 
 from deployments.engines.checkpoint import Checkpoint
-from deployments.engines.openvino import encoder as openvino_engine
-from deployments.engines.openvino.generation import paged
-from deployments.engines.openvino.network import LEAST_BLOCKS, Paged
+from deployments.engines.openvino.encoder import compile_encoder
+from deployments.engines.openvino.generation import create_runner
+from deployments.engines.openvino.network import MIN_BLOCKS, PagedNetwork
 from deployments.engines.packing import PACKED_PADDING
 from deployments.errors import ModelNotReady
 from deployments.task import Module
@@ -22,15 +22,15 @@ from deployments.tasks.embeddings import Embeddings
 from deployments.tasks.sentence_similarity import SentenceSimilarity
 from deployments.tasks.sentiment import Sentiment
 from deployments.tasks.text_generation import TextGeneration
-from tests.engines.torch.test_generation import as_near
+from tests.engines.torch.test_generation import is_as_accurate
 from tests.engines.torch.test_packed_encoder import (
     PACKED,
     SIZE,
     UNPACKED,
     batch,
-    furthest,
+    create_network,
+    max_error,
     name,
-    network,
     outputs,
 )
 from tests.loaded_models import MODELS, answers, loaded
@@ -43,157 +43,156 @@ LENGTHS = [(3,), (20, 3, 11, 60, 1), (1, 1, 2), (60, 59) * 4]
 FOLDERS = [(Embeddings, "embeddings"), (SentenceSimilarity, "sentence_similarity"), (Sentiment, "sentiment")]
 
 
-@pytest.mark.parametrize(("make", "config"), PACKED, ids=name)
-def test_answers_are_those_of_torch(make: Any, config: Any) -> None:
-    model = louder(network(make, config), 6)
+@pytest.mark.parametrize(("model_class", "config"), PACKED, ids=name)
+def test_encoder_outputs_equal_those_of_torch(model_class: Any, config: Any) -> None:
+    model = louder(create_network(model_class, config), 6)
     batches = [batch(*lengths) for lengths in LENGTHS]
-    expected = [outputs(model, given) for given in batches]
-    assert openvino_engine.compile(model) == PACKED_PADDING
-    for given, theirs in zip(batches, expected, strict=True):
-        for found, one in zip(outputs(model, given), theirs, strict=True):
-            assert torch.allclose(found, one, atol=1e-4)
+    expected = [outputs(model, inputs) for inputs in batches]
+    assert compile_encoder(model) == PACKED_PADDING
+    for inputs, expected_outputs in zip(batches, expected, strict=True):
+        for output, expected_output in zip(outputs(model, inputs), expected_outputs, strict=True):
+            assert torch.allclose(output, expected_output, atol=1e-4)
 
 
-def test_in_bfloat16_answers_are_as_near_as_torch_s() -> None:
-    model = louder(network(hf.BertModel, hf.BertConfig(**SIZE)).bfloat16(), 3)
+def test_bfloat16_encoder_is_as_accurate_as_torch() -> None:
+    model = louder(create_network(hf.BertModel, hf.BertConfig(**SIZE)).bfloat16(), 3)
     exact = deepcopy(model).float()
     batches = [batch(*lengths) for lengths in LENGTHS]
-    usual = max(furthest(model, exact, given) for given in batches)
-    openvino_engine.compile(model)
-    assert max(furthest(model, exact, given) for given in batches) < 1.5 * usual
+    torch_error = max(max_error(model, exact, inputs) for inputs in batches)
+    compile_encoder(model)
+    assert max(max_error(model, exact, inputs) for inputs in batches) < 1.5 * torch_error
 
 
 @torch.inference_mode()
-def test_a_language_model_in_bfloat16_is_as_near_as_torch_s() -> None:
+def test_bfloat16_language_model_is_as_accurate_as_torch() -> None:
     model = louder(hf.LlamaForCausalLM(hf.LlamaConfig(**SIZE)).eval().bfloat16(), 3)
     exact = deepcopy(model).float()
-    rows = [[5, 9, 7, 30], [8, 2] * 20, [4]]
-    found, _ = paged(model, 0).read(rows)
-    assert as_near(found, model, exact, rows)
+    prompts = [[5, 9, 7, 30], [8, 2] * 20, [4]]
+    logits, _ = create_runner(model, 0).prefill(prompts)
+    assert is_as_accurate(logits, model, exact, prompts)
 
 
-def test_a_token_that_the_network_does_not_know_is_refused_as_by_torch() -> None:
-    model = network(*PACKED[0])
-    openvino_engine.compile(model)
-    given = batch(5, 9)
-    given["input_ids"][0, 2] = 300
+def test_token_outside_the_vocabulary_raises_index_error() -> None:
+    model = create_network(*PACKED[0])
+    compile_encoder(model)
+    inputs = batch(5, 9)
+    inputs["input_ids"][0, 2] = 300
     with pytest.raises(IndexError, match="token 300 of a network with 300"):
-        outputs(model, given)
+        outputs(model, inputs)
 
 
 @torch.inference_mode()
-def test_what_it_keeps_does_not_grow_with_each_number_of_tokens() -> None:
+def test_passes_of_many_sizes_do_not_grow_memory() -> None:
     size = {**SIZE, "hidden_size": 320, "intermediate_size": 864, "num_hidden_layers": 6}
-    rows = paged(hf.LlamaForCausalLM(hf.LlamaConfig(**size)).eval(), 0)
+    runner = create_runner(hf.LlamaForCausalLM(hf.LlamaConfig(**size)).eval(), 0)
     resident = psutil.Process().memory_info().rss
     for tokens in range(2, 402):
-        rows.read([[3] * tokens])
-        rows.clear()
+        runner.prefill([[3] * tokens])
+        runner.clear()
     assert psutil.Process().memory_info().rss - resident < 220 * 2**20
 
 
-def test_an_answer_outlives_the_next() -> None:
-    model = network(*PACKED[0])
-    openvino_engine.compile(model)
+def test_next_pass_does_not_overwrite_outputs() -> None:
+    model = create_network(*PACKED[0])
+    compile_encoder(model)
     first = outputs(model, batch(5, 9))
-    kept = [one.clone() for one in first]
+    copies = [output.clone() for output in first]
     outputs(model, batch(7, 3))
-    assert all(torch.equal(one, before) for one, before in zip(first, kept, strict=True))
+    assert all(torch.equal(output, copy) for output, copy in zip(first, copies, strict=True))
 
 
-@pytest.mark.parametrize(("make", "config"), UNPACKED, ids=name)
-def test_a_network_whose_attention_is_another_is_refused(make: Any, config: Any) -> None:
-    model = network(make, config)
+@pytest.mark.parametrize(("model_class", "config"), UNPACKED, ids=name)
+def test_encoder_with_unsupported_attention_is_rejected(model_class: Any, config: Any) -> None:
+    model = create_network(model_class, config)
     before = outputs(model, batch(9, 4))[0]
-    with pytest.raises(ModelNotReady, match="OpenVINO does not run this network; torch may: "):
-        openvino_engine.compile(model)
+    with pytest.raises(ModelNotReady, match="OpenVINO does not support this network: "):
+        compile_encoder(model)
     assert torch.equal(outputs(model, batch(9, 4))[0], before)
 
 
 @pytest.mark.parametrize(("module", "folder"), FOLDERS)
-def test_a_config_names_it(module: type[Module], folder: str) -> None:
-    ours = module()
-    ours.load(Checkpoint(str(MODELS / folder), engine="openvino"))
+def test_encoder_tasks_give_the_same_outputs_as_torch(module: type[Module], folder: str) -> None:
+    openvino_module = module()
+    openvino_module.load(Checkpoint(str(MODELS / folder), engine="openvino"))
     inputs = [module.task.input.model_validate(example) for example in module.task.examples()] * 3
     params = module.task.params()
-    theirs = answers(loaded(module.module_id, MODELS / folder), inputs, params)
-    for found, expected in zip(answers(ours, inputs, params), theirs, strict=True):
-        assert numbers(found.model_dump()) == pytest.approx(numbers(expected.model_dump()), abs=1e-5)
+    torch_outputs = answers(loaded(module.module_id, MODELS / folder), inputs, params)
+    outputs = answers(openvino_module, inputs, params)
+    for output, expected in zip(outputs, torch_outputs, strict=True):
+        assert numbers(output.model_dump()) == pytest.approx(numbers(expected.model_dump()), abs=1e-5)
 
 
 @pytest.mark.parametrize(
     ("module", "folder"), [(TextGeneration, "text_generation"), (Conversational, "conversational")]
 )
-def test_what_it_writes_is_what_torch_does(module: type[Module], folder: str) -> None:
-    ours = module()
-    ours.load(Checkpoint(str(MODELS / folder), engine="openvino"))
+def test_generation_tasks_give_the_same_outputs_as_torch(module: type[Module], folder: str) -> None:
+    openvino_module = module()
+    openvino_module.load(Checkpoint(str(MODELS / folder), engine="openvino"))
     inputs = [module.task.input.model_validate(example) for example in module.task.examples()] * 3
     params = module.task.params(do_sample=False, details=True, max_new_tokens=40)
-    theirs = answers(loaded(module.module_id, MODELS / folder), inputs, params)
-    for found, expected in zip(answers(ours, inputs, params), theirs, strict=True):
-        assert found.generated_text == expected.generated_text
-        assert numbers(found.model_dump()) == pytest.approx(numbers(expected.model_dump()), abs=1e-4)
+    torch_outputs = answers(loaded(module.module_id, MODELS / folder), inputs, params)
+    outputs = answers(openvino_module, inputs, params)
+    for output, expected in zip(outputs, torch_outputs, strict=True):
+        assert output.generated_text == expected.generated_text
+        assert numbers(output.model_dump()) == pytest.approx(numbers(expected.model_dump()), abs=1e-4)
 
 
 def numbers(value: Any) -> list[float]:
     if isinstance(value, dict | list):
-        return [
-            one for part in (value.values() if isinstance(value, dict) else value) for one in numbers(part)
-        ]
+        children = value.values() if isinstance(value, dict) else value
+        return [number for child in children for number in numbers(child)]
     return [value] if isinstance(value, float) else []
 
 
-def test_it_tells_nobody_of_its_use() -> None:
-    openvino_engine.compile(network(*PACKED[0]))
+def test_openvino_telemetry_is_disabled() -> None:
+    compile_encoder(create_network(*PACKED[0]))
     assert sys.modules["openvino_telemetry"] is None
 
 
-def test_padding_may_be_on_the_left() -> None:
-    model = network(*PACKED[0])
-    openvino_engine.compile(model)
+def test_openvino_supports_padding_on_the_left() -> None:
+    model = create_network(*PACKED[0])
+    compile_encoder(model)
     with torch.inference_mode():
-        given = batch(9, 4, left=True)
-        alone = {name: value[1:, 5:] for name, value in given.items()}
-        assert torch.allclose(model(**given)[0][1:, 5:], model(**alone)[0], atol=1e-5)
+        inputs = batch(9, 4, left=True)
+        single = {name: value[1:, 5:] for name, value in inputs.items()}
+        assert torch.allclose(model(**inputs)[0][1:, 5:], model(**single)[0], atol=1e-5)
 
 
-def test_without_openvino_the_reason_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openvino_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ModelNotReady, match=r"OpenVINO is not installed \(`pip install '.\[openvino\]'`\)"):
-        openvino_engine.compile(network(*PACKED[0]))
+        compile_encoder(create_network(*PACKED[0]))
 
 
-def test_a_network_that_it_cannot_run_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_conversion_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("openvino.convert_model", lambda *_, **__: 1 / 0)
-    with pytest.raises(
-        ModelNotReady, match="OpenVINO does not run this network; torch may: division by zero"
-    ):
-        openvino_engine.compile(network(*PACKED[0]))
+    with pytest.raises(ModelNotReady, match="OpenVINO does not support this network: division by zero"):
+        compile_encoder(create_network(*PACKED[0]))
 
 
-class OfItsLength(hf.BertModel):
-    """Its Python looks at a text's length, of which a tracer keeps what it was."""
+class LengthDependent(hf.BertModel):
+    """A network whose Python code uses the text's length, which becomes a constant in a trace."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        found = super().forward(*args, **kwargs)
-        found.last_hidden_state = found.last_hidden_state * int(kwargs["input_ids"].shape[1])
-        return found
+        output = super().forward(*args, **kwargs)
+        output.last_hidden_state = output.last_hidden_state * int(kwargs["input_ids"].shape[1])
+        return output
 
 
-def test_a_network_whose_trace_does_not_hold_for_other_lengths_is_refused() -> None:
-    with pytest.raises(ModelNotReady, match="OpenVINO's answers are not torch's"):
-        openvino_engine.compile(network(OfItsLength, PACKED[0][1]))
+def test_encoder_with_length_dependent_code_is_rejected() -> None:
+    with pytest.raises(ModelNotReady, match="OpenVINO's outputs differ from torch's"):
+        compile_encoder(create_network(LengthDependent, PACKED[0][1]))
 
 
-def test_rows_that_cannot_run_together_are_refused() -> None:
+def test_model_that_cannot_batch_is_rejected() -> None:
     model = hf.MambaForCausalLM(hf.MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1)).eval()
-    with pytest.raises(ModelNotReady, match="torch may: its answers do not run together"):
-        paged(model, 0)
+    with pytest.raises(ModelNotReady, match="this network: its sequences cannot run in one batch"):
+        create_runner(model, 0)
 
 
-REFUSED = [
-    (hf.MistralConfig(**SIZE, num_key_value_heads=2, sliding_window=5), "tokens that see more, or less"),
-    (hf.StableLmConfig(**SIZE, num_key_value_heads=2), "its attention is not told what is in a pass"),
+REJECTED = [
+    (hf.MistralConfig(**SIZE, num_key_value_heads=2, sliding_window=5), "its attention needs a mask"),
+    (hf.StableLmConfig(**SIZE, num_key_value_heads=2), "it does not pass `cu_seq_lens_q` to its attention"),
     (
         hf.GPTJConfig(vocab_size=300, n_embd=32, n_layer=1, n_head=2, rotary_dim=8),
         "its attention cannot be replaced",
@@ -201,35 +200,34 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("config", "reason"), REFUSED, ids=lambda value: getattr(value, "model_type", ""))
-def test_rows_whose_attention_is_another_are_refused(config: Any, reason: str) -> None:
-    with pytest.raises(ModelNotReady, match=f"torch may: {reason}"):
-        paged(hf.AutoModelForCausalLM.from_config(config).eval(), 0)
+@pytest.mark.parametrize(("config", "reason"), REJECTED, ids=lambda value: getattr(value, "model_type", ""))
+def test_language_model_with_unsupported_attention_is_rejected(config: Any, reason: str) -> None:
+    with pytest.raises(ModelNotReady, match=f"this network: {reason}"):
+        create_runner(hf.AutoModelForCausalLM.from_config(config).eval(), 0)
 
 
-def test_the_memory_of_answers_that_end_at_once_is_given_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ours = TextGeneration()
-    ours.load(Checkpoint(str(MODELS / "text_generation"), engine="openvino"))
-    pool = ours.generator.engine.network.network
-    inputs = [ours.task.input(text="a b c d e f g h i j k l m n o p q r s t u v w x y z")] * 40
-    reserve, most = pool.reserve, []
-    monkeypatch.setattr(pool, "reserve", lambda blocks: (reserve(blocks), most.append(pool.blocks)))
-    answers(ours, inputs, ours.task.params(do_sample=False, max_new_tokens=1))
-    asyncio.run(until(lambda: pool.blocks == LEAST_BLOCKS))
-    assert max(most) > LEAST_BLOCKS
+def test_block_pool_is_released_after_single_token_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = TextGeneration()
+    module.load(Checkpoint(str(MODELS / "text_generation"), engine="openvino"))
+    engine: Any = module.generator.engine
+    pool = engine.runner.network
+    inputs = [module.task.input(text="a b c d e f g h i j k l m n o p q r s t u v w x y z")] * 40
+    reserve, sizes = pool.reserve, []
+    monkeypatch.setattr(pool, "reserve", lambda blocks: (reserve(blocks), sizes.append(pool.blocks)))
+    answers(module, inputs, module.task.params(do_sample=False, max_new_tokens=1))
+    asyncio.run(until(lambda: pool.blocks == MIN_BLOCKS))
+    assert max(sizes) > MIN_BLOCKS
 
 
-def test_a_language_model_whose_answers_are_others_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Paged, "__call__", lambda _, given, pieces: [torch.zeros(len(pieces), 300)])
+def test_language_model_with_different_outputs_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PagedNetwork, "__call__", lambda *args: [torch.zeros(len(args[2]), 300)])
     model = hf.LlamaForCausalLM(hf.LlamaConfig(**SIZE)).eval()
-    with pytest.raises(ModelNotReady, match="OpenVINO's answers are not torch's"):
-        paged(model, 0)
+    with pytest.raises(ModelNotReady, match="OpenVINO's outputs differ from torch's"):
+        create_runner(model, 0)
 
 
-def test_it_wants_a_processor() -> None:
+def test_gpu_is_rejected() -> None:
     with torch.device("meta"):
-        model = network(*PACKED[0])
-    with pytest.raises(ModelNotReady, match="OpenVINO runs on processors"):
-        openvino_engine.compile(model)
+        model = create_network(*PACKED[0])
+    with pytest.raises(ModelNotReady, match="OpenVINO runs on CPUs"):
+        compile_encoder(model)
