@@ -1,1 +1,1 @@
-"""Measures Roster against itself, against bare processes and against its peers: `python -m benchmarks`."""
+"""Measure Roster against bare processes, bare Ray Serve and other model servers: `python -m benchmarks`."""

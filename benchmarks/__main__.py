@@ -1,104 +1,81 @@
-"""`make bench`: ask the questions one after the other, print what was found, write benchmarks/RESULTS.md."""
+"""Answer the questions one after the other, print the results, write benchmarks/RESULTS.md: `make bench`."""
 
 import argparse
-import fcntl
 import importlib
 import os
 import signal
 import sys
 import time
 import traceback
-from types import ModuleType
-from typing import IO
 
-from benchmarks import findings, models, report, tried
-from benchmarks.bench import Bench
+from filelock import FileLock, Timeout
+
+from benchmarks import harness, workload
 
 QUESTIONS = ("overhead", "efficiency", "peers", "generation", "images", "control", "memory")
 ALONE = ("peers", "generation")
 
 
 def main() -> int:
-    """Returns 1 when a question could not be answered; unmet goals are findings, not failures."""
+    """Return 1 when a question has no answer. A goal that is not met is a result, not a failure."""
     arguments = _arguments()
     seconds, rounds = (1.5, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
-    bench = Bench(seconds, rounds, arguments.alone)
-    asked = arguments.questions or (ALONE if arguments.alone else QUESTIONS)
-    broken = 0
-    lock = (models.home() / "lock").open("w")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
+    bench = harness.Bench(seconds, rounds, arguments.alone)
+    results, keep = workload.home() / "results", not (arguments.alone or arguments.quick)
+    results.mkdir(exist_ok=True)
+    if arguments.again:
+        (workload.home() / harness.SETTINGS).unlink(missing_ok=True)
+    failed = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # runs the `finally` blocks, which end servers
     try:
-        _claim(lock)
-        if arguments.again:
-            tried.forget()
-        for question in asked:
-            found = ask(importlib.import_module(f"benchmarks.{question}"), question, bench)
-            broken += not found.figures and not arguments.alone
-            _print(found)
-            if not (arguments.alone or arguments.quick):
-                found.save(models.home() / "results" / f"{question}.json")
+        for question in arguments.questions or (ALONE if arguments.alone else QUESTIONS):
+            findings = answer(question, bench)
+            failed += not findings.figures and not arguments.alone
+            if keep:
+                (results / f"{question}.json").write_text(findings.model_dump_json(indent=1))
     finally:
-        bench.end()
-    if not (arguments.alone or arguments.quick):
-        saved = [models.home() / "results" / f"{question}.json" for question in QUESTIONS]
-        report.write([findings.read(path) for path in saved if path.exists()])
-        print(f"Written: {report.RESULTS.relative_to(models.ROOT)}", flush=True)
-    return 1 if broken else 0
+        bench.close()
+    if keep:
+        saved = [path for question in QUESTIONS if (path := results / f"{question}.json").exists()]
+        harness.write([harness.Findings.model_validate_json(path.read_text()) for path in saved])
+        print(f"Written: {harness.RESULTS}", flush=True)
+    return 1 if failed else 0
 
 
-def _claim(lock: IO[str]) -> None:
-    """Two at once would measure each other."""
+def answer(question: str, bench: harness.Bench) -> harness.Findings:
+    """Measure and print one question. An error becomes a note, so that the next question is measured."""
+    module = importlib.import_module(f"benchmarks.{question}")
+    findings = harness.Findings(question=question, title=module.TITLE)
+    print(f"\n{module.TITLE} ...", flush=True)
+    begin, before = time.monotonic(), os.getloadavg()[0]
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit("another `python -m benchmarks` runs in this checkout") from None
-
-
-def ask(module: ModuleType, question: str, bench: Bench) -> findings.Findings:
-    """One question's findings, or why there are none: the next question is asked all the same."""
-    print(f"\n## {module.TITLE}", flush=True)
-    begin = time.monotonic()
-    load = os.getloadavg()[0]
-    try:
-        found: findings.Findings = module.measure(bench)
+        module.measure(bench, findings)
     except Exception as error:
         traceback.print_exc()
-        found = findings.failed(question, module.TITLE, error)
-        bench.end()
-    found.when = time.strftime("%Y-%m-%d %H:%M")
-    settings = f"{bench.rounds} times {bench.seconds:g} s a point"
-    found.took = f"{settings}, {time.monotonic() - begin:.0f} s in all, load average {load:.1f} before"
-    return found
-
-
-def _print(found: findings.Findings) -> None:
-    if found.figures:
-        print(findings.table(found.figures))
-    print(
-        *(f"({name}: {value})" for name, value in found.beside),
-        *found.notes,
-        f"{found.took}.",
-        sep="\n",
-        flush=True,
-    )
+        note = f"Not measured: {type(error).__name__}: {error}"
+        findings = harness.Findings(question=question, title=module.TITLE, notes=[note])
+        bench.close()
+    findings.when = time.strftime("%Y-%m-%d %H:%M")
+    points = f"{bench.rounds} times {bench.seconds:g} s a point"
+    findings.took = f"{points}, {time.monotonic() - begin:.0f} s in all, load average {before:.1f} before"
+    print(harness.document([findings]), flush=True)
+    return findings
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("questions", nargs="*", metavar="QUESTION", help=f"all of {', '.join(QUESTIONS)}")
+    parser.add_argument("questions", nargs="*", choices=QUESTIONS, metavar="QUESTION", help=str(QUESTIONS))
     parser.add_argument("--seconds", type=float, default=4.0, help="per point; 4 if not given")
     parser.add_argument("--rounds", type=int, default=3, help="of each comparison; 3 if not given")
-    parser.add_argument("--quick", action="store_true", help="1.5 seconds, one round; nothing is written")
-    parser.add_argument("--again", action="store_true", help="try the peers' settings anew")
-    parser.add_argument(
-        "--alone", action="store_true", help="peers and yardsticks without Roster; prints only"
-    )
-    arguments = parser.parse_args()
-    unknown = set(arguments.questions) - set(QUESTIONS)
-    if unknown:
-        parser.error(f"no such question: {', '.join(sorted(unknown))}")
-    return arguments
+    parser.add_argument("--quick", action="store_true", help="1.5 seconds, one round; writes nothing")
+    parser.add_argument("--again", action="store_true", help="measure the settings of peers again")
+    parser.add_argument("--alone", action="store_true", help="without Roster; writes nothing")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        with FileLock(workload.home() / "lock", blocking=False):
+            sys.exit(main())
+    except Timeout:
+        sys.exit("another `python -m benchmarks` runs in this checkout: the two would measure each other")

@@ -1,18 +1,18 @@
-"""Roster as a user starts it, `python -m deployments CONFIG`, with a models folder and ports of its own.
+"""Run Roster as a user starts it, `python -m deployments CONFIG`, with a models folder and ports of its own.
 
-It runs from a copy of the house with one file more, the no-op task. Where the overhead is measured, its Serve
-config has one application more, the bare ingress, so that both are behind the same proxy.
+It runs from a copy of the project with the no-op task and the bare ingress. The overhead is measured with the
+latter as one more application in the Serve config, so that both are behind the same proxy.
 """
 
-import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,227 +20,170 @@ import httpx
 import psutil
 import yaml
 
-from benchmarks import load, models, texts
-from benchmarks.server import Server, StartError, answers
-from deployments.cluster import environment as fast_lane
+from benchmarks.server import Endpoint, Server, StartError, endpoint, responds
+from benchmarks.workload import ROOT, checkpoint, home
+from deployments.cluster import environment as ray_environment
 
+HERE = Path(__file__).parent
 HTTP_PORT, GRPC_PORT = 8600, 9600
 URL = f"http://127.0.0.1:{HTTP_PORT}"
-BARE = f"{URL}/bare/"
-NOOP = "noop"
-NOOP_ID = "00000000-0000-0000-0000-000000000000"
-READY_S = 120.0
-CALM_SHARE = 0.25  # of one processor, below which a cluster has nothing left to do
-CALM_S = 20.0
+NOOP, NOOP_ID = "noop", "00000000-0000-0000-0000-000000000000"
 ROUTERS = 2
-ROSTERS = {
-    "Roster": "torch",
-    "Roster, engine openvino": "openvino",
-}  # whose models it is asked for, by engine
-BARE_APP = {
-    "name": "bare",
-    "route_prefix": "/bare",
-    "import_path": "bare_ingress:build",
-    "args": {},
-    "deployments": [{"name": "Bare", "num_replicas": ROUTERS}],
-}
+BARE_URL = f"{URL}/bare/"
+BARE = {"name": "bare", "route_prefix": "/bare", "import_path": "bare_ingress:build"}
+IDLE_SHARE = 0.25  # of one processor: a cluster that takes less has no work left
+IDLE_S = 20.0
 
 
 class Roster(Server):
-    """A running Roster, with or without the bare ingress beside it; `started_s` is how long starting took."""
+    """A running Roster, with or without the bare ingress; `started_s` is the time until it was ready."""
 
     def __init__(self, bare: bool = False) -> None:
-        home = models.home() / "run" / "roster"
-        shutil.rmtree(home, ignore_errors=True)
-        self.models = home / "models"
-        self.models.mkdir(parents=True)
-        house = _house(home)
-        config = _config(home, [BARE_APP] if bare else [])
-        begin = time.perf_counter()
-        super().__init__([sys.executable, "-m", "deployments", str(config), "--verbose"], home / "log", house)
+        project = _project("roster", gateway=True, bare=bare)
+        self.models = project / "models"
         self.http = httpx.Client(base_url=URL, timeout=60, trust_env=False)
-        try:
-            self.wait(lambda: self.http.get("/health/ready").status_code == httpx.codes.OK)
-        except BaseException:
-            self.close()
-            raise
+        begin = time.perf_counter()
+        command = [sys.executable, "-m", "deployments", str(project / "config.yaml"), "--verbose"]
+        super().__init__(command, project / "log", project)
+        self.wait_or_close(lambda: self.http.get("/health/ready").status_code == httpx.codes.OK)
         self.started_s = time.perf_counter() - begin
 
     def add(self, model_id: str, folder: Path | None = None, **config: Any) -> None:
-        """Drop a copy of a model's folder in, with more in its config.yml; no folder: the no-op."""
-        making = self.models.parent / f"{model_id}.making"
+        """Add a copy of a model's folder, with more in its config.yml; without a folder, the no-op model."""
+        partial = self.models.parent / f"{model_id}.partial"
         if folder:
-            shutil.copytree(folder, making)
+            shutil.copytree(folder, partial)
             config = {**yaml.safe_load((folder / "config.yml").read_text()), **config}
         else:
-            making.mkdir()
+            partial.mkdir()
             config = {"module_id": NOOP_ID, **config}
-        (making / "config.yml").write_text(yaml.safe_dump(config))
-        making.rename(self.models / model_id)
+        (partial / "config.yml").write_text(yaml.safe_dump(config))
+        partial.rename(self.models / model_id)
 
     def remove(self, *model_ids: str) -> None:
-        """Take folders away, and wait until their models and processes are gone."""
+        """Remove folders, and wait until their models and processes have ended."""
         for model_id in model_ids:
             shutil.rmtree(self.models / model_id)
-        self._until(lambda: not self.cards().keys() & set(model_ids), "removed")
-        self._until(lambda: not any(map(self.replicas, model_ids)), "ended")
+        self.wait(lambda: not self.cards().keys() & set(model_ids), "removed")
+        self.wait(lambda: not any(map(self.replicas, model_ids)), "ended")
 
     def cards(self) -> dict[str, dict[str, Any]]:
         return {card["id"]: card for card in self.http.get("/models").raise_for_status().json()}
 
     def totals(self, model_id: str) -> dict[str, float]:
-        """What a model has done, and others of its name before it; a second late, as Routers tell it."""
-        told = self.http.get("/status").raise_for_status().json()
-        (totals,) = (dict(figures["totals"]) for figures in told if figures["id"] == model_id)
+        """Return the counters of a model and of earlier ones of its name. Routers report once a second."""
+        models = self.http.get("/status").raise_for_status().json()
+        (totals,) = (dict(stats["totals"]) for stats in models if stats["id"] == model_id)
         return totals
 
-    def wait_for(self, *model_ids: str, state: str = "ready") -> None:
-        """Until these models are in a state. Raises `StartError` when one will not be ready."""
-        self._until(lambda: _all_in(self.cards(), model_ids, state), state)
+    def wait_for(self, *model_ids: str) -> None:
+        """Wait until these models are ready. Raises `StartError` when one becomes unavailable."""
+
+        def ready() -> bool:
+            cards = [card for card in self.cards().values() if card["id"] in model_ids]
+            for card in cards:
+                if card["state"] == "unavailable":
+                    raise StartError(card["reason"])
+            return [card["state"] for card in cards] == ["ready"] * len(model_ids)
+
+        self.wait(ready)
 
     def replicas(self, model_id: str) -> list[psutil.Process]:
-        """The processes that hold the model."""
+        """Return the processes that hold the model."""
         title = re.compile(rf"ray::ServeReplica:{re.escape(model_id)}(?![\w-])")
-        return [process for process in self.processes() if title.match(_title(process))]
+        found = []
+        for process in self.processes():
+            with suppress(psutil.Error):
+                found += [process] if title.match(" ".join(process.cmdline())) else []
+        return found
 
     @contextmanager
-    def model(self, kind: str, engine: str = "torch", dtype: str = "auto", **config: Any) -> "Iterator[Door]":
-        """A benchmark checkpoint, served as long as the block runs, by a replica per processor."""
+    def model(
+        self, kind: str, engine: str = "torch", dtype: str = "auto", replicas: int | None = None
+    ) -> Iterator[Endpoint]:
+        """Serve a checkpoint within the block, by one replica per processor unless `replicas` is given."""
         name = "-".join([kind, *(word for word in (engine, dtype) if word not in ("torch", "auto"))])
-        deployment = config.pop("deployment", {"num_replicas": psutil.cpu_count()})
-        engines = {"name": engine, "dtype": dtype}
-        self.add(name, models.checkpoint(kind), deployment=deployment, engine=engines, **config)
+        count = replicas or psutil.cpu_count() or 1
+        options = {"engine": {"name": engine, "dtype": dtype}, "deployment": {"num_replicas": count}}
+        self.add(name, checkpoint(kind), **options)
         try:
             self.wait_for(name)
-            self._until(lambda: len(self.replicas(name)) >= deployment.get("num_replicas", 1), "complete")
-            self.calm()
-            yield Door(name, kind)
+            self.wait(lambda: len(self.replicas(name)) >= count, "complete")
+            self.wait_until_idle()
+            yield endpoint(self, f"{URL}/models/{name}", kind)
         finally:
             self.remove(name)
 
-    def calm(self, seconds: float = CALM_S) -> None:
-        """Wait until the cluster has nothing left to do, so that it does not disturb what comes next."""
+    def wait_until_idle(self, seconds: float = IDLE_S) -> None:
+        """Wait, at most `seconds`, until the cluster is idle and does not disturb the next measurement."""
         end = time.monotonic() + seconds
-        while self.idle_share(1.0) > CALM_SHARE and time.monotonic() < end:
+        while self.idle_share(1.0) > IDLE_SHARE and time.monotonic() < end:
             pass
 
     def idle_share(self, seconds: float) -> float:
-        """The share of one processor that the cluster takes of itself, asked nothing."""
-        before = _cpu_s(self.processes())
+        """Return the share of one processor that the cluster takes without requests."""
+        before = self._cpu_s()
         time.sleep(seconds)
-        return (_cpu_s(self.processes()) - before) / seconds
+        return (self._cpu_s() - before) / seconds
+
+    def _cpu_s(self) -> float:
+        total = 0.0
+        for process in self.processes():
+            with suppress(psutil.Error):
+                total += sum(process.cpu_times()[:2])  # user and system
+        return total
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         with super().frozen():
             yield
-        self.calm()
+        self.wait_until_idle()
 
     def close(self, number: int = signal.SIGINT) -> None:
-        """One SIGINT, as Ctrl-C sends; a second would break off Serve's own clean-up."""
+        """Send one SIGINT, as Ctrl-C does; a second one would interrupt Serve's clean-up."""
         self.http.close()
         super().close(number)
 
-    def _until(self, condition: Any, what: str) -> None:
-        try:
-            self.wait(condition, READY_S)
-        except StartError as error:
-            raise StartError(f"not {what} within {READY_S:g} s; the log ends: {error}") from None
-
 
 def bare_serve() -> float:
-    """Start Ray Serve with the bare ingress alone; the seconds until it answers."""
-    home = models.home() / "run" / "bare"
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("bare_ingress.py"), home)
-    config = {**yaml.safe_load((models.ROOT / "serve_config.yaml").read_text()), "applications": [BARE_APP]}
-    config["http_options"] = {"host": "127.0.0.1", "port": HTTP_PORT}
-    del config["grpc_options"]
-    (home / "config.yaml").write_text(yaml.safe_dump(config))
-    environment = {
-        "RAY_ADDRESS": "local",
-        **fast_lane.environment(fast_lane.available()),
-        "PYTHONPATH": str(home),
-    }
+    """Start Ray Serve with only the bare ingress; return the seconds until its first response."""
+    project = _project("bare", gateway=False, bare=True)
+    environment = ray_environment.environment(ray_environment.available())
+    environment |= {"RAY_ADDRESS": "local", "PYTHONPATH": str(project)}
     begin = time.perf_counter()
     command = [str(Path(sys.executable).with_name("serve")), "run", "config.yaml"]
-    server = Server(command, home / "log", home, environment)
+    server = Server(command, project / "log", project, environment)
     try:
-        server.wait(lambda: answers(BARE, b'{"inputs": "a"}'))
+        server.wait(lambda: responds(BARE_URL, b'{"inputs": "a"}'))
         return time.perf_counter() - begin
     finally:
         server.close(signal.SIGINT)
 
 
-@dataclass(frozen=True)
-class Door:
-    """A model of this run, through the door, in the Hugging Face dialect."""
-
-    name: str
-    kind: str
-
-    @property
-    def url(self) -> str:
-        return f"{URL}/models/{self.name}"
-
-    def run(self, clients: int, seconds: float, keep: int = 16) -> load.Run:
-        return load.run(self.url, requests(self.url, self.kind), clients, seconds, keep=keep)
+@cache
+def supports(dtype: str) -> bool:
+    """Return whether this processor computes in a dtype, as Roster decides it, in a process with torch."""
+    code = f"from deployments.engines.checkpoint import cpu_supports_dtype; print(cpu_supports_dtype('torch.{dtype}'))"
+    return subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "True"
 
 
-COUNTS = {"embeddings": 1024, "classification": 256, "images": 16, NOOP: 256}
-
-
-def requests(url: str, kind: str) -> list[bytes]:
-    """The workload as requests: a text in JSON each, or a picture as it is."""
-    if kind == "images":
-        return [load.post(url, picture, "image/jpeg") for picture in texts.photographs(COUNTS[kind])]
-    return [load.post(url, json.dumps({"inputs": text}).encode()) for text in texts.texts(COUNTS[kind])]
-
-
-def _house(home: Path) -> Path:
-    house = home / "house"
-    ignore = shutil.ignore_patterns("__pycache__")
+def _project(name: str, gateway: bool, bare: bool) -> Path:
+    """Copy the project, with a Serve config that has the gateway, the bare ingress, or both."""
+    project = home() / "run" / name
+    shutil.rmtree(project, ignore_errors=True)
+    (project / "models").mkdir(parents=True)
     for package in ("deployments", "ui"):
-        shutil.copytree(models.ROOT / package, house / package, ignore=ignore)
-    here = Path(__file__).parent
-    shutil.copy(here / "noop.py", house / "deployments" / "tasks")
-    shutil.copy(here / "bare_ingress.py", house)
-    return house
-
-
-def _config(home: Path, others: list[dict[str, Any]]) -> Path:
-    config = yaml.safe_load((models.ROOT / "serve_config.yaml").read_text())
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, project / package, ignore=ignore)
+    shutil.copy(HERE / "noop.py", project / "deployments" / "tasks")
+    shutil.copy(HERE / "bare_ingress.py", project)
+    config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config["http_options"] = {"host": "127.0.0.1", "port": HTTP_PORT}
     config["grpc_options"]["port"] = GRPC_PORT
-    gateway = config["applications"][0]
-    gateway["args"]["models"] = str(home / "models")
-    config["applications"] = [gateway, *others]
-    path = home / "serve_config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def _all_in(cards: dict[str, dict[str, Any]], model_ids: tuple[str, ...], state: str) -> bool:
-    broken = [cards[id]["reason"] for id in model_ids if id in cards and cards[id]["state"] == "unavailable"]
-    if broken and state != "unavailable":
-        raise StartError(broken[0])
-    return all(id in cards and cards[id]["state"] == state for id in model_ids)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    total = 0.0
-    for process in processes:
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue
-        total += times.user + times.system
-    return total
+    config["applications"][0]["args"]["models"] = str(project / "models")
+    applications = config["applications"][:1] if gateway else []
+    config["applications"] = applications + [{**BARE, "args": {"replicas": ROUTERS}}] * bare
+    if not gateway:
+        del config["grpc_options"]
+    (project / "config.yaml").write_text(yaml.safe_dump(config))
+    return project

@@ -1,169 +1,137 @@
-"""Control plane: starting, adding a model to a running cluster, scaling from zero, many models."""
+"""Measure the control plane: starting, adding a model, scaling from zero, many models."""
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import httpx
-
-from benchmarks import load, models
-from benchmarks.cluster import CALM_S, NOOP, URL, Roster, bare_serve, requests
-from benchmarks.findings import Findings, Plot
-from benchmarks.inprocess import Processes
-from benchmarks.rounds import between, in_turn, listed, ratio
-
-if TYPE_CHECKING:
-    from benchmarks.bench import Bench
+from benchmarks import baseline, cluster, harness, server, workload
 
 TITLE = "Control plane"
-SMALL = models.ROOT / "models" / "sentiment"
+SMALL = workload.ROOT / "models" / "sentiment"
 SIZES = (10, 100, 500)
 CLIENTS = 64
-MOST_HOT, LEAST_KEPT = 1.3, 0.95
-SETTLE_S = 10.0  # with many models a cluster is never as calm as `Roster.calm` waits for
-POLL_S = 0.02
-ANSWER_S = 60.0
+MAX_HOT, MIN_KEPT = 1.3, 0.95
+SETTLE_S = 10.0  # with many models a cluster never becomes as idle as `wait_until_idle` expects
 ZERO = {
-    "min_replicas": 0,
-    "max_replicas": 1,
-    "downscale_delay_s": 1,
-    "downscale_to_zero_delay_s": 1,
-    "look_back_period_s": 1,
-    "metrics_interval_s": 0.5,
+    **{"min_replicas": 0, "max_replicas": 1, "downscale_delay_s": 1, "downscale_to_zero_delay_s": 1},
+    **{"look_back_period_s": 1, "metrics_interval_s": 0.5},
 }
-# Spare workers have the usual environment: this one starts as every replica did before there were any.
-NO_SPARE = {"ray_actor_options": {"runtime_env": {"env_vars": {"ROSTER_BENCHMARK": "no spare worker"}}}}
+# Warm workers have the usual environment. A replica with another one starts without them.
+COLD = {"ray_actor_options": {"runtime_env": {"env_vars": {"ROSTER_BENCHMARK": "no warm worker"}}}}
 IDLE = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 1}}
 
 
-def measure(bench: "Bench") -> Findings:
-    """Start-up against bare Ray Serve, first answers against bare Python, requests/s by number of models."""
-    findings = Findings("control", TITLE)
-    bench.end()
-    serve_s = bare_serve()
+def measure(bench: harness.Bench, findings: harness.Findings) -> None:
+    """Compare start-up with bare Ray Serve, first responses with bare Python, rates by number of models."""
+    bench.close()
+    serve_s = cluster.bare_serve()
     roster = bench.roster
-    findings.at_most("start-up until ready, without models / bare `serve run`", roster.started_s / serve_s)
-    findings.beside.append(("start-up", f"Roster {roster.started_s:.1f} s, bare `serve run` {serve_s:.1f} s"))
-    _first_answers(bench, roster, findings)
-    _many(bench, roster, findings)
-    return findings
+    findings.add("start-up until ready, without models / bare `serve run`", roster.started_s / serve_s)
+    findings.raw["start-up"] = f"Roster {roster.started_s:.1f} s, bare `serve run` {serve_s:.1f} s"
+    _first_responses(bench, roster, findings)
+    _many_models(bench, roster, findings)
 
 
-def _first_answers(bench: "Bench", roster: Roster, findings: Findings) -> None:
-    """From a folder that is dropped in, and from no replica at all, to the first answer."""
-    number = count()
+def _first_responses(bench: harness.Bench, roster: cluster.Roster, findings: harness.Findings) -> None:
+    """Measure from a new folder, and from a model without replicas, to the first response."""
     roster.add("from-zero", SMALL, deployment={"autoscaling_config": ZERO})
     roster.wait_for("from-zero")
-
-    def hot(**config: Any) -> float:
-        model_id = f"hot-{next(number)}"
-        roster.calm()
-        begin = time.perf_counter()
-        roster.add(model_id, SMALL, **config)
-        took = _answered(roster, model_id, begin)
-        roster.remove(model_id)
-        return took
-
-    def from_zero() -> float:
-        end = time.monotonic() + ANSWER_S
-        while roster.replicas("from-zero") and time.monotonic() < end:
-            time.sleep(0.2)
-        roster.calm()
-        return _answered(roster, "from-zero", time.perf_counter())
-
-    def bare() -> float:
-        roster.calm()
-        begin = time.perf_counter()
-        process = Processes(SMALL, 1, 1, 1)
-        took = time.perf_counter() - begin
-        process.close()
-        return took
-
-    cold = partial(hot, deployment=NO_SPARE)
-    runs: dict[str, Callable[[], float]] = {"hot": hot, "cold": cold, "zero": from_zero, "bare": bare}
-    found = in_turn(bench.rounds, runs)
-    roster.remove("from-zero")
-    what = "bare Python that imports and loads the same"
-    findings.at_most(f"hot add of a small model / {what}", ratio(found["hot"], found["bare"]), MOST_HOT)
-    findings.at_most(f"the same without a spare worker / {what}", ratio(found["cold"], found["bare"]))
-    findings.at_most(f"scale from zero / {what}", ratio(found["zero"], found["bare"]))
-    names = {
-        "hot": "hot add",
-        "cold": "without a spare worker",
-        "zero": "scale from zero",
-        "bare": "bare Python",
-    }
-    for run, name in names.items():
-        findings.beside.append((f"{name}, to the first answer", ", ".join(f"{s:.2f} s" for s in found[run])))
-
-
-def _answered(roster: Roster, model_id: str, begin: float) -> float:
-    while time.perf_counter() - begin < ANSWER_S:
-        try:
-            if roster.http.post(f"/models/{model_id}", json={"inputs": "a"}).status_code == httpx.codes.OK:
-                return time.perf_counter() - begin
-        except httpx.HTTPError:
-            pass
-        time.sleep(POLL_S)
-    raise TimeoutError(f"{model_id} did not answer within {ANSWER_S:g} s")
-
-
-def _many(bench: "Bench", roster: Roster, findings: Findings) -> None:
-    """The no-op model's requests per second beside many idle models, each time between two runs without."""
-    url = f"{URL}/models/{NOOP}"
-    roster.add(NOOP, deployment={"num_replicas": 1})
-    roster.wait_for(NOOP)
-    once = partial(load.run, url, requests(url, NOOP), CLIENTS, bench.seconds)
-
-    def rate(settle_s: float = CALM_S) -> float:
-        roster.calm(settle_s)
-        return once().rate
-
     number = count()
+    calls: dict[str, Callable[[], float]] = {
+        "hot add": lambda: _add(roster, f"hot-{next(number)}"),
+        "without a spare worker": lambda: _add(roster, f"hot-{next(number)}", deployment=COLD),
+        "scale from zero": partial(_from_zero, roster),
+        "bare Python": partial(_bare, roster),
+    }
+    found = harness.interleave(bench.rounds, calls)
+    roster.remove("from-zero")
+    hot, cold, zero, bare = found.values()
+    base = "bare Python that imports and loads the same"
+    findings.add(f"hot add of a small model / {base}", harness.ratio(hot, bare), f"≤ {MAX_HOT}")
+    findings.add(f"the same without a spare worker / {base}", harness.ratio(cold, bare))
+    findings.add(f"scale from zero / {base}", harness.ratio(zero, bare))
+    for name, each in found.items():
+        findings.raw[f"{name}, to the first response"] = ", ".join(f"{seconds:.2f} s" for seconds in each)
+
+
+def _add(roster: cluster.Roster, model_id: str, **config: Any) -> float:
+    roster.wait_until_idle()
+    begin = time.perf_counter()
+    roster.add(model_id, SMALL, **config)
+    elapsed = _respond(roster, model_id) - begin
+    roster.remove(model_id)
+    return elapsed
+
+
+def _from_zero(roster: cluster.Roster) -> float:
+    roster.wait(lambda: not roster.replicas("from-zero"), "without replicas")
+    roster.wait_until_idle()
+    begin = time.perf_counter()
+    return _respond(roster, "from-zero") - begin
+
+
+def _bare(roster: cluster.Roster) -> float:
+    roster.wait_until_idle()
+    begin = time.perf_counter()
+    with closing(baseline.Processes(SMALL, 1)):
+        return time.perf_counter() - begin
+
+
+def _respond(roster: cluster.Roster, model_id: str) -> float:
+    """Wait for the first response; return the time."""
+    url = f"{cluster.URL}/models/{model_id}"
+    roster.wait(lambda: server.responds(url, b'{"inputs": "a"}'), "responding", poll_s=0.02)
+    return time.perf_counter()
+
+
+def _many_models(bench: harness.Bench, roster: cluster.Roster, findings: harness.Findings) -> None:
+    """Measure the no-op model beside many idle models, each time between two runs without them."""
+    roster.add(cluster.NOOP, deployment={"num_replicas": 1})
+    roster.wait_for(cluster.NOOP)
+    noop = server.endpoint(roster, f"{cluster.URL}/models/{cluster.NOOP}", cluster.NOOP)
+
+    def rate(settle_s: float = cluster.IDLE_S) -> float:
+        roster.wait_until_idle(settle_s)
+        return noop.run(CLIENTS, bench.seconds).rate
+
     rates: dict[int, list[float]] = {size: [] for size in SIZES}
-    took = {}
-    alone = [rate()]
+    changes, single, number = dict[int, str](), [rate()], count()
     for _ in range(bench.rounds):
         for size, each in rates.items():
             idle = [f"idle-{next(number)}" for _ in range(size - 1)]
-            added = _seconds(partial(_add_idle, roster, idle))
+            times = [time.perf_counter()]
+            for model_id in idle:
+                roster.add(model_id, deployment=IDLE)
+            roster.wait_for(*idle)
+            times.append(time.perf_counter())
             each.append(rate(SETTLE_S))
-            busy = roster.idle_share(2)
-            removed = _seconds(partial(roster.remove, *idle))
-            took[size] = f"{size - 1} added in {added:.1f} s, removed in {removed:.1f} s; idle {busy:.0%}"
-            alone.append(rate())
-    roster.remove(NOOP)
-    bases = between(alone)
-    shares = {
-        size: ratio(each, bases[place :: len(SIZES)]) for place, (size, each) in enumerate(rates.items())
-    }
-    for size, share in shares.items():
-        goal = LEAST_KEPT if size == SIZES[-1] else None
-        findings.at_least(f"requests/s with {size} models, idle but one / with 1", share, goal)
-        told = f"{listed(rates[size])} requests/s; {took[size]}"
-        findings.beside.append((f"{size} models, {CLIENTS} clients", told))
-    findings.beside.append(
-        (f"1 model, before, between and after these, {CLIENTS} clients", f"{listed(alone)} requests/s")
-    )
-    findings.notes.append("“idle” is the cluster's own use of one processor, asked nothing.")
-    findings.plot = Plot(
-        "The door with ever more models in its catalog",
-        "models",
-        "requests per second, relative to 1 model",
-        {"no-op model": [(1, 1.0), *((size, share.value) for size, share in shares.items())]},
-        {f"goal at {SIZES[-1]} models": LEAST_KEPT},
-    )
+            share = roster.idle_share(2)
+            times.append(time.perf_counter())
+            roster.remove(*idle)
+            added, removed = times[1] - times[0], time.perf_counter() - times[2]
+            changes[size] = f"{size - 1} added in {added:.1f} s, removed in {removed:.1f} s; idle {share:.0%}"
+            single.append(rate())
+    roster.remove(cluster.NOOP)
+    _report(findings, rates, changes, single)
 
 
-def _add_idle(roster: Roster, model_ids: list[str]) -> None:
-    for model_id in model_ids:
-        roster.add(model_id, deployment=IDLE)
-    roster.wait_for(*model_ids)
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def _report(
+    findings: harness.Findings, rates: dict[int, list[float]], changes: dict[int, str], single: list[float]
+) -> None:
+    bases, points = harness.midpoints(single), [(1, 1.0)]
+    for index, (size, each) in enumerate(rates.items()):
+        share = harness.ratio(each, bases[index :: len(SIZES)])
+        goal = f"≥ {MIN_KEPT}" if size == SIZES[-1] else ""
+        findings.add(f"requests/s with {size} models, idle but one / with 1", share, goal)
+        text = f"{harness.numbers(each)} requests/s; {changes[size]}"
+        findings.raw[f"{size} models, {CLIENTS} clients"] = text
+        points.append((size, share.value))
+    label = f"1 model, before, between and after these, {CLIENTS} clients"
+    findings.raw[label] = f"{harness.numbers(single)} requests/s"
+    findings.notes.append("“idle” is the share of one processor that the cluster takes without requests.")
+    title, y = "The gateway by number of models", "requests per second, relative to 1 model"
+    goals = {f"goal at {SIZES[-1]} models": MIN_KEPT}
+    findings.plot = harness.Plot(title, "models", y, {"no-op model": points}, goals)

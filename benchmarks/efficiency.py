@@ -1,135 +1,113 @@
-"""Efficiency: items per second through the door, against the same network called directly."""
+"""Measure efficiency: items per second through the gateway, against the same module called directly."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks import agreement, inprocess, load, models
-from benchmarks.cluster import COUNTS, Door
-from benchmarks.findings import Findings, Plot
-from benchmarks.rounds import in_turn, listed, ratio
-
-if TYPE_CHECKING:
-    from benchmarks.bench import Bench
+from benchmarks import baseline, cluster, harness, load, server
 
 TITLE = "Efficiency: how much of the model's speed reaches the callers"
 CLIENTS = (1, 16, 64, 256)
 MANY = 64
-SAMPLE = 16
-MOST_TAIL = 3.0
-TRY_S = 1.5
+SHARE_GOALS = {"embeddings": 0.85, "classification": 0.9}  # of the baseline's rate, at 64 clients
+SINGLE_GOALS = {"embeddings": "≤ 1.4"}  # p50 of one client, to the baseline's time for one input
+TAIL_GOAL = "≤ 3"  # p99 to p50, at 64 clients
+HALF_MIN_COSINE = 0.999
 
 
 class Case(NamedTuple):
-    """A checkpoint served by an engine; the least of the yardstick's rate, and the most of its time alone.
+    """A checkpoint with an engine and a dtype.
 
-    The yardstick in torch computes in the checkpoint's own float32, and `least_cosine` is to its answers.
+    The first baseline is in torch and the checkpoint's own float32; responses are compared with its outputs.
+    With another dtype they differ, so a case with a dtype has no goals.
     """
 
     kind: str
-    engine: str
-    least: float | None
-    most_lone: float | None = None
-    most_tail: float | None = MOST_TAIL
+    engine: str = "torch"
     dtype: str = "auto"
     clients: Sequence[int] = CLIENTS
-    least_cosine: float = agreement.LEAST_COSINE
 
     @property
-    def way(self) -> str:
-        return self.engine if self.dtype == "auto" else f"{self.engine}, {self.dtype}"
+    def baselines(self) -> dict[str, dict[str, str]]:
+        """The options of the baselines, by name."""
+        name = self.engine if self.dtype == "auto" else f"{self.engine}, {self.dtype}"
+        return {"torch": {}, name: {"engine": self.engine, "dtype": self.dtype}}
 
 
 CASES = {
-    "embeddings": Case("embeddings", "torch", 0.85, 1.4),
-    "embeddings, engine openvino": Case("embeddings", "openvino", 0.85, 1.4),
-    "embeddings, dtype bfloat16": Case(
-        "embeddings",
-        "torch",
-        least=None,
-        most_tail=None,
-        dtype="bfloat16",
-        clients=(1, MANY),
-        least_cosine=0.999,
-    ),
-    "classification": Case("classification", "torch", 0.9),
-    "classification, engine openvino": Case("classification", "openvino", 0.9),
+    "embeddings": Case("embeddings"),
+    "embeddings, engine openvino": Case("embeddings", "openvino"),
+    "embeddings, dtype bfloat16": Case("embeddings", dtype="bfloat16", clients=(1, MANY)),
+    "classification": Case("classification"),
+    "classification, engine openvino": Case("classification", "openvino"),
 }
+Runs = dict[Any, list[Any]]  # by number of clients; by baseline and what was measured of it
 
 
-def measure(bench: "Bench") -> Findings:
-    """Each case at 1 to 256 clients, in turn with the network in torch, and as the case has it."""
-    findings = Findings("efficiency", TITLE)
-    lines: dict[str, list[tuple[float | str, float]]] = {}
+def measure(bench: harness.Bench, findings: harness.Findings) -> None:
+    """Run each case at 1 to 256 clients, in turn with its baselines."""
+    lines = {}
     for name, case in CASES.items():
-        if case.dtype != "auto" and not inprocess.computes_in(case.dtype):
+        if case.dtype != "auto" and not cluster.supports(case.dtype):
             findings.notes.append(f"{name}: not measured, this processor does not compute in it.")
             continue
-        with ExitStack() as stack:
-            yardsticks = {
-                way: stack.enter_context(
-                    inprocess.yardstick(models.checkpoint(case.kind), COUNTS[case.kind], TRY_S, *built)
-                )
-                for way, built in {"torch": ("torch", "auto"), case.way: (case.engine, case.dtype)}.items()
-            }
-            door = stack.enter_context(bench.roster.model(case.kind, case.engine, case.dtype))
-            lines[name] = _measure(bench, name, door, yardsticks, findings)
-    goals = {f"goal at {MANY} clients, {case.kind}": case.least for case in CASES.values() if case.least}
-    findings.plot = Plot(
-        "Items per second through the door", "clients", "of those in-process in torch", lines, goals
-    )
-    return findings
+        runs, cosine = measure_case(bench, findings, case, f"{name}, ", "items/s")
+        if case.dtype != "auto":
+            what = f"the least cosine of {load.SAMPLE} responses to those in torch, in float32, is"
+            findings.notes.append(f"{name}: {what} {cosine:.5f}. So it has no goals.")
+        _add_figures(name, case, runs, findings)
+        lines[name] = [(clients, share(runs, clients).value) for clients in case.clients]
+    goals = {f"goal at {MANY} clients, {kind}": goal for kind, goal in SHARE_GOALS.items()}
+    title, y = "Items per second through the gateway", "of those in-process in torch"
+    findings.plot = harness.Plot(title, "clients", y, lines, goals)
 
 
-def _measure(
-    bench: "Bench", name: str, door: Door, yardsticks: dict[str, inprocess.Yardstick], findings: Findings
-) -> list[tuple[float | str, float]]:
-    case = CASES[name]
-    # With very many clients an answer takes about as long as a run: theirs are longer.
-    runs: dict[Any, Callable[[], Any]] = {
-        n: partial(door.run, n, bench.seconds * max(1, n // MANY), SAMPLE) for n in case.clients
-    }
-    for way, yardstick in yardsticks.items():
-        runs[way, "rate"] = partial(_at_rest, bench, partial(yardstick.rate, bench.seconds))
-        runs[way, "lone"] = partial(_at_rest, bench, partial(yardstick.lone_p50, min(bench.seconds, 3.0)))
-    found = in_turn(bench.rounds, runs)
-    cosine = _agree(found[MANY], yardsticks["torch"], case.least_cosine)
-    if case.dtype != "auto":
-        findings.notes.append(
-            f"{name}: other answers than those in torch, which are in float32: of {SAMPLE} the least cosine "
-            f"to them is {cosine:.5f}. So it has no goals."
-        )
-    for way, yardstick in yardsticks.items():
-        direct = f"in-process in {way}"
-        for clients in case.clients if way == "torch" else (MANY,):
-            share = ratio([run.rate for run in found[clients]], found[way, "rate"])
-            goal = case.least if clients == MANY else None
-            findings.at_least(f"{name}: {clients} clients / {direct}, items/s", share, goal)
-        lone = ratio([run.p(50) for run in found[1]], found[way, "lone"])
-        findings.at_most(f"{name}: p50 of 1 client / one call {direct}", lone, case.most_lone)
-        budget = f"batches of {yardstick.fastest.budget} median inputs"
-        told = f"{listed(found[way, 'rate'])} items/s; {budget}"
-        findings.beside.append((f"{name}, {direct}, {yardstick.fastest.title}", told))
-        told = f"one input alone: {1000 * found[way, 'lone'][-1]:.1f} ms"
-        findings.beside.append((f"{name}, {direct}, {yardstick.quickest.title}", told))
-    tail = ratio([run.p(99) for run in found[MANY]], [run.p(50) for run in found[MANY]])
-    findings.at_most(f"{name}: p99 / p50 at {MANY} clients", tail, case.most_tail)
-    for clients in case.clients:
-        last = found[clients][-1]
-        times = f"p50 {1000 * last.p(50):.1f} ms, p99 {1000 * last.p(99):.1f} ms"
-        rates = listed([run.rate for run in found[clients]])
-        findings.beside.append((f"{name}, {clients} clients", f"{rates} items/s; {times}"))
-    return [(n, ratio([run.rate for run in found[n]], found["torch", "rate"]).value) for n in case.clients]
+def measure_case(
+    bench: harness.Bench, findings: harness.Findings, case: Case, prefix: str, unit: str
+) -> tuple[Runs, float]:
+    """Run a case in turn with its baselines, the cluster frozen; return also the least cosine to them."""
+    baselines: dict[str, baseline.Baseline] = {}
+    with ExitStack() as stack:
+        for name, options in case.baselines.items():
+            baselines[name] = stack.enter_context(baseline.baseline(case.kind, **options))
+        endpoint = stack.enter_context(bench.roster.model(case.kind, case.engine, case.dtype))
+        # With very many clients a response takes about as long as a run: their runs are longer.
+        calls: dict[Any, Callable[[], Any]] = {}
+        for n in case.clients:
+            calls[n] = partial(endpoint.run, n, bench.seconds * max(1, n // MANY))
+        for name, one in baselines.items():
+            calls[name, "rate"] = partial(one.rate, bench.seconds)
+            calls[name, "single"] = partial(one.single_p50, min(bench.seconds, 3.0))
+        calls = server.isolated(calls, dict.fromkeys(case.clients, endpoint))
+        runs: Runs = harness.interleave(bench.rounds, calls)
+        expected = baselines["torch"].quickest.first("responses", count=load.SAMPLE)
+        responses = endpoint.responses(runs[case.clients[-1]][0])
+    for name, one in baselines.items():
+        label, single = f"{prefix}in-process in {name}", 1000 * runs[name, "single"][-1]
+        rates = f"{harness.numbers(runs[name, 'rate'])} {unit}; batches of {one.fastest.budget} median inputs"
+        findings.raw[f"{label}, {one.fastest.title}"] = rates
+        findings.raw[f"{label}, one input alone, {one.quickest.title}"] = f"{single:.1f} ms"
+    for n in case.clients:
+        findings.raw[f"{prefix}{n} clients"] = harness.summary(runs[n], unit)
+    least = harness.MIN_COSINE if case.dtype == "auto" else HALF_MIN_COSINE
+    return runs, harness.check_responses(responses, expected, least)
 
 
-def _at_rest(bench: "Bench", run: Callable[[], float]) -> float:
-    with bench.roster.frozen():
-        return run()
+def share(runs: Runs, clients: int, name: str = "torch") -> harness.Ratio:
+    """Return the rate at so many clients relative to a baseline's."""
+    return harness.ratio(harness.rates_of(runs[clients]), runs[name, "rate"])
 
 
-def _agree(runs: list[load.Run], yardstick: inprocess.Yardstick, least_cosine: float) -> float:
-    import orjson
-
-    answers = {place: orjson.loads(body) for place, body in runs[0].answers.items()}
-    return agreement.require(answers, yardstick.quickest.answers(SAMPLE), least_cosine)
+def _add_figures(name: str, case: Case, runs: Runs, findings: harness.Findings) -> None:
+    goals = (f"≥ {SHARE_GOALS[case.kind]:g}", SINGLE_GOALS.get(case.kind, ""), TAIL_GOAL)
+    share_goal, single_goal, tail_goal = goals if case.dtype == "auto" else ("", "", "")
+    for way in case.baselines:
+        label = f"in-process in {way}"
+        for n in case.clients if way == "torch" else (MANY,):
+            goal = share_goal if n == MANY else ""
+            findings.add(f"{name}: {n} clients / {label}, items/s", share(runs, n, way), goal)
+        single = harness.ratio([run.p(50) for run in runs[1]], runs[way, "single"])
+        findings.add(f"{name}: p50 of 1 client / one call {label}", single, single_goal)
+    tail = harness.ratio([run.p(99) for run in runs[MANY]], [run.p(50) for run in runs[MANY]])
+    findings.add(f"{name}: p99 / p50 at {MANY} clients", tail, tail_goal)

@@ -1,73 +1,57 @@
-"""Memory: what a replica takes beside a bare process with the same module that has answered the same texts.
+"""Measure memory: a replica's, against that of a bare process with the same module and workload.
 
-Passes take memory by their size, so the bare process's batches are as large as those of the replica in torch
-were on average. But they are cut from sorted texts, the same ones again and again, and the replica's are of
-whatever came: for each new shape oneDNN keeps a little, and a replica lets it keep fewer.
+Memory grows with the size of batches, so those of the bare process are as large as the average batch of the
+replica in torch. But the bare process repeats the same batches, and a replica's have new shapes again and
+again: oneDNN caches a primitive for each shape, and a replica limits that cache.
 """
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import closing
+from typing import Any
 
-from benchmarks import models
-from benchmarks.cluster import COUNTS, ROSTERS
-from benchmarks.findings import Findings, Plot
-from benchmarks.inprocess import Processes
-
-if TYPE_CHECKING:
-    from benchmarks.bench import Bench
+from benchmarks import baseline, harness, peers, workload
 
 TITLE = "Memory of a replica"
 KINDS = ("embeddings", "classification")
 CLIENTS = 64
-MOST = 1.2
+MAX_SHARE = 1.2
 MIB = 2**20
 
 
-class Taken(NamedTuple):
-    """A process's memory in bytes, and how many inputs its batches have held on average."""
-
-    rss: int
-    pss: int
-    batch: float
-
-
-def measure(bench: "Bench") -> Findings:
-    """Resident memory of both, after the same texts."""
-    findings = Findings("memory", TITLE)
-    lines: dict[str, list[tuple[float | str, float]]] = {}
+def measure(bench: harness.Bench, findings: harness.Findings) -> None:
+    """Measure resident memory of both, after the same texts."""
+    lines: dict[str, list[tuple[str, float]]] = {}
     for kind in KINDS:
-        replicas = {name: _replica(bench, kind, engine) for name, engine in ROSTERS.items()}
-        direct = _bare(bench, kind, next(iter(replicas.values())).batch)
-        for name, memory in {"bare process": direct, **replicas}.items():
-            lines.setdefault(name, []).append((kind, memory.rss / MIB))
-            sizes = f"{memory.rss / MIB:.0f} MiB resident, {memory.pss / MIB:.0f} MiB proportional"
-            findings.beside.append((f"{kind}, {name}", f"{sizes}; batches of {memory.batch:.0f}"))
-            if name in ROSTERS:
-                told = f"{kind}: resident memory of a replica of {name} / bare process in torch"
-                findings.at_most(told, memory.rss / direct.rss, MOST)
-    findings.notes.append("Of a bare process's memory 3 MiB are the making of the texts.")
-    findings.plot = Plot("Resident memory", "", "MiB", lines)
-    return findings
+        found = {name: _replica(bench, kind, options) for name, options in peers.ROSTERS.items()}
+        found["bare process"] = bare = _bare(bench, kind, found["Roster"]["batch"])
+        for name, one in found.items():
+            lines.setdefault(name, []).append((kind, one["rss"] / MIB))
+            sizes = f"{one['rss'] / MIB:.0f} MiB resident, {one['pss'] / MIB:.0f} MiB proportional"
+            findings.raw[f"{kind}, {name}"] = f"{sizes}; batches of {one['batch']:.0f}"
+        for name in peers.ROSTERS:
+            label = f"{kind}: resident memory of a replica of {name} / bare process in torch"
+            findings.add(label, found[name]["rss"] / bare["rss"], f"≤ {MAX_SHARE}")
+    findings.notes.append("A bare process's memory includes 3 MiB for making the texts.")
+    findings.plot = harness.Plot("Resident memory", "", "MiB", lines)
 
 
-def _bare(bench: "Bench", kind: str, batch: float) -> Taken:
-    """Of a process of one thread, as a replica has it."""
-    bare = Processes(models.checkpoint(kind), COUNTS[kind], 1, 1)
-    try:
+def _bare(bench: harness.Bench, kind: str, batch: float) -> dict[str, float]:
+    """Measure a process with one thread, as a replica has, in bytes and inputs."""
+    folder = workload.checkpoint(kind)
+    with closing(baseline.Processes(folder, workload.COUNTS[kind])) as bare:
         bare.budget = max(1, round(batch))
         bare.rate(bench.seconds)
-        return Taken(**bare.memory(), batch=bare.budget)
-    finally:
-        bare.close()
+        return {**bare.first("memory"), "batch": bare.budget}
 
 
-def _replica(bench: "Bench", kind: str, engine: str) -> Taken:
-    with bench.roster.model(kind, engine, deployment={"num_replicas": 1}) as door:
-        before = bench.roster.totals(door.name)
-        door.run(CLIENTS, bench.seconds)
-        (replica,) = bench.roster.replicas(door.name)
-        told = replica.memory_full_info()
-        while (after := bench.roster.totals(door.name))["batches"] == before["batches"]:
-            time.sleep(0.1)  # Routers tell it once a second
+def _replica(bench: harness.Bench, kind: str, options: dict[str, Any]) -> dict[str, float]:
+    with bench.roster.model(kind, **options, replicas=1) as endpoint:
+        model_id = endpoint.url.rpartition("/")[2]
+        before = bench.roster.totals(model_id)
+        endpoint.run(CLIENTS, bench.seconds)
+        (replica,) = bench.roster.replicas(model_id)
+        memory = replica.memory_full_info()
+        while (after := bench.roster.totals(model_id))["batches"] == before["batches"]:
+            time.sleep(0.1)  # Routers report once a second
     inputs, batches = (after[name] - before[name] for name in ("inputs", "batches"))
-    return Taken(told.rss, getattr(told, "pss", told.rss), inputs / batches)
+    return {"rss": memory.rss, "pss": getattr(memory, "pss", memory.rss), "batch": inputs / batches}

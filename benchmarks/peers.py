@@ -1,121 +1,210 @@
-"""Against its peers: the same checkpoint and texts, each server with the batching that suits it best here."""
+"""Compare with peers: the same checkpoint and workload, each server with its best setting on this machine.
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+`peers.yml` describes them; each is installed in an environment of its own.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import Any
 
-from benchmarks import agreement, load, models, tried, venvs
-from benchmarks.cluster import ROSTERS
-from benchmarks.findings import Findings, Plot
-from benchmarks.inprocess import CORES, Processes, computes_in
-from benchmarks.peer import NAIVE, PEERS, SAMPLE, Peer, Setting
-from benchmarks.rounds import in_turn, listed, ratio
-from benchmarks.server import Server, StartError, frozen
+import jinja2
+import yaml
+from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from benchmarks.bench import Bench
+from benchmarks import baseline, cluster, harness, load, server, workload
 
 TITLE = "Against its peers"
+HERE = Path(__file__).parent
+INSTALL_S = 900.0
+TRIAL_S = 4.0
 CLIENTS = 64
-GOALS = {"embeddings": (2.0, 4.0), "classification": (1.5, None)}  # against the best peer, and the naive one
-HALF, HALF_KIND = "Roster, dtype bfloat16", "embeddings"  # has no goal: its answers are not the peers'
-TRY_S = 4.0
+SETTING = {"workers": 1, "threads": 1, "batch": 1, "arguments": ""}
+NAIVE, NAMES = "naive", ("naive", "litserve", "mosec", "bentoml", "mlserver")
+GOALS = {"embeddings": ("≥ 2", "≥ 4"), "classification": ("≥ 1.5", "")}  # to the best peer, to the naive one
+ROSTERS = {"Roster": {"engine": "torch"}, "Roster, engine openvino": {"engine": "openvino"}}
+HALF, HALF_KIND = "Roster, dtype bfloat16", "embeddings"  # has no goal: its responses are not the peers'
 
 
-def measure(bench: "Bench") -> Findings:
-    """Each peer's best setting first (tried once on a machine), then all of them and Roster in turn."""
-    findings = Findings("peers", TITLE)
-    shares: dict[str, list[tuple[float | str, float]]] = {}
-    versions: dict[str, str] = {}
-    for kind in GOALS:
-        yardstick = Processes(models.checkpoint(kind), SAMPLE, 1, CORES)
-        expected = yardstick.answers(SAMPLE)
-        yardstick.close()
-        chosen = _choose(kind, expected, findings)
-        versions |= {peer.name: venvs.installed(peer.name, peer.requirements) for peer in chosen}
-        shares[kind] = _compare(bench, kind, chosen, expected, findings)
-    findings.beside += [(f"{name}, versions", told) for name, told in versions.items()]
-    findings.plot = Plot(
-        f"{CLIENTS} clients, mixed short texts", "", "items per second, relative to the best", shares
-    )
-    return findings
+Rate = Callable[[server.Endpoint], float]
 
 
-def _choose(kind: str, expected: Sequence[Any], findings: Findings) -> dict[Peer, Setting]:
-    """The best setting of each peer that runs here; what does not is noted."""
-    chosen = {}
-    for place, peer in enumerate(PEERS):
-        once = partial(_try, peer, kind, place, expected)
+class InstallError(Exception):
+    """A peer cannot be installed here. The message is pip's error."""
+
+
+class Peer(BaseModel):
+    """A server that people use; `settings` are ways to run it, by their titles."""
+
+    name: str
+    port: int
+    path: str
+    command: str
+    requirements: list[str]
+    settings: dict[str, dict[str, Any]]
+    request: dict[str, Any]
+    format: str = "json"
+
+    def start(self, kind: str, setting: str) -> server.Endpoint:
+        """Start it, and wait for its first response. Raises `InstallError`, `StartError`."""
+        folder, log = str(workload.checkpoint(kind)), workload.home() / "run" / self.name / "log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        values = {**SETTING, **self.settings[setting], "kind": kind, "folder": folder, "port": self.port}
+        values |= {"bin": self.install() / "bin", "servers": HERE / "peer_servers"}
+        command = [word.format(**values) for word in self.command.split()] + values["arguments"].split()
+        environment = {name: value.format(**values) for name, value in FILE["environment"].items()}
+        url = f"http://127.0.0.1:{self.port}{self.path}"
+        request = json.dumps(self.request).replace('"{folder}"', json.dumps(folder))
+        texts = workload.texts(workload.COUNTS[kind])
+        bodies = [request.replace('"{text}"', json.dumps(text)).encode() for text in texts]
+        process = server.Server(command, log, log.parent, environment)
+        process.wait_or_close(lambda: server.responds(url, bodies[0]))
+        return server.Endpoint(process, url, [load.post(url, body) for body in bodies], READERS[self.format])
+
+    def install(self) -> Path:
+        """Return the folder of its environment, made if it is missing, with our torch and transformers."""
+        folder = workload.home() / "venvs" / self.name.replace(" ", "-")
+        stamp = folder / "requirements"
+        pins = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "transformers")]
+        wanted = "\n".join([*pins, *self.requirements])
+        if not stamp.exists() or stamp.read_text() != wanted:
+            _run(sys.executable, "-m", "venv", "--clear", str(folder))
+            _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted.splitlines())
+            stamp.write_text(wanted)
+        return folder
+
+    def versions(self) -> str:
+        """Return the versions of torch, transformers and the requirements in its environment."""
+        folders = map(str, self.install().glob("lib/python*/site-packages"))
+        found = {one.name.lower(): one.version for one in distributions(path=list(folders))}
+        names = ["torch", "transformers", *(re.split(r"[^\w.-]", one)[0] for one in self.requirements)]
+        return ", ".join(f"{name} {found[name]}" for name in dict.fromkeys(names))
+
+    def best_setting(
+        self, kind: str, findings: harness.Findings, rate: Rate, suffix: str, unit: str
+    ) -> str | None:
+        """Return the title of the fastest setting; None, and a note, where the peer does not run."""
+
+        def measure(setting: str) -> float:
+            endpoint = self.start(kind, setting)
+            with closing(endpoint.server):
+                return rate(endpoint)
+
+        key, label = f"{self.name}, {kind}, {baseline.CORES} cores", f"{self.name}{suffix}"
         try:
-            found = tried.rates(f"{peer.name}, {kind}", peer.settings, once)
-        except (venvs.InstallError, StartError, ConnectionError, agreement.Disagreement) as error:
-            findings.notes.append(f"{peer.name}, {kind}: {type(error).__name__}: {error}")
-            continue
-        chosen[peer] = next(iter(found))
-        findings.beside.append((f"{peer.name}, {kind}, tried alone", tried.line(found, "items/s")))
-    return chosen
+            rates = harness.measured_settings(key, self.settings, measure)
+        except (server.StartError, ConnectionError, harness.Disagreement, *INSTALL_FAILURES) as error:
+            findings.notes.append(f"{label}: {type(error).__name__}: {error}")
+            return None
+        each = [f"{setting}: {rate:g} {unit}" for setting, rate in rates.items()]
+        findings.raw[f"{label}, tried alone"] = "; ".join(each)
+        return next(iter(rates))
 
 
-def _try(peer: Peer, kind: str, place: int, expected: Sequence[Any], setting: Setting) -> float:
-    running = peer.start(kind, setting, place)
-    try:
-        run = running.run(CLIENTS, TRY_S)
-        running.check(run, expected)
-    finally:
-        running.server.close()
-    return run.rate
-
-
-def _compare(
-    bench: "Bench", kind: str, chosen: dict[Peer, Setting], expected: Sequence[Any], findings: Findings
-) -> list[tuple[float | str, float]]:
+@contextmanager
+def running(
+    bench: harness.Bench, kind: str, settings: Mapping[str, str], rosters: Mapping[str, dict[str, Any]]
+) -> Iterator[dict[str, server.Endpoint]]:
+    """Start peers with their settings, and Roster's models unless `bench` leaves Roster out."""
     with ExitStack() as stack:
-        running = {peer.name: peer.start(kind, chosen[peer], place) for place, peer in enumerate(chosen)}
-        for one in running.values():
-            stack.callback(one.server.close)
-        servers = {name: one.server for name, one in running.items()}
-        runs = {name: partial(one.run, CLIENTS, bench.seconds) for name, one in running.items()}
-        if not bench.alone:
-            doors = {name: bench.roster.model(kind, engine) for name, engine in ROSTERS.items()}
-            if kind == HALF_KIND and computes_in("bfloat16"):
-                doors[HALF] = bench.roster.model(kind, dtype="bfloat16")
-            for name, model in doors.items():
-                door = stack.enter_context(model)
-                servers[name] = bench.roster
-                runs[name] = partial(door.run, CLIENTS, bench.seconds)
-        found = in_turn(
-            bench.rounds, {name: partial(_apart, name, servers, run) for name, run in runs.items()}
-        )
-    rates = {name: [run.rate for run in told] for name, told in found.items()}
-    _tell(kind, rates, {peer.name: str(setting) for peer, setting in chosen.items()}, findings)
-    most = max(map(max, rates.values()))
-    return [(name, sum(each) / len(each) / most) for name, each in rates.items()]
+        endpoints = {}
+        for name, setting in settings.items():
+            endpoints[name] = PEERS[name].start(kind, setting)
+            stack.callback(endpoints[name].server.close)
+        for name, options in ({} if bench.alone else rosters).items():
+            endpoints[name] = stack.enter_context(bench.roster.model(kind, **options))
+        yield endpoints
 
 
-def _apart(name: str, servers: dict[str, Server], run: Callable[[], load.Run]) -> load.Run:
-    with frozen({*servers.values()} - {servers[name]}):
-        return run()
+def stream_text(body: bytes) -> str:
+    """Return the whole text of a streamed response, from Roster or from an OpenAI API."""
+    lines = [line.removeprefix(b"data:").strip() for line in body.splitlines() if line.startswith(b"data:")]
+    events = [json.loads(line) for line in lines if line.startswith(b"{")]
+    return "".join((event.get("token") or event["choices"][0])["text"] for event in events)
 
 
-def _tell(kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: Findings) -> None:
-    peers = {name: each for name, each in rates.items() if name not in (*ROSTERS, HALF)}
+def _open_inference_data(body: bytes) -> Any:
+    data = json.loads(body)["outputs"][0]["data"]
+    return [json.loads(value) if isinstance(value, str) else value for value in data]
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise InstallError((errors or ["pip failed"])[-1][:300])
+
+
+INSTALL_FAILURES = (InstallError, subprocess.TimeoutExpired)
+READERS = {"json": json.loads, "open_inference": _open_inference_data, "stream": stream_text}
+FILE = yaml.safe_load(jinja2.Template((HERE / "peers.yml").read_text()).render(cores=baseline.CORES))
+PEERS = {name: Peer(name=name, **peer) for name, peer in FILE["peers"].items()}
+
+
+def measure(bench: harness.Bench, findings: harness.Findings) -> None:
+    """Find each peer's best setting (once on a machine), then run all of them and Roster in turn."""
+    shares, used = {}, dict[str, str]()
+    for kind in GOALS:
+        processes = baseline.Processes(workload.checkpoint(kind), load.SAMPLE, 1, baseline.CORES)
+        with closing(processes):
+            expected = processes.first("responses", count=load.SAMPLE)
+        settings = _best_settings(kind, expected, findings)
+        rates = _rates(bench, kind, settings)
+        _report(kind, rates, settings, findings)
+        most = max(map(max, rates.values()))
+        shares[kind] = [(name, sum(each) / len(each) / most) for name, each in rates.items()]
+        used |= settings
+    findings.raw |= {f"{name}, versions": PEERS[name].versions() for name in used}
+    title, y = f"{CLIENTS} clients, mixed short texts", "items per second, relative to the best"
+    findings.plot = harness.Plot(title, "", y, shares)
+
+
+def _best_settings(kind: str, expected: Sequence[Any], findings: harness.Findings) -> dict[str, str]:
+    """Return the best setting of each peer that runs here and gives the expected responses."""
+
+    def rate(endpoint: server.Endpoint) -> float:
+        run = endpoint.run(CLIENTS, TRIAL_S)
+        harness.check_responses(endpoint.responses(run), expected)
+        return run.rate
+
+    best = {name: PEERS[name].best_setting(kind, findings, rate, f", {kind}", "items/s") for name in NAMES}
+    return {name: setting for name, setting in best.items() if setting}
+
+
+def _rates(bench: harness.Bench, kind: str, settings: dict[str, str]) -> dict[str, list[float]]:
+    half = {HALF: {"dtype": "bfloat16"}} if kind == HALF_KIND and cluster.supports("bfloat16") else {}
+    with running(bench, kind, settings, {**ROSTERS, **half}) as endpoints:
+        calls = {name: partial(one.run, CLIENTS, bench.seconds) for name, one in endpoints.items()}
+        runs = harness.interleave(bench.rounds, server.isolated(calls, endpoints))
+    return {name: harness.rates_of(each) for name, each in runs.items()}
+
+
+def _report(
+    kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: harness.Findings
+) -> None:
     for name, each in rates.items():
-        told = listed(each)
-        findings.beside.append((f"{name}, {kind}, {CLIENTS} clients, {settings.get(name, '')}", f"{told} /s"))
+        label = ", ".join(filter(None, [name, kind, f"{CLIENTS} clients", settings.get(name)]))
+        findings.raw[label] = f"{harness.numbers(each)} items/s"
+    peers = {name: each for name, each in rates.items() if name in NAMES}
     if not peers:
         return
     best = max(peers, key=lambda name: sum(peers[name]))
     if HALF in rates:
-        share = ratio(rates[HALF], peers[best])
         note = "no goal: the peer is in float32, and answers differ"
-        findings.at_least(f"{kind}: {HALF} / best peer ({best})", share, note=note)
+        share = harness.ratio(rates[HALF], peers[best])
+        findings.add(f"{kind}: {HALF} / best peer ({best})", share, note=note)
     for roster in (name for name in ROSTERS if name in rates):
-        own, told = rates[roster], f"{kind}: {roster}"
-        against_best, against_naive = GOALS[kind]
-        findings.at_least(f"{told} / best peer ({best})", ratio(own, peers[best]), against_best)
-        for name, each in peers.items():
-            if name == NAIVE.name:
-                findings.at_least(f"{told} / pipeline behind FastAPI", ratio(own, each), against_naive)
+        shares = {name: harness.ratio(rates[roster], each) for name, each in peers.items()}
+        label, (goal_best, goal_naive) = f"{kind}: {roster}", GOALS[kind]
+        findings.add(f"{label} / best peer ({best})", shares[best], goal_best)
+        for name, share in shares.items():
+            if name == NAIVE:
+                findings.add(f"{label} / pipeline behind FastAPI", share, goal_naive)
             elif name != best:
-                findings.at_least(f"{told} / {name}", ratio(own, each), note=settings[name])
+                findings.add(f"{label} / {name}", share, note=settings[name])

@@ -1,69 +1,75 @@
-"""A server under test: started as a user starts it, frozen while another is measured, ended whole."""
+"""Run a server under test: start it as a user does, freeze it while another is measured, end it."""
 
-import contextlib
+import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import httpx
 import psutil
 
+from benchmarks import load, workload
+
+K = TypeVar("K")
+T = TypeVar("T")
 START_S = 120.0
 END_S = 60.0
-POLL_S = 0.1
 CLIENT = httpx.Client(timeout=60, trust_env=False, verify=False)
 
 
 class StartError(Exception):
-    """A server did not come up; the last line of what it said, if it can be, one that tells an error."""
+    """A server did not start. The message has the last line of its log that names an error, or the last."""
 
 
 class Server:
-    """One command in a session of its own, with everything below it."""
+    """One command in a session of its own, with all processes below it."""
 
     def __init__(
         self, command: Sequence[str], log: Path, cwd: Path, env: Mapping[str, str] | None = None
     ) -> None:
         self.log = log
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})}
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
         with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            streams |= {"stdout": output, "start_new_session": True}
+            self._process = psutil.Popen(command, cwd=cwd, env=environment, **streams)
 
-    def wait(self, is_ready: Callable[[], bool], seconds: float = START_S) -> None:
-        """Until `is_ready`. Raises `StartError` when the process ends before, or takes longer."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self._process.poll() is not None:
-                break
-            with contextlib.suppress(httpx.HTTPError):
+    def wait(self, is_ready: Callable[[], bool], state: str = "ready", poll_s: float = 0.1) -> None:
+        """Wait until `is_ready`. Raises `StartError` when the process ends first or it takes too long."""
+        end = time.monotonic() + START_S
+        while time.monotonic() < end and self._process.poll() is None:
+            with suppress(httpx.HTTPError):
                 if is_ready():
                     return
-            time.sleep(POLL_S)
+            time.sleep(poll_s)
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        errors = [line for line in lines if "Error" in line]
-        raise StartError((errors or lines or ["it said nothing"])[-1].strip()[:300])
+        last = ([line for line in lines if "Error" in line] or lines or ["(empty)"])[-1].strip()[:300]
+        raise StartError(f"not {state} within {START_S:g} s; the log ends: {last}")
+
+    def wait_or_close(self, is_ready: Callable[[], bool]) -> None:
+        """Wait until `is_ready`; end the server if it does not start."""
+        try:
+            self.wait(is_ready)
+        except BaseException:
+            self.close()
+            raise
 
     def processes(self) -> list[psutil.Process]:
-        """The process and all below it."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            top = psutil.Process(self._process.pid)
-            return [top, *top.children(recursive=True)]
+        """Return the process and all below it."""
+        with suppress(psutil.NoSuchProcess):
+            return [self._process, *self._process.children(recursive=True)]
         return []
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """While another is measured: what waits takes no processor time from it."""
+        """Stop all processes within the block, so that they take no processor time from another server."""
         processes = self.processes()
         _signal(processes, signal.SIGSTOP)
         try:
@@ -72,43 +78,72 @@ class Server:
             _signal(processes, signal.SIGCONT)
 
     def close(self, number: int = signal.SIGTERM) -> None:
-        """Ask it once to end and wait until all of it has; what is left after a minute is killed."""
+        """Send one signal, wait at most a minute until all processes have ended, and kill those left."""
         processes = self.processes()
         if self._process.poll() is None:
             self._process.send_signal(number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with suppress(psutil.TimeoutExpired):
             self._process.wait(END_S)
         _, left = psutil.wait_procs(processes, timeout=2)
-        # What came after we looked: Serve leaves an HAProxy on its ports when it ends while that is reloaded.
-        _signal([*left, *_session(self._process.pid)], signal.SIGKILL)
+        # The session as well: Serve leaves an HAProxy on its ports when it ends during HAProxy's reload.
+        _signal([*left, *filter(self._in_session, psutil.process_iter())], signal.SIGKILL)
         self._process.wait()
 
+    def _in_session(self, process: psutil.Process) -> bool:
+        with suppress(OSError):
+            return os.getsid(process.pid) == self._process.pid
+        return False
 
-def answers(url: str, body: bytes) -> bool:
-    """Whether a server answers this JSON with HTTP 200."""
-    told = CLIENT.post(url, content=body, headers={"content-type": "application/json"})
-    return told.status_code == httpx.codes.OK
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A model on a running server, and the workload as requests; `read` parses a response's body."""
+
+    server: Server
+    url: str
+    requests: Sequence[bytes]
+    read: Callable[[bytes], Any] = json.loads
+
+    def run(self, clients: int, seconds: float) -> load.Run:
+        return load.run(self.url, self.requests, clients, seconds)
+
+    def responses(self, run: load.Run) -> dict[int, Any]:
+        """Return the kept responses of a run, parsed, by their requests' index."""
+        return {index: self.read(body) for index, body in run.responses.items()}
 
 
-def _session(leader: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(OSError):
-            if os.getsid(process.pid) == leader:
-                found.append(process)
-    return found
+def endpoint(server: Server, url: str, kind: str, **options: Any) -> Endpoint:
+    """Return an endpoint with requests in the Hugging Face dialect: texts and `options`, or images."""
+    count = workload.COUNTS[kind]
+    if kind == "images":
+        requests = [load.post(url, image, "image/jpeg") for image in workload.photographs(count)]
+    else:
+        bodies = (json.dumps({"inputs": text, **options}).encode() for text in workload.texts(count))
+        requests = [load.post(url, body) for body in bodies]
+    return Endpoint(server, url, requests)
+
+
+def responds(url: str, body: bytes) -> bool:
+    """Return whether a server responds to this JSON with HTTP 200."""
+    headers = {"content-type": "application/json"}
+    return CLIENT.post(url, content=body, headers=headers).status_code == httpx.codes.OK
+
+
+def isolated(runs: Mapping[K, Callable[[], T]], endpoints: Mapping[K, Endpoint]) -> dict[K, Callable[[], T]]:
+    """Freeze, during each run, the servers of all `endpoints` but its own; a run may have none."""
+    servers = {endpoint.server for endpoint in endpoints.values()}
+
+    def run(key: K) -> T:
+        own = {endpoints[key].server} if key in endpoints else set()
+        with ExitStack() as stack:
+            for server in servers - own:
+                stack.enter_context(server.frozen())
+            return runs[key]()
+
+    return {key: partial(run, key) for key in runs}
 
 
 def _signal(processes: Sequence[psutil.Process], number: int) -> None:
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-
-
-@contextmanager
-def frozen(servers: Iterable[Server]) -> Iterator[None]:
-    """All of these servers at rest."""
-    with contextlib.ExitStack() as stack:
-        for server in servers:
-            stack.enter_context(server.frozen())
-        yield

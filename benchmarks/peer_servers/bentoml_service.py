@@ -7,7 +7,7 @@ import bentoml
 from encoder import KIND, Encoder
 
 BATCH = int(os.environ["BATCH"])
-Answers = list[list[float]] if KIND == "embeddings" else list[list[dict[str, Any]]]
+Outputs = list[list[float]] if KIND == "embeddings" else list[list[dict[str, Any]]]
 
 
 @bentoml.service(workers=int(os.environ["WORKERS"]), traffic={"timeout": 60})
@@ -16,5 +16,5 @@ class Model:
         self.encoder = Encoder()
 
     @bentoml.api(batchable=BATCH > 1, max_batch_size=max(BATCH, 2), max_latency_ms=60_000)
-    def predict(self, texts: list[str]) -> Answers:
+    def predict(self, texts: list[str]) -> Outputs:
         return self.encoder(texts)

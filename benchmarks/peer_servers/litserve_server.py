@@ -16,18 +16,9 @@ class Api(litserve.LitAPI):
     def predict(self, texts: list[str]) -> list:
         return self.encoder(texts)
 
-    def encode_response(self, output: list) -> list:
-        return output
-
 
 if __name__ == "__main__":
     api = Api(max_batch_size=int(os.environ["BATCH"]), batch_timeout=int(os.environ["WAIT_MS"]) / 1000)
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=int(os.environ["WORKERS"]))
-    server.run(
-        host="127.0.0.1",
-        port=int(os.environ["PORT"]),
-        num_api_servers=1,
-        generate_client_file=False,
-        log_level="warning",
-        access_log=False,
-    )
+    options = {"num_api_servers": 1, "generate_client_file": False, "access_log": False}
+    server.run(host="127.0.0.1", port=int(os.environ["PORT"]), log_level="warning", **options)

@@ -1,4 +1,4 @@
-"""The first thing one writes: transformers' own pipeline behind FastAPI. `uvicorn naive_fastapi:app`."""
+"""The first server that one writes: transformers' pipeline behind FastAPI. `uvicorn naive_fastapi:app`."""
 
 import os
 
@@ -7,10 +7,8 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from transformers import pipeline
 
-FOLDER = os.environ["FOLDER"]
-KIND = os.environ["KIND"]
-
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+options = {"model": os.environ["FOLDER"], "device": "cpu"}
 app = FastAPI()
 
 
@@ -18,15 +16,15 @@ class Question(BaseModel):
     inputs: str
 
 
-if KIND == "embeddings":
-    pipe = pipeline("feature-extraction", model=FOLDER, device="cpu", return_tensors=True)
+if os.environ["KIND"] == "embeddings":
+    pipe = pipeline("feature-extraction", return_tensors=True, **options)
 
     @app.post("/predict")
     def embed(question: Question) -> list[float]:
         return torch.nn.functional.normalize(pipe(question.inputs)[0].mean(0), dim=-1).tolist()
 
 else:
-    pipe = pipeline("text-classification", model=FOLDER, device="cpu", top_k=None)
+    pipe = pipeline("text-classification", top_k=None, **options)
 
     @app.post("/predict")
     def classify(question: Question) -> list:
