@@ -1,1 +1,1 @@
-"""Trains the starter models that are committed under models/, one small checkpoint per task."""
+"""Training of the starter models that are committed under models/, one small checkpoint per task."""

@@ -1,33 +1,24 @@
-"""Draws pictures of circles, squares and triangles: the training data of the image models."""
-
-from __future__ import annotations
+"""Generate images of circles, squares and triangles, the training data of the image models."""
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from starter_models.templates import load_data
+
+DATA = load_data("shapes")
 SHAPES = ("circle", "square", "triangle")
-COLORS = {
-    "red": (220, 40, 40),
-    "green": (40, 160, 60),
-    "blue": (40, 80, 220),
-    "yellow": (240, 210, 40),
-    "purple": (140, 60, 180),
-    "orange": (245, 140, 30),
-    "black": (15, 15, 15),
-    "white": (245, 245, 245),
-    "pink": (245, 130, 180),
-    "cyan": (40, 200, 210),
-    "gray": (128, 128, 128),
-    "brown": (120, 75, 40),
-}
+COLORS = list(DATA["colors"].values())
 CORNERS = {"circle": 48, "square": 4, "triangle": 3}
 UPRIGHT = {"circle": 0.0, "square": math.pi / 4, "triangle": -math.pi / 2}
-LEAST_CONTRAST = 90.0
+MIN_CONTRAST = 90.0
+MIN_GAP = 0.015  # between two shapes, as a fraction of the image's side
+MAX_ATTEMPTS = 60
 
 Color = tuple[int, int, int]
 Point = tuple[float, float]
@@ -36,160 +27,148 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Style:
-    """What the pictures of one task look like; radii are fractions of a picture's shorter side."""
+    """What the images of one task look like; radii are fractions of an image's shorter side."""
 
-    most_shapes: int = 1
-    smallest: float = 0.12
-    largest: float = 0.42
-    largest_of_several: float = 0.25
-    turn: float = math.pi
-    outlined: float = 0.0
+    max_shapes: int = 1
+    min_radius: float = 0.12
+    max_radius: float = 0.42
+    max_radius_of_several: float = 0.25
+    max_rotation: float = math.pi
+    outline_share: float = 0.0
     grid: int | None = None
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A shape in a picture; points are in pixels, the box (left, top, right, bottom) in fractions."""
+class Shape:
+    """A shape in an image; points are in pixels, the box (left, top, right, bottom) in fractions."""
 
-    shape: str
+    label: str
     points: tuple[Point, ...]
     box: Box
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, the shapes in it and for each pixel 0 (background) or 1 + the index of its shape."""
+    """An image, its shapes, and a mask with 0 (background) or 1 + the index of a shape's label per pixel."""
 
-    picture: Image.Image
-    drawn: tuple[Drawn, ...]
+    image: Image.Image
+    shapes: tuple[Shape, ...]
     mask: NDArray[np.uint8]
 
 
 def draw_scenes(count: int, style: Style, seed: int) -> list[Scene]:
-    """Draws many pictures, always the same ones for the same seed."""
+    """Draw random images; the same seed gives the same images."""
     rng = random.Random(seed)
     return [draw_scene(rng, style) for _ in range(count)]
 
 
 def draw_scene(rng: random.Random, style: Style) -> Scene:
-    """Draws one picture of a random size."""
+    """Draw one image of a random size."""
     size = random_size(rng)
     background = random_background(rng)
-    drawn = place_shapes(rng, style, size)
-    picture, mask = Image.new("RGB", size, background), Image.new("L", size, 0)
-    shade(rng, picture, background)
-    for item in drawn:
-        paint(rng, style, item, picture, background)
-        ImageDraw.Draw(mask).polygon(item.points, fill=SHAPES.index(item.shape) + 1)
-    return Scene(add_noise(rng, picture), drawn, np.asarray(mask))
+    shapes = place_shapes(rng, style, size)
+    image, mask = Image.new("RGB", size, background), Image.new("L", size, 0)
+    add_gradient(rng, image, background)
+    for shape in shapes:
+        paint(rng, style, shape, image, background)
+        ImageDraw.Draw(mask).polygon(shape.points, fill=SHAPES.index(shape.label) + 1)
+    return Scene(add_noise(rng, image), shapes, np.asarray(mask))
 
 
 def random_size(rng: random.Random) -> tuple[int, int]:
-    """Half of the pictures are square, the others up to 16:9 in either direction."""
+    """Draw an image size: half are square, the others up to 16:9 in either orientation."""
     short = rng.randint(64, 160)
     long = short if rng.random() < 0.5 else round(short * rng.uniform(1.0, 16 / 9))
     return (long, short) if rng.random() < 0.6 else (short, long)
 
 
 def random_background(rng: random.Random) -> Color:
-    """A plain colour, often nearly white or nearly black."""
+    """Draw a plain color, often nearly white or nearly black."""
     kind = rng.random()
     if kind < 0.3:
-        return varied(rng, (245, 245, 245), 10)
+        return vary(rng, (245, 245, 245), 10)
     if kind < 0.4:
-        return varied(rng, (15, 15, 15), 15)
-    return varied(rng, rng.choice(list(COLORS.values())))
+        return vary(rng, (15, 15, 15), 15)
+    return vary(rng, rng.choice(COLORS))
 
 
-def varied(rng: random.Random, color: Color, spread: int = 25) -> Color:
-    """A colour near the given one."""
+def vary(rng: random.Random, color: Sequence[int], spread: int = 25) -> Color:
+    """Draw a color near the given one."""
     red, green, blue = (min(255, max(0, channel + rng.randint(-spread, spread))) for channel in color)
     return red, green, blue
 
 
-def place_shapes(rng: random.Random, style: Style, size: tuple[int, int]) -> tuple[Drawn, ...]:
-    """Tries places until the wanted number of shapes stand clear of one another."""
-    wanted = rng.randint(1, style.most_shapes)
-    placed: list[Drawn] = []
-    for _ in range(60):
-        if len(placed) == wanted:
+def place_shapes(rng: random.Random, style: Style, size: tuple[int, int]) -> tuple[Shape, ...]:
+    """Draw shapes until the required number do not overlap, or the attempts are used up."""
+    count = rng.randint(1, style.max_shapes)
+    placed: list[Shape] = []
+    for _ in range(MAX_ATTEMPTS):
+        if len(placed) == count:
             break
-        candidate = random_shape(rng, style, size, alone=wanted == 1)
+        candidate = random_shape(rng, style, size, alone=count == 1)
         if all(are_apart(candidate, other, style.grid) for other in placed):
             placed.append(candidate)
     return tuple(placed)
 
 
-def random_shape(rng: random.Random, style: Style, size: tuple[int, int], alone: bool) -> Drawn:
-    """A shape somewhere in the picture, turned by at most style.turn either way."""
-    shape = rng.choice(SHAPES)
-    radius = rng.uniform(style.smallest, style.largest if alone else style.largest_of_several) * min(size)
+def random_shape(rng: random.Random, style: Style, size: tuple[int, int], alone: bool) -> Shape:
+    """Draw a shape of random radius, position and rotation."""
+    label = rng.choice(SHAPES)
+    max_radius = style.max_radius if alone else style.max_radius_of_several
+    radius = rng.uniform(style.min_radius, max_radius) * min(size)
     x, y = (rng.uniform(radius * 0.95, side - radius * 0.95) for side in size)
-    points = outline(shape, (x, y), radius, rng.uniform(-style.turn, style.turn))
-    return Drawn(shape, points, box_around(points, size))
+    rotation = rng.uniform(-style.max_rotation, style.max_rotation) + UPRIGHT[label]
+    count = CORNERS[label]
+    angles = [rotation + 2 * math.pi * corner / count for corner in range(count)]
+    points = tuple((x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles)
+    left, top = (
+        max(0.0, min(values) / side) for values, side in zip(zip(*points, strict=True), size, strict=True)
+    )
+    right, bottom = (
+        min(1.0, max(values) / side) for values, side in zip(zip(*points, strict=True), size, strict=True)
+    )
+    return Shape(label, points, (left, top, right, bottom))
 
 
-def outline(shape: str, center: Point, radius: float, angle: float) -> tuple[Point, ...]:
-    """The corners of a shape."""
-    count = CORNERS[shape]
-    angles = [angle + UPRIGHT[shape] + 2 * math.pi * corner / count for corner in range(count)]
-    return tuple((center[0] + radius * math.cos(a), center[1] + radius * math.sin(a)) for a in angles)
-
-
-def box_around(points: tuple[Point, ...], size: tuple[int, int]) -> Box:
-    """The box of a shape in fractions of the picture's sides, cut off at its edges."""
-    across, down = [x / size[0] for x, _ in points], [y / size[1] for _, y in points]
-    return max(0.0, min(across)), max(0.0, min(down)), min(1.0, max(across)), min(1.0, max(down))
-
-
-def are_apart(one: Drawn, other: Drawn, grid: int | None) -> bool:
-    """Whether two shapes leave a gap, and (where a grid is given) have their centres in different cells."""
-    gap = 0.015
+def are_apart(one: Shape, other: Shape, grid: int | None) -> bool:
+    """Tell whether two shapes have a gap between them and, given a grid, centers in different cells."""
     (left, top, right, bottom), (left2, top2, right2, bottom2) = one.box, other.box
-    clear = right + gap < left2 or right2 + gap < left or bottom + gap < top2 or bottom2 + gap < top
-    return clear and (grid is None or grid_cell(one.box, grid) != grid_cell(other.box, grid))
+    beside = right + MIN_GAP < left2 or right2 + MIN_GAP < left
+    below = bottom + MIN_GAP < top2 or bottom2 + MIN_GAP < top
+    return (beside or below) and (grid is None or grid_cell(one.box, grid) != grid_cell(other.box, grid))
 
 
 def grid_cell(box: Box, grid: int) -> int:
-    """The number of the grid cell that holds a box's centre."""
+    """Compute the index of the grid cell that contains a box's center."""
     column, row = (min(grid - 1, int((low + high) / 2 * grid)) for low, high in (box[::2], box[1::2]))
     return row * grid + column
 
 
-def shade(rng: random.Random, picture: Image.Image, background: Color) -> None:
-    """Lays a soft gradient over some backgrounds."""
+def add_gradient(rng: random.Random, image: Image.Image, background: Color) -> None:
+    """Paint a soft gradient over a quarter of the backgrounds."""
     if rng.random() < 0.75:
         return
-    low, high = varied(rng, background), varied(rng, background)
-    gradient = Image.linear_gradient("L").resize(picture.size)
-    picture.paste(
-        Image.composite(Image.new("RGB", picture.size, low), Image.new("RGB", picture.size, high), gradient)
-    )
+    low, high = (Image.new("RGB", image.size, vary(rng, background)) for _ in range(2))
+    gradient = Image.linear_gradient("L").resize(image.size)
+    image.paste(Image.composite(low, high, gradient))
 
 
-def paint(rng: random.Random, style: Style, item: Drawn, picture: Image.Image, background: Color) -> None:
-    """Draws a shape in a colour that stands out, mostly filled."""
-    color = contrasting(rng, background)
-    if rng.random() < style.outlined:
-        width = max(2, round(0.045 * min(picture.size)))
-        ImageDraw.Draw(picture).polygon(item.points, outline=color, width=width)
+def paint(rng: random.Random, style: Style, shape: Shape, image: Image.Image, background: Color) -> None:
+    """Paint a shape, filled or as an outline, in a color that contrasts with the background."""
+    color = background
+    while math.dist(color, background) < MIN_CONTRAST:
+        color = vary(rng, rng.choice(COLORS))
+    if rng.random() < style.outline_share:
+        width = max(2, round(0.045 * min(image.size)))
+        ImageDraw.Draw(image).polygon(shape.points, outline=color, width=width)
     else:
-        ImageDraw.Draw(picture).polygon(item.points, fill=color)
+        ImageDraw.Draw(image).polygon(shape.points, fill=color)
 
 
-def contrasting(rng: random.Random, background: Color) -> Color:
-    """A colour that can be told from the background."""
-    while True:
-        color = varied(rng, rng.choice(list(COLORS.values())))
-        if math.dist(color, background) >= LEAST_CONTRAST:
-            return color
-
-
-def add_noise(rng: random.Random, picture: Image.Image) -> Image.Image:
-    """Adds the grain of a camera to half of the pictures."""
+def add_noise(rng: random.Random, image: Image.Image) -> Image.Image:
+    """Add Gaussian noise to half of the images."""
     if rng.random() < 0.5:
-        return picture
-    grain = np.random.RandomState(rng.randrange(1 << 30)).normal(
-        0, rng.uniform(2, 25), (*picture.size[::-1], 3)
-    )
-    return Image.fromarray((np.asarray(picture) + grain).clip(0, 255).astype(np.uint8))
+        return image
+    generator = np.random.RandomState(rng.randrange(1 << 30))
+    noise = generator.normal(0, rng.uniform(2, 25), (*image.size[::-1], 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype(np.uint8))

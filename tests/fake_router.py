@@ -1,10 +1,10 @@
-"""A router without Ray: one ready model per task, named like it, that answers whatever its task may."""
+"""A router without Ray: one ready model per task, with the task's name and sample outputs."""
 
 import base64
 import re
 from collections.abc import AsyncGenerator, Callable, Iterator
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import httpx
 
@@ -19,30 +19,42 @@ from deployments.schema import TextToken, field_types
 from deployments.task import TASKS, Task
 from deployments.telemetry.request_stats import ModelStats
 
-PICTURE = base64.b64decode(EXAMPLE_IMAGE)
-PLAIN = {str: "word", float: 0.5, int: 7, bool: True, bytes: PICTURE}
+IMAGE = base64.b64decode(EXAMPLE_IMAGE)
+SAMPLE_VALUES = {str: "word", float: 0.5, int: 7, bool: True, bytes: IMAGE}
+
+
+class ReceivedRequest(NamedTuple):
+    """A request that reached the router, with validated inputs and parameters."""
+
+    model_id: str
+    inputs: list[Any]
+    params: Any
 
 
 class FakeRouter:
-    """`outputs` and `streams` replace a model's answer: functions of its input that return, raise, yield."""
+    """A router with a model per task, a model that loads and a broken one.
+
+    `outputs` and `streams` replace a model's sample outputs: functions of one input that return, raise or
+    yield. `received` has the requests, `closed_streams` the models whose streams have ended.
+    """
 
     def __init__(self) -> None:
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Be as new."""
+    def reset(self) -> None:
+        """Restore the initial models and outputs, and drop the received requests."""
         self.startup_complete = True
         self.has_ui = False
         self.default_model = "embeddings"
         self.cards = {task.name: _card(task) for task in TASKS.values()}
         self.cards["loading"] = Card(id="loading", state="loading", task="sentiment")
         self.cards["broken"] = Card(id="broken", state="unavailable", reason="models/broken/config.yml: no")
-        self.control = False
+        self.allow_model_control = False
         self.validator = RequestValidator(ImageFetcher([]))
         self.outputs: dict[str, Callable[[Any], Any]] = {}
         self.streams: dict[str, Callable[[Any], AsyncGenerator[Any, None]]] = {}
-        self.asked: list[tuple[str, list[Any], Any]] = []
-        self.closed: list[str] = []
+        self.received: list[ReceivedRequest] = []
+        self.closed_streams: list[str] = []
 
     def card(self, model_id: str) -> Card:
         if model_id not in self.cards:
@@ -52,34 +64,38 @@ class FakeRouter:
     def task(self, model_id: str) -> Task:
         card = self.card(model_id)
         if card.state != "ready":
-            raise ModelNotReady(card.reason or "it is on its way")
+            raise ModelNotReady(card.reason or "the model is on its way")
         return TASKS[card.task]
 
     async def stats(self) -> list[ModelStats]:
         return [ModelStats(id="sentiment", requests_per_second=2.0, p50_ms=3.0, p95_ms=9.0, in_flight=1)]
 
     async def infer(self, model_id: str, inputs: list[Any], params: Any) -> InferenceResults:
-        self.asked.append((model_id, inputs, params))
+        self.received.append(ReceivedRequest(model_id, inputs, params))
         usage = Usage(
             costs=[7] * len(inputs), queued_s=0.25, encoded_s=0.125, inference_s=0.5, batches=[len(inputs)]
         )
-        return InferenceResults((self._outcome(model_id, input) for input in inputs), usage)
+        return InferenceResults((self._output(model_id, input) for input in inputs), usage)
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
-        """Words are tokens; a token's id is its word's length. A sign stands before and after the text."""
-        self._has_tokenizer(model_id)
-        sign = [TextToken(id=0, text="[S]", special=True, start=None, stop=None)] if special else []
-        return [[*sign, *_words(text), *sign] for text in texts]
+        """Return a token per word, with the word's length as its id, between two special tokens."""
+        self._check_tokenizer(model_id)
+        special_token = TextToken(id=0, text="[S]", special=True, start=None, stop=None)
+        around = [special_token] if special else []
+        return [[*around, *_word_tokens(text), *around] for text in texts]
 
     async def count_tokens(self, model_id: str, texts: list[str]) -> list[int]:
-        self._has_tokenizer(model_id)
-        return [2 + len([*_words(text)]) for text in texts]
+        self._check_tokenizer(model_id)
+        return [2 + len([*_word_tokens(text)]) for text in texts]
 
     async def decode(self, model_id: str, ids: list[list[int]], skip_special: bool = True) -> list[str]:
-        self._has_tokenizer(model_id)
-        if any(id > 100 for row in ids for id in row):
+        self._check_tokenizer(model_id)
+        if any(id > 100 for text_ids in ids for id in text_ids):
             raise InvalidInput("this model has no token above 100")
-        return [" ".join("x" * id if id else "[S]" for id in row if id or not skip_special) for row in ids]
+        return [
+            " ".join("x" * id if id else "[S]" for id in text_ids if id or not skip_special)
+            for text_ids in ids
+        ]
 
     async def counters(self, model_id: str) -> dict[str, int]:
         self.task(model_id)
@@ -92,16 +108,16 @@ class FakeRouter:
         self._command(model_id, "unavailable")
 
     def _command(self, model_id: str, state: State) -> None:
-        if not self.control:
-            raise Forbidden("models are loaded and unloaded by the operator alone")
+        if not self.allow_model_control:
+            raise Forbidden("only the operator may load and unload models")
         self.cards[model_id] = self.card(model_id).model_copy(update={"state": state})
 
-    def _has_tokenizer(self, model_id: str) -> None:
+    def _check_tokenizer(self, model_id: str) -> None:
         if "image" in field_types(self.task(model_id).input).values():
             raise InvalidInput("a model of this task has no tokenizer")
 
     async def stream(self, model_id: str, input: Any, params: Any) -> AsyncGenerator[Any, None]:
-        self.asked.append((model_id, [input], params))
+        self.received.append(ReceivedRequest(model_id, [input], params))
         chunks = self.streams.get(model_id)
         try:
             if chunks is None:
@@ -110,35 +126,35 @@ class FakeRouter:
             async for chunk in chunks(input):
                 yield chunk
         finally:
-            self.closed.append(model_id)
+            self.closed_streams.append(model_id)
 
-    def _outcome(self, model_id: str, input: Any) -> Any:
+    def _output(self, model_id: str, input: Any) -> Any:
         try:
             return self.outputs.get(model_id, lambda _: sample(self.task(model_id).output))(input)
         except InferenceError as error:
             return error
 
 
-def fetching(answer: Callable[[str], httpx.Response]) -> tuple[ImageFetcher, list[str]]:
-    """A fetcher for "allowed.example", where `answer` is asked by path; and the paths that were."""
-    asked: list[str] = []
+def mock_image_fetcher(respond: Callable[[str], httpx.Response]) -> tuple[ImageFetcher, list[str]]:
+    """Return a fetcher for "allowed.example", where `respond` serves each path, and the fetched paths."""
+    paths: list[str] = []
 
     def get(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
-        return answer(request.url.path)
+        paths.append(request.url.path)
+        return respond(request.url.path)
 
     client = httpx.AsyncClient(transport=httpx.MockTransport(get))
-    return ImageFetcher(["allowed.example"], client), asked
+    return ImageFetcher(["allowed.example"], client), paths
 
 
-def _words(text: str) -> Iterator[TextToken]:
+def _word_tokens(text: str) -> Iterator[TextToken]:
     for word in re.finditer(r"\S+", text):
         start, stop = word.span()
         yield TextToken(id=stop - start, text=word[0], special=False, start=start, stop=stop)
 
 
 def sample(type_: Any) -> Any:
-    """Some value of a type: for a schema, every field filled."""
+    """Return a value of a type; a schema has a value in every field."""
     origin, arguments = get_origin(type_), get_args(type_)
     if origin is Literal:
         return arguments[0]
@@ -146,8 +162,8 @@ def sample(type_: Any) -> Any:
         return sample(next(choice for choice in arguments if choice is not NoneType))
     if origin is list:
         return [sample(arguments[0]), sample(arguments[0])]
-    if type_ in PLAIN:
-        return PLAIN[type_]
+    if type_ in SAMPLE_VALUES:
+        return SAMPLE_VALUES[type_]
     return type_(**{name: sample(field.annotation) for name, field in type_.model_fields.items()})
 
 

@@ -1,4 +1,4 @@
-"""Serve's own gRPC server on loopback, and between it and the router what Serve puts there; no cluster."""
+"""Serve's own gRPC server on loopback, without a cluster; it pickles what Serve pickles before the router."""
 
 import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,13 +23,13 @@ Call = Callable[..., Awaitable[bytes]]
 
 
 @asynccontextmanager
-async def grpc_door(router: Any) -> AsyncIterator[str]:
-    """The address of a server for `router`, whose class has the rpcs meanwhile."""
-    plain = type(router)
-    router.__class__ = with_rpc_methods(type("Door", (plain,), {}))
+async def serve_grpc(router: Any) -> AsyncIterator[str]:
+    """Yield the address of a server for `router`; until the exit, the router's class has the rpcs."""
+    original_class = type(router)
+    router.__class__ = with_rpc_methods(type("Gateway", (original_class,), {}))
     server = gRPCGenericServer(
         lambda service_method, streaming_type: (
-            _streaming if streaming_type is gRPCStreamingType.STREAM_STREAM else _unary
+            _stream_handler if streaming_type is gRPCStreamingType.STREAM_STREAM else _unary_handler
         )(router, service_method)
     )
     add_services_to_server(Mock(), server)
@@ -40,42 +40,46 @@ async def grpc_door(router: Any) -> AsyncIterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         await server.stop(None)
-        router.__class__ = plain
+        router.__class__ = original_class
 
 
-def _unary(router: Any, service_method: str) -> Call:
-    """As in Serve's proxy.py and replica.py: everything but our bytes and Serve's context is pickled away."""
+def _unary_handler(router: Any, service_method: str) -> Call:
+    """Return a handler that pickles request, response and context, as Serve's proxy and replica do."""
     method = getattr(router, service_method.rpartition("/")[2], None)
 
     async def unary(raw: bytes, context: Any) -> bytes:
-        seen = RayServegRPCContext(context)
-        seen.set_trailing_metadata([("request_id", REQUEST_ID)])
-        request, seen = pickle.loads(pickle.dumps((gRPCRequest(user_request_proto=raw), seen)))
-        answer = await method(request.user_request_proto, grpc_context=seen)
-        seen, result = pickle.loads(pickle.dumps((seen, answer.SerializeToString())))
-        seen._set_on_grpc_context(context)
+        serve_context = RayServegRPCContext(context)
+        serve_context.set_trailing_metadata([("request_id", REQUEST_ID)])
+        request, serve_context = pickle.loads(
+            pickle.dumps((gRPCRequest(user_request_proto=raw), serve_context))
+        )
+        response = await method(request.user_request_proto, grpc_context=serve_context)
+        serve_context, result = pickle.loads(pickle.dumps((serve_context, response.SerializeToString())))
+        serve_context._set_on_grpc_context(context)
         set_grpc_code_and_details(context, ResponseStatus(code=grpc.StatusCode.OK))
         return result
 
     return unary
 
 
-def _streaming(router: Any, service_method: str) -> Any:
+def _stream_handler(router: Any, service_method: str) -> Any:
     method = getattr(router, service_method.rpartition("/")[2])
 
     async def stream(requests: Any, context: Any) -> AsyncIterator[bytes]:
-        seen = RayServegRPCContext(context)
-        seen.set_trailing_metadata([("request_id", REQUEST_ID)])
-        seen = pickle.loads(pickle.dumps(seen))
-        async with aclosing(method(gRPCInputStream(aiter(requests)), grpc_context=seen)) as answers:
-            async for answer in answers:
-                yield answer.SerializeToString()
-        seen._set_on_grpc_context(context)
+        serve_context = RayServegRPCContext(context)
+        serve_context.set_trailing_metadata([("request_id", REQUEST_ID)])
+        serve_context = pickle.loads(pickle.dumps(serve_context))
+        async with aclosing(
+            method(gRPCInputStream(aiter(requests)), grpc_context=serve_context)
+        ) as responses:
+            async for response in responses:
+                yield response.SerializeToString()
+        serve_context._set_on_grpc_context(context)
         set_grpc_code_and_details(context, ResponseStatus(code=grpc.StatusCode.OK))
 
     return stream
 
 
 async def call(channel: grpc.aio.Channel, path: str, raw: bytes, *metadata: tuple[str, str]) -> bytes:
-    """The raw answer; raises `AioRpcError`."""
+    """Call a unary rpc and return the raw response. Raises `AioRpcError`."""
     return await channel.unary_unary(path)(raw, metadata=metadata, timeout=10)

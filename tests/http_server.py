@@ -1,4 +1,4 @@
-"""A web application behind a real port on loopback."""
+"""An ASGI application behind a real port on loopback."""
 
 import threading
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from starlette.applications import Starlette
 
 
 @contextmanager
-def listening(app: Starlette) -> Iterator[str]:
-    """Yield the URL of a server for `app`, which runs on a thread of its own."""
+def serve_http(app: Starlette) -> Iterator[str]:
+    """Yield the URL of a server for `app`; the server runs in a separate thread."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()

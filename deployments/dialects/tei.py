@@ -37,11 +37,11 @@ class TeiRanking(RootModel[Ranking]):
 
 
 class TeiMainRequest(RootModel[wire.TeiEmbedRequest | wire.TeiPredictRequest | RankRequest]):
-    """A request to the main route of a model of any kind."""
+    """A request to the main route of a model of any type."""
 
 
 class TeiMainAnswer(RootModel[list[list[float]] | list[Label] | list[list[Label]] | Ranking]):
-    """A response of the main route of a model of any kind."""
+    """A response of the main route of a model of any type."""
 
 
 rerank: Endpoint = partial(handlers.rerank, cohere=openai_ranking.rerank)
@@ -114,7 +114,7 @@ def operations() -> list[Operation]:
 
 
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
-    """Return calls of the routes for the task's kind of model, and of the tokenizer's routes."""
+    """Return calls of the routes for the task's type of model, and of the tokenizer's routes."""
     return [
         SupportedCall("POST", f"/models/{model_id}/{name}", body) for name, body in examples(task).items()
     ]

@@ -68,7 +68,7 @@ class ServeHandle(ReplicaTransport):
         """Do nothing: Serve counts what waits for its handle, and its public API takes no other number."""
 
     def close(self) -> None:
-        """Do nothing: a handle has no connections of its own."""
+        """Do nothing: Serve owns the connections of a handle."""
 
     async def find(self) -> DeploymentHandle:
         """Return the handle of the model's application. Raises `ModelNotReady` where there is none yet."""
@@ -91,7 +91,7 @@ class ServeHandle(ReplicaTransport):
 
     async def _send(self, method: str, arguments: tuple[Any, ...], *, stream: bool) -> Any:
         handle = (await self.find()).options(method_name=method, stream=stream)
-        # In a context of its own: Serve cancels all calls that it finds in a request's context when that
+        # In a separate context: Serve cancels all calls that it finds in a request's context when that
         # request's client disconnects, but several requests may share this call.
         return Context().run(handle.remote, *arguments)
 

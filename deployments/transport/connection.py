@@ -31,7 +31,7 @@ PROTOCOL_VERSION = 1
 - with any change of a class that is pickled. Pickle names it by its module path: to move, rename or change
   `InferenceResults`, `Usage`, an error, or a task's input, params, output or chunk is such a change.
 
-While models roll, a Router then prefers replicas of its own version, and calls others through Serve's handle.
+While models roll, a Router then prefers replicas with its version, and calls others through Serve's handle.
 The handle pickles the same classes: it bridges a change of the messages, not a class that is missing.
 """
 MAGIC = b"RSTR"

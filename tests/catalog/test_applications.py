@@ -1,4 +1,4 @@
-"""A model's deployment: what Serve is told of it."""
+"""A model's deployment: its Serve options."""
 
 from typing import Any
 
@@ -14,16 +14,16 @@ from deployments.config.yaml_file import parse
     [({}, "1"), ({"num_cpus": None}, "1"), ({"num_cpus": 0.5}, "1"), ({"num_cpus": 3}, "3")],
 )
 def test_replica_has_one_thread_per_cpu(share: dict[str, Any], threads: str) -> None:
-    told = options({"ray_actor_options": share})["ray_actor_options"]["runtime_env"]["env_vars"]
-    assert told["OMP_NUM_THREADS"] == threads
+    built = options({"ray_actor_options": share})["ray_actor_options"]["runtime_env"]["env_vars"]
+    assert built["OMP_NUM_THREADS"] == threads
 
 
 def test_options_of_the_model_override_defaults() -> None:
     own = {"num_cpus": 2, "runtime_env": {"env_vars": {"OMP_NUM_THREADS": "7"}}}
-    told = options({"ray_actor_options": own, "num_replicas": 3})
-    assert told["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7"
-    assert told["num_replicas"] == 3
-    assert "autoscaling_config" not in told
+    built = options({"ray_actor_options": own, "num_replicas": 3})
+    assert built["ray_actor_options"]["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "7"
+    assert built["num_replicas"] == 3
+    assert "autoscaling_config" not in built
 
 
 def test_batching_limits_keep_the_version() -> None:

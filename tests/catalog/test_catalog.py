@@ -31,11 +31,11 @@ class Serve(ServeClient):
         self.ran: list[tuple[str, bool]] = []
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
-        self.asked = 0
+        self.detail_queries = 0
         self.shares = NodeResources({"CPU": 2.0})
 
     async def details(self) -> dict[str, Any]:
-        self.asked += 1
+        self.detail_queries += 1
         return copy.deepcopy(self.apps)
 
     async def statuses(self) -> list[bytes]:
@@ -136,9 +136,9 @@ async def test_full_reading_after_a_status_change_or_a_pause(
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     await look(catalog, 4)
-    asked = serve.asked
+    queries = serve.detail_queries
     assert (await look(catalog, 3)).cards["a"].state == "ready"
-    assert serve.asked == asked
+    assert serve.detail_queries == queries
     deployment = serve.apps["a"]["deployments"]["model"]
     deployment.update(status="UNHEALTHY", replicas=[], message="a replica died")
     assert (await look(catalog, 1)).cards["a"].state == "loading"
@@ -146,12 +146,12 @@ async def test_full_reading_after_a_status_change_or_a_pause(
     assert (await look(catalog, 1)).cards["a"].state == "ready"
     deployment.update(status="HEALTHY", message="")
     await look(catalog, 1)
-    asked = serve.asked
+    queries = serve.detail_queries
     deployment["target_num_replicas"] = 2
     assert (await look(catalog, 1)).cards["a"].replicas.wanted == 1
     monkeypatch.setattr(observed, "DETAILS_S", -1.0)
     assert (await look(catalog, 1)).cards["a"].replicas.wanted == 2
-    assert serve.asked == asked + 1
+    assert serve.detail_queries == queries + 1
 
 
 async def test_restarted_catalog_deploys_nothing_again(serve: Serve, tmp_path: Path) -> None:
@@ -358,11 +358,11 @@ async def test_first_snapshot_precedes_the_first_deployment(
     add(tmp_path, "a")
     catalog = Catalog(str(tmp_path), serve=serve)
     catalog._reconciliation.folders.scan()
-    told: list[str] = []
+    states: list[str] = []
 
     async def note(*_: Any) -> None:
-        told.append(catalog.snapshot.cards["a"].state)
+        states.append(catalog.snapshot.cards["a"].state)
 
     monkeypatch.setattr(serve, "deploy", note)
     await look(catalog, 1)
-    assert told == ["loading"]
+    assert states == ["loading"]

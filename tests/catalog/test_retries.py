@@ -1,4 +1,4 @@
-"""When what has failed is tried again: the pauses, and what Serve is told of them."""
+"""Retries of failed models: the pauses, and the metadata that counts them."""
 
 from itertools import pairwise
 from types import SimpleNamespace

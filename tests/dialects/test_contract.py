@@ -148,7 +148,7 @@ async def test_call_to_model_of_another_task_is_refused(http, router, dialect: D
             documented_operation(call)["responses"][str(response.status_code)],
             "application/json",
         )
-    assert not router.requests
+    assert not router.received
 
 
 @every_supported_pair

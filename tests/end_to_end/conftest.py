@@ -1,4 +1,4 @@
-"""One real cluster per lane, started as a user starts it, with a models folder of its own."""
+"""One real cluster per mode, started as a user starts it, with a separate models folder."""
 
 import os
 import re
@@ -30,7 +30,7 @@ START_S = 180.0
 class Cluster:
     """A running Roster: where it listens, and the folder that it follows."""
 
-    lane: str
+    mode: str
     url: str
     grpc_address: str
     models: Path
@@ -69,7 +69,7 @@ class Cluster:
     def pids(self, name: str) -> set[int]:
         """The processes of an application's or ("gateway:Router") a deployment's replicas."""
         title = re.compile(rf"ray::ServeReplica:{re.escape(name)}\b")
-        # Only below this test run, lest a test kills another cluster's.
+        # Only below this test run, so that a test does not kill processes of another cluster.
         ours = psutil.Process().children(recursive=True)
         return {process.pid for process in ours if title.match(_title(process))}
 
@@ -96,36 +96,36 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster in the lane that the module asks for (`in_lanes`); one runs at a time."""
+    """A cluster in the mode that the module asks for (`in_modes`); one runs at a time."""
     home = tmp_path_factory.mktemp(request.param)
     shutil.copytree(ROOT / "models", home / "models")
     with ExitStack() as stack:
         if request.param == "gpus":
             stack.enter_context(_ray_with_gpus(home))
-        house = _house_with_a_tenth_task(home) if request.param == "tenth" else ROOT
-        yield stack.enter_context(_roster(house, home, request.param))
+        checkout = _checkout_with_an_added_task(home) if request.param == "added_task" else ROOT
+        yield stack.enter_context(_roster(checkout, home, request.param))
 
 
-def in_lanes(*lanes: str) -> pytest.MarkDecorator:
-    """Run a module's tests on a cluster in each of these lanes.
+def in_modes(*modes: str) -> pytest.MarkDecorator:
+    """Run a module's tests on a cluster in each of these modes.
 
     "fast" and "slow" are with and without HAProxy; "handle" is fast, with `transport: handle`; "gpus" is
-    fast, on a Ray that `ray start` made with logical GPUs; "tenth" is fast, with a tenth task in a copy of
-    the house. In "slow" models can be unloaded.
+    fast, on a Ray that `ray start` made with logical GPUs; "added_task" is fast, with another task in a copy
+    of the checkout. In "slow" models can be unloaded.
     """
-    return pytest.mark.parametrize("cluster", lanes, indirect=True, scope="session")
+    return pytest.mark.parametrize("cluster", modes, indirect=True, scope="session")
 
 
 @contextmanager
-def _roster(house: Path, home: Path, lane: str) -> Iterator[Cluster]:
+def _roster(checkout: Path, home: Path, mode: str) -> Iterator[Cluster]:
     """`python -m deployments`, as `make serve` calls it, until every starter model is ready."""
-    place = ["fast", "slow", "gpus", "tenth", "handle"].index(lane)
-    ports = 7000 + place, 7100 + place
+    index = ["fast", "slow", "gpus", "added_task", "handle"].index(mode)
+    ports = 7000 + index, 7100 + index
     url, address = f"http://127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
-    command = [sys.executable, "-m", "deployments", str(_config(home, lane, *ports)), "--verbose"]
+    command = [sys.executable, "-m", "deployments", str(_config(home, mode, *ports)), "--verbose"]
     log = home / "log"
     with (
-        _process([*command, *(["--slow"] if lane == "slow" else [])], log, {}, house) as process,
+        _process([*command, *(["--slow"] if mode == "slow" else [])], log, {}, checkout) as process,
         httpx.Client(base_url=url, timeout=30, trust_env=False) as http,
         grpc.insecure_channel(address) as channel,
     ):
@@ -134,8 +134,8 @@ def _roster(house: Path, home: Path, lane: str) -> Iterator[Cluster]:
             assert process.poll() is None, log.read_text()[-4000:]
             return http.get("/health/ready").status_code == httpx.codes.OK
 
-        wait_for(is_ready, START_S, f"a {lane} cluster")
-        yield Cluster(lane, url, address, home / "models", log, http, channel)
+        wait_for(is_ready, START_S, f"a {mode} cluster")
+        yield Cluster(mode, url, address, home / "models", log, http, channel)
 
 
 @contextmanager
@@ -171,25 +171,29 @@ def _process(
             process.wait(START_S)
 
 
-def _house_with_a_tenth_task(home: Path) -> Path:
-    house = home / "house"
-    shutil.copytree(ROOT / "deployments", house / "deployments", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(Path(__file__).with_name("counting_task.py"), house / "deployments" / "tasks" / "counting.py")
+def _checkout_with_an_added_task(home: Path) -> Path:
+    checkout = home / "checkout"
+    shutil.copytree(
+        ROOT / "deployments", checkout / "deployments", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(
+        Path(__file__).with_name("counting_task.py"), checkout / "deployments" / "tasks" / "counting.py"
+    )
     shutil.rmtree(home / "models")
     (home / "models" / "counter").mkdir(parents=True)
     (home / "models" / "counter" / "config.yml").write_text(
         "module_id: 10101010-1010-1010-1010-101010101010\n"
     )
-    return house
+    return checkout
 
 
-def _config(home: Path, lane: str, http_port: int, grpc_port: int) -> Path:
+def _config(home: Path, mode: str, http_port: int, grpc_port: int) -> Path:
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     config["http_options"] = {"host": "127.0.0.1", "port": http_port}
     config["grpc_options"]["port"] = grpc_port
-    config["applications"][0]["args"]["transport"] = "handle" if lane == "handle" else "channel"
+    config["applications"][0]["args"]["transport"] = "handle" if mode == "handle" else "channel"
     config["applications"][0]["args"]["models"] = str(home / "models")
-    config["applications"][0]["args"]["allow_model_control"] = lane == "slow"
+    config["applications"][0]["args"]["allow_model_control"] = mode == "slow"
     config["applications"][0]["args"]["default_model"] = "embeddings"
     path = home / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))

@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Cluster, in_lanes, wait_for
+from tests.end_to_end.conftest import Cluster, in_modes, wait_for
 from tests.end_to_end.test_requests import Caikit
 
-pytestmark = [pytest.mark.cluster, in_lanes("tenth")]
+pytestmark = [pytest.mark.cluster, in_modes("added_task")]
 
 
 def test_added_task_is_live_in_every_dialect(cluster: Cluster) -> None:

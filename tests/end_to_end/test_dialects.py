@@ -19,18 +19,18 @@ from huggingface_hub import InferenceClient
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_lanes, wait_for
+from tests.end_to_end.conftest import ROOT, Cluster, in_modes, wait_for
 from tests.end_to_end.test_requests import (
-    ALIKE,
-    ASKED,
-    BAD,
-    GOOD,
+    DISSIMILAR,
+    NEGATIVE,
     NEWS,
+    POSITIVE,
     PROMPT,
+    QUERY,
     QUESTION,
-    UNLIKE,
+    SIMILAR,
     Caikit,
-    picture,
+    example_image,
 )
 from tests.wire.open_inference.triton_stubs import triton
 
@@ -38,7 +38,7 @@ triton_grpc, _ = triton()
 
 pytestmark = [
     pytest.mark.cluster,
-    in_lanes("fast", "slow"),
+    in_modes("fast", "slow"),
     pytest.mark.filterwarnings("ignore"),  # raised inside the clients
 ]
 
@@ -115,7 +115,7 @@ def test_langchain_openai(cluster: Cluster) -> None:
     assert "Rome" in chat.invoke(QUESTION).content
     assert "Rome" in "".join(chunk.content for chunk in chat.stream(QUESTION))
     embedder = OpenAIEmbeddings(model="embeddings", check_embedding_ctx_length=False, **options)
-    alike, unlike = embedder.embed_documents([ASKED, UNLIKE])
+    alike, unlike = embedder.embed_documents([QUERY, DISSIMILAR])
     assert len(alike) == len(unlike) == 72
 
 
@@ -125,14 +125,14 @@ def test_llama_index_tei_embeddings(cluster: Cluster) -> None:
         {"text_instruction": " ", "query_instruction": " "},
     )
     client = TextEmbeddingsInference(model_name="embeddings", base_url=url, auth_token="none", **instructions)
-    (vector,) = cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
-    assert np.allclose(client.get_text_embedding(ASKED), vector, atol=1e-6)
-    assert len(client.get_text_embedding_batch([ASKED, UNLIKE, QUESTION])) == 3
+    (vector,) = cluster.http.post("/models/embeddings/embed", json={"inputs": QUERY}).json()
+    assert np.allclose(client.get_text_embedding(QUERY), vector, atol=1e-6)
+    assert len(client.get_text_embedding_batch([QUERY, DISSIMILAR, QUESTION])) == 3
     ranking = cluster.http.post(
         "/models/sentence_similarity/rerank",
-        json={"query": ASKED, "texts": [UNLIKE, ALIKE], "return_text": True},
+        json={"query": QUERY, "texts": [DISSIMILAR, SIMILAR], "return_text": True},
     ).json()
-    assert [rank["text"] for rank in ranking] == [ALIKE, UNLIKE]
+    assert [rank["text"] for rank in ranking] == [SIMILAR, DISSIMILAR]
 
 
 def test_huggingface_hub_chat(cluster: Cluster) -> None:
@@ -157,13 +157,15 @@ def test_triton_clients(cluster: Cluster, transport: str, request: pytest.Fixtur
     assert not client.is_model_ready("missing")
     requested = [library.InferRequestedOutput("labels"), library.InferRequestedOutput("scores")]
     result = client.infer(
-        "sentiment", [string_tensor(library, "text", [GOOD.encode(), BAD.encode()])], outputs=requested
+        "sentiment",
+        [string_tensor(library, "text", [POSITIVE.encode(), NEGATIVE.encode()])],
+        outputs=requested,
     )
     assert [row[0].decode() for row in result.as_numpy("labels")] == ["POSITIVE", "NEGATIVE"]
     assert result.as_numpy("scores").dtype == np.float32
-    (labels,) = client.infer("image_classification", [string_tensor(library, "image", [picture()])]).as_numpy(
-        "output"
-    )
+    (labels,) = client.infer(
+        "image_classification", [string_tensor(library, "image", [example_image()])]
+    ).as_numpy("output")
     assert b"square" in labels[0]
     assert (
         b"Lisbon"
@@ -183,7 +185,7 @@ def test_triton_streams(cluster: Cluster, over_grpc: Any, ai: openai.OpenAI) -> 
     inputs = [string_tensor(triton_grpc, "text", [PROMPT.encode()])]
     parameters = {"max_new_tokens": 12, "seed": 5, "temperature": 0.8, "do_sample": True}
     over_grpc.async_stream_infer("text_generation", inputs, request_id="generation", parameters=parameters)
-    inputs = [string_tensor(triton_grpc, "text", [GOOD.encode()])]
+    inputs = [string_tensor(triton_grpc, "text", [POSITIVE.encode()])]
     over_grpc.async_stream_infer("sentiment", inputs, request_id="classification")
     received: dict[str, list[Any]] = {"generation": [], "classification": []}
     last = False
@@ -213,7 +215,7 @@ def test_model_control_needs_the_operators_permission(
     cluster: Cluster, transport: str, request: pytest.FixtureRequest
 ) -> None:
     client = request.getfixturevalue(f"over_{transport}")
-    if cluster.lane == "fast":
+    if cluster.mode == "fast":
         with pytest.raises(Exception, match="operator"):
             client.unload_model("sentiment")
         return
@@ -224,13 +226,13 @@ def test_model_control_needs_the_operators_permission(
     wait_for(lambda: not cluster.pids("sentiment:model"), 20, "the end of its processes")
     client.load_model("sentiment")
     wait_for(lambda: client.is_model_ready("sentiment"), 20, "ready again")
-    labels = wait_for(lambda: classify(cluster, GOOD), 20, "a response")
+    labels = wait_for(lambda: classify(cluster, POSITIVE), 20, "a response")
     assert labels[0][0]["label"] == "POSITIVE"
 
 
 def test_root_routes_use_the_default_model(cluster: Cluster) -> None:
-    (vector,) = cluster.http.post("/embed", json={"inputs": ASKED}).json()
-    assert [vector] == cluster.http.post("/models/embeddings/embed", json={"inputs": ASKED}).json()
+    (vector,) = cluster.http.post("/embed", json={"inputs": QUERY}).json()
+    assert [vector] == cluster.http.post("/models/embeddings/embed", json={"inputs": QUERY}).json()
     assert cluster.http.get("/info").json()["served_model_name"] == "embeddings"
 
 
@@ -240,19 +242,19 @@ def test_all_dialects_return_the_same_vector(
     hub = InferenceClient(f"{cluster.url}/models/embeddings", provider="hf-inference")
     post = cluster.http.post
     vectors = {
-        "huggingface": hub.feature_extraction(ASKED)[0],
-        "openai base64": ai.embeddings.create(model="embeddings", input=ASKED).data[0].embedding,
-        "openai float": ai.embeddings.create(model="embeddings", input=ASKED, encoding_format="float")
+        "huggingface": hub.feature_extraction(QUERY)[0],
+        "openai base64": ai.embeddings.create(model="embeddings", input=QUERY).data[0].embedding,
+        "openai float": ai.embeddings.create(model="embeddings", input=QUERY, encoding_format="float")
         .data[0]
         .embedding,
-        "tei": post("/models/embeddings/embed", json={"inputs": ASKED}).json()[0],
+        "tei": post("/models/embeddings/embed", json={"inputs": QUERY}).json()[0],
         "tei, tokens": post(
             "/models/embeddings/embed",
             json={
                 "inputs": [
                     [
                         token["id"]
-                        for token in post("/models/embeddings/tokenize", json={"inputs": ASKED}).json()[0]
+                        for token in post("/models/embeddings/tokenize", json={"inputs": QUERY}).json()[0]
                         if not token["special"]
                     ]
                 ]
@@ -262,7 +264,7 @@ def test_all_dialects_return_the_same_vector(
     for name, client, library in (("http", over_http, triton_http), ("grpc", over_grpc, triton_grpc)):
         result = client.infer(
             "embeddings",
-            [string_tensor(library, "text", [ASKED.encode()])],
+            [string_tensor(library, "text", [QUERY.encode()])],
             outputs=[library.InferRequestedOutput("embedding")],
         )
         vectors[f"open inference, {name}"] = result.as_numpy("embedding")[0]
@@ -276,17 +278,17 @@ def test_all_dialects_return_the_same_scores(
     hub = InferenceClient(f"{cluster.url}/models/sentiment", provider="hf-inference")
     result = over_http.infer(
         "sentiment",
-        [string_tensor(triton_http, "text", [BAD.encode()])],
+        [string_tensor(triton_http, "text", [NEGATIVE.encode()])],
         outputs=[triton_http.InferRequestedOutput("labels"), triton_http.InferRequestedOutput("scores")],
     )
-    caikit = Caikit(cluster.channel).call("Sentiment", {"text_in": BAD}, ("mm-model-id", "sentiment"))
+    caikit = Caikit(cluster.channel).call("Sentiment", {"text_in": NEGATIVE}, ("mm-model-id", "sentiment"))
     scores = [
-        {label.label: label.score for label in hub.text_classification(BAD)},
+        {label.label: label.score for label in hub.text_classification(NEGATIVE)},
         {label["class_name"]: label["confidence"] for label in caikit["classes"]},
-        ai.moderations.create(model="sentiment", input=BAD).results[0].category_scores.model_extra,
+        ai.moderations.create(model="sentiment", input=NEGATIVE).results[0].category_scores.model_extra,
         {
             label["label"]: label["score"]
-            for label in cluster.http.post("/models/sentiment/predict", json={"inputs": BAD}).json()
+            for label in cluster.http.post("/models/sentiment/predict", json={"inputs": NEGATIVE}).json()
         },
         dict(
             zip(
@@ -387,7 +389,7 @@ async def test_saturated_model_does_not_delay_other_models(cluster: Cluster, end
         await asyncio.to_thread(
             wait_for, lambda: in_flight(cluster, endless) == 200, 20, "200 requests in flight"
         )
-        others = (client.post("/models/sentiment", json={"inputs": GOOD}) for _ in range(200))
+        others = (client.post("/models/sentiment", json={"inputs": POSITIVE}) for _ in range(200))
         assert {response.status_code for response in await asyncio.gather(*others)} == {httpx.codes.OK}
         assert not any(task.done() for task in pending)
         for task in pending:

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Cluster, in_lanes, wait_for
+from tests.end_to_end.conftest import Cluster, in_modes, wait_for
 
-pytestmark = [pytest.mark.cluster, in_lanes("gpus")]
+pytestmark = [pytest.mark.cluster, in_modes("gpus")]
 
 
 def deployment_with_gpus(gpus: float) -> dict[str, object]:

@@ -13,10 +13,10 @@ import httpx
 import psutil
 import pytest
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_lanes, wait_for
+from tests.end_to_end.conftest import ROOT, Cluster, in_modes, wait_for
 from tests.end_to_end.load import Load
 
-pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow")]
+pytestmark = [pytest.mark.cluster, in_modes("fast", "slow")]
 
 SENTENCE = {"inputs": "What a delightful little restaurant."}
 LONG = {"inputs": "One day", "parameters": {"max_new_tokens": 200}}
@@ -55,7 +55,7 @@ def test_added_folder_is_served_and_removed_folder_returns_404(cluster: Cluster)
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="psutil has no memory maps there")
 def test_replica_does_not_import_pandas(cluster: Cluster) -> None:
-    """Serve imports pandas in every replica if it is installed, as it is here."""
+    """Serve imports pandas in every replica if it is installed; here it is."""
     assert find_spec("pandas")
     (pid, *_) = cluster.pids("sentiment")
     assert not [map_.path for map_ in psutil.Process(pid).memory_maps() if "/pandas/" in map_.path]
@@ -171,6 +171,6 @@ def test_killed_process_restarts_and_few_requests_fail(cluster: Cluster, victim:
             victim,
         )
         time.sleep(4)
-    print(f"{cluster.lane} mode, kill -9 {victim}: {load}")
+    print(f"{cluster.mode} mode, kill -9 {victim}: {load}")
     wait_for(lambda: is_answering(cluster, "sentiment"), 10, "a response after the kill")
     assert len(load.failures) <= 10, load

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_lanes
+from tests.end_to_end.conftest import ROOT, Cluster, in_modes
 
-pytestmark = [pytest.mark.cluster, in_lanes("fast")]
+pytestmark = [pytest.mark.cluster, in_modes("fast")]
 
 CODE_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -17,27 +17,27 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from huggingface_hub import InferenceClient
 from PIL import Image, ImageDraw
 
-from tests.end_to_end.conftest import Cluster, in_lanes
+from tests.end_to_end.conftest import Cluster, in_modes
 
-pytestmark = [pytest.mark.cluster, in_lanes("fast", "slow", "handle")]
+pytestmark = [pytest.mark.cluster, in_modes("fast", "slow", "handle")]
 
-GOOD = "The staff were wonderful and the cake was delicious."
-BAD = "A dreadful phone: it broke after two days."
+POSITIVE = "The staff were wonderful and the cake was delicious."
+NEGATIVE = "A dreadful phone: it broke after two days."
 NEWS = (
     "A fire broke out at a school in Lisbon on Tuesday. Firefighters needed six hours to put it out. "
-    "Nobody was hurt. Some residents took photos with their phones."
+    "No one was hurt. Some residents elapsed photos with their phones."
 )
 PROMPT = "Once upon a time"
 STORY = r",? (there|in|on|a|an|[A-Z])\w* ?\w+"  # it is drawn: no two need be alike
 QUESTION = "What is the capital of Italy?"
-ASKED, ALIKE, UNLIKE = (
+QUERY, SIMILAR, DISSIMILAR = (
     "A man is playing the guitar.",
     "A guy plays the violin.",
     "I want a refund for my order.",
 )
 
 
-def picture(width: int = 220, height: int = 160) -> bytes:
+def example_image(width: int = 220, height: int = 160) -> bytes:
     """A blue square on the left of a light background."""
     image = Image.new("RGB", (width, height), (235, 235, 225))
     ImageDraw.Draw(image).rectangle((50, 50, 115, 115), fill=(30, 60, 200))
@@ -73,8 +73,8 @@ def hub(cluster: Cluster) -> Callable[[str], InferenceClient]:
 
 
 def test_hub_text(hub: Callable[[str], InferenceClient]) -> None:
-    assert hub("sentiment").text_classification(GOOD)[0].label == "POSITIVE"
-    assert [label.label for label in hub("sentiment").text_classification(BAD, top_k=1)] == ["NEGATIVE"]
+    assert hub("sentiment").text_classification(POSITIVE)[0].label == "POSITIVE"
+    assert [label.label for label in hub("sentiment").text_classification(NEGATIVE, top_k=1)] == ["NEGATIVE"]
     summary = hub("summarization").summarization(NEWS).summary_text
     assert "fire" in summary.lower() and "Lisbon" in summary
     assert "Rome" in hub("conversational").text_generation(QUESTION)
@@ -92,20 +92,24 @@ def test_hub_generates_and_streams_the_same(hub: Callable[[str], InferenceClient
 
 
 def test_hub_vectors(hub: Callable[[str], InferenceClient]) -> None:
-    asked, alike, unlike = (
-        hub("embeddings").feature_extraction(text)[0].tolist() for text in (ASKED, ALIKE, UNLIKE)
+    query, similar, dissimilar = (
+        hub("embeddings").feature_extraction(text)[0].tolist() for text in (QUERY, SIMILAR, DISSIMILAR)
     )
-    assert cosine(asked, alike) > cosine(asked, unlike) + 0.2
-    similar = hub("sentence_similarity").sentence_similarity(ASKED, other_sentences=[UNLIKE, ALIKE])
-    assert similar[1] > similar[0] + 0.2
+    assert cosine(query, similar) > cosine(query, dissimilar) + 0.2
+    similarities = hub("sentence_similarity").sentence_similarity(
+        QUERY, other_sentences=[DISSIMILAR, SIMILAR]
+    )
+    assert similarities[1] > similarities[0] + 0.2
 
 
-def test_hub_pictures(hub: Callable[[str], InferenceClient]) -> None:
-    assert hub("image_classification").image_classification(picture())[0].label == "square"
-    assert len(hub("image_classification").image_classification(picture(), top_k=2)) == 2
-    (found,) = hub("object_detection").object_detection(picture(), threshold=0.5)
+def test_hub_image_tasks(hub: Callable[[str], InferenceClient]) -> None:
+    assert hub("image_classification").image_classification(example_image())[0].label == "square"
+    assert len(hub("image_classification").image_classification(example_image(), top_k=2)) == 2
+    (found,) = hub("object_detection").object_detection(example_image(), threshold=0.5)
     assert found.label == "square" and is_the_square(vars(found.box))
-    squares = [s for s in hub("image_segmentation").image_segmentation(picture()) if s.label == "square"]
+    squares = [
+        s for s in hub("image_segmentation").image_segmentation(example_image()) if s.label == "square"
+    ]
     encoded = io.BytesIO()
     squares[0].mask.save(encoded, "PNG")
     assert covers_the_square(base64.b64encode(encoded.getvalue()).decode())
@@ -122,20 +126,30 @@ def test_hub_health_and_info(hub: Callable[[str], InferenceClient], cluster: Clu
 # Caikit over gRPC and over HTTP: the same answers, in the same words
 
 CAIKIT = [
-    ("sentiment", "Sentiment", "text_in", BAD),
+    ("sentiment", "Sentiment", "text_in", NEGATIVE),
     ("summarization", "Summarization", "text_in", NEWS),
     ("text_generation", "TextGeneration", "text_in", PROMPT),
     ("conversational", "Conversational", "text_in", QUESTION),
-    ("embeddings", "Embeddings", "text_in", ASKED),
-    ("sentence_similarity", "SentenceSimilarity", "sentences", [ASKED, ALIKE, UNLIKE]),
+    ("embeddings", "Embeddings", "text_in", QUERY),
+    ("sentence_similarity", "SentenceSimilarity", "sentences", [QUERY, SIMILAR, DISSIMILAR]),
     (
         "image_classification",
         "ImageClassification",
         "encoded_bytes_or_url",
-        base64.b64encode(picture()).decode(),
+        base64.b64encode(example_image()).decode(),
     ),
-    ("object_detection", "ObjectDetection", "encoded_bytes_or_url", base64.b64encode(picture()).decode()),
-    ("image_segmentation", "ImageSegmentation", "encoded_bytes_or_url", base64.b64encode(picture()).decode()),
+    (
+        "object_detection",
+        "ObjectDetection",
+        "encoded_bytes_or_url",
+        base64.b64encode(example_image()).decode(),
+    ),
+    (
+        "image_segmentation",
+        "ImageSegmentation",
+        "encoded_bytes_or_url",
+        base64.b64encode(example_image()).decode(),
+    ),
 ]
 
 
@@ -200,6 +214,6 @@ def test_caikit(cluster: Cluster, model_id: str, title: str, field: str, value: 
 
 
 def test_sentiment_over_caikit_keeps_the_order_of_the_label_ids(cluster: Cluster) -> None:
-    for text in (GOOD, BAD):
+    for text in (POSITIVE, NEGATIVE):
         answer = Caikit(cluster.channel).call("Sentiment", {"text_in": text}, ("mm-model-id", "sentiment"))
         assert [one["class_name"] for one in answer["classes"]] == ["NEGATIVE", "POSITIVE"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import START_S, Cluster, in_lanes, wait_for
+from tests.end_to_end.conftest import START_S, Cluster, in_modes, wait_for
 
-pytestmark = [pytest.mark.cluster, in_lanes("gpus")]
+pytestmark = [pytest.mark.cluster, in_modes("gpus")]
 
 SENTENCE = {"inputs": "A quiet and lovely place."}
 

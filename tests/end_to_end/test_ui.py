@@ -17,15 +17,25 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Locator
 
-from tests.end_to_end.conftest import Cluster, in_lanes, wait_for
+from tests.end_to_end.conftest import Cluster, in_modes, wait_for
 from tests.end_to_end.load import Load
-from tests.end_to_end.test_requests import ALIKE, ASKED, BAD, GOOD, NEWS, PROMPT, QUESTION, UNLIKE, picture
+from tests.end_to_end.test_requests import (
+    DISSIMILAR,
+    NEGATIVE,
+    NEWS,
+    POSITIVE,
+    PROMPT,
+    QUERY,
+    QUESTION,
+    SIMILAR,
+    example_image,
+)
 from tests.ui.conftest import Visit
 from tests.ui.conftest import browser as browser
 
 pytestmark = [
     pytest.mark.cluster,
-    in_lanes("fast", "slow"),
+    in_modes("fast", "slow"),
     pytest.mark.filterwarnings("ignore"),  # gradio_client and playwright emit warnings
 ]
 
@@ -86,24 +96,24 @@ def model_stats(cluster: Cluster, model_id: str) -> Any:
 
 
 def test_text_tabs_show_the_models_outputs(visit: Visit) -> None:
-    visit.open("Sentiment").panel.get_by_role("textbox").first.fill(BAD)
+    visit.open("Sentiment").panel.get_by_role("textbox").first.fill(NEGATIVE)
     wait_for_texts(visit.panel, "NEGATIVE", "%")
     save_screenshot(visit, "Sentiment")
     visit.select_tab("Summarization").panel.get_by_role("textbox").first.fill(NEWS)
     visit.click("Run")
     wait_for_output(visit, "Lisbon")
     save_screenshot(visit, "Summarization")
-    visit.select_tab("Embeddings").panel.get_by_role("textbox").first.fill(ASKED)
+    visit.select_tab("Embeddings").panel.get_by_role("textbox").first.fill(QUERY)
     visit.click("Run")
     visit.panel.locator(".vector-plot").first.wait_for()
     save_screenshot(visit, "Embeddings")
     visit.select_tab("Sentence similarity")
-    visit.panel.get_by_role("textbox").nth(0).fill(ASKED)
-    visit.panel.get_by_role("textbox").nth(1).fill(f"{UNLIKE}\n{ALIKE}")
+    visit.panel.get_by_role("textbox").nth(0).fill(QUERY)
+    visit.panel.get_by_role("textbox").nth(1).fill(f"{DISSIMILAR}\n{SIMILAR}")
     visit.click("Run")
     visit.panel.locator(".matrix").first.wait_for()
     first, second = visit.panel.locator(".bar-chart li").all_inner_texts()[:2]
-    assert ALIKE in first and UNLIKE in second, "the ranking is wrong"
+    assert SIMILAR in first and DISSIMILAR in second, "the ranking is wrong"
     save_screenshot(visit, "Sentence similarity")
 
 
@@ -122,7 +132,7 @@ def test_text_generation_streams(visit: Visit) -> None:
 
 def test_image_tabs_show_the_models_outputs(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "square.png"
-    file.write_bytes(picture())
+    file.write_bytes(example_image())
     visit.open()
     for tab in ("Image classification", "Object detection", "Image segmentation"):
         visit.select_tab(tab).panel.locator("input[type=file]").first.set_input_files(file)
@@ -144,7 +154,7 @@ def test_image_of_more_than_10_mb_is_accepted(visit: Visit, tmp_path: Path) -> N
 
 def test_damaged_image_shows_an_error(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "damaged.png"
-    file.write_bytes(picture()[:90])
+    file.write_bytes(example_image()[:90])
     visit.open("Image classification").panel.locator("input[type=file]").first.set_input_files(file)
     visit.click("Run")
     wait_for_texts(visit.alert, "damaged")
@@ -186,7 +196,7 @@ def test_model_is_added_and_removed_while_the_form_keeps_its_input(cluster: Clus
 
 def test_status_tab_shows_the_load(cluster: Cluster, visit: Visit) -> None:
     visit.open("Status")
-    with Load(f"{cluster.url}/models/sentiment", {"inputs": BAD}):
+    with Load(f"{cluster.url}/models/sentiment", {"inputs": NEGATIVE}):
         wait_for(lambda: " ms" in visit.panel.inner_text(), 20, "latencies")
         # The rate is an average over the last seconds, so it starts low.
         wait_for(lambda: model_stats(cluster, "sentiment")["requests_per_second"] > 1, 20, "the rate")
@@ -199,7 +209,7 @@ def test_status_tab_shows_the_load(cluster: Cluster, visit: Visit) -> None:
 def test_open_page_recovers_from_a_killed_ui_replica(cluster: Cluster, ui_url: str, browser: Browser) -> None:
     visit = Visit(browser, ui_url)
     visit.page.set_default_timeout(60_000)
-    visit.open("Sentiment").panel.get_by_role("textbox").first.fill(BAD)
+    visit.open("Sentiment").panel.get_by_role("textbox").first.fill(NEGATIVE)
     wait_for_texts(visit.panel, "NEGATIVE")
     (killed,) = cluster.pids("gateway:UI")
     os.kill(killed, signal.SIGKILL)
@@ -207,7 +217,7 @@ def test_open_page_recovers_from_a_killed_ui_replica(cluster: Cluster, ui_url: s
     attempts = itertools.count()
 
     def has_new_output() -> bool:
-        visit.panel.get_by_role("textbox").first.fill(GOOD + " " * next(attempts))
+        visit.panel.get_by_role("textbox").first.fill(POSITIVE + " " * next(attempts))
         time.sleep(1)
         return "POSITIVE" in visit.panel.locator(".bar-chart li").first.inner_text()
 
@@ -216,7 +226,7 @@ def test_open_page_recovers_from_a_killed_ui_replica(cluster: Cluster, ui_url: s
 
 
 def test_grpcurl_snippet_runs_as_displayed(visit: Visit, tmp_path: Path) -> None:
-    visit.open("Sentiment").panel.get_by_role("textbox").first.fill(BAD)
+    visit.open("Sentiment").panel.get_by_role("textbox").first.fill(NEGATIVE)
     wait_for_texts(visit.panel, "NEGATIVE")
     visit.click("Request as code")
     visit.panel.get_by_role("tab", name="Caikit gRPC").click()
@@ -238,12 +248,12 @@ def test_gradio_client_calls_the_api_endpoints(ui_url: str, tmp_path: Path) -> N
     client = Client(ui_url, verbose=False)
     names = client.view_api(return_format="dict")["named_endpoints"]
     assert {"/sentiment", "/text-generation", "/sentence-similarity", "/object-detection"} <= {*names}
-    assert client.predict(text=BAD, api_name="/sentiment")[0]["label"] == "NEGATIVE"
+    assert client.predict(text=NEGATIVE, api_name="/sentiment")[0]["label"] == "NEGATIVE"
     file = tmp_path / "square.png"
-    file.write_bytes(picture())
+    file.write_bytes(example_image())
     (detected,) = client.predict(image=handle_file(file), api_name="/object-detection")
     assert detected["label"] == "square"
     alike, unlike = client.predict(
-        sentences=[ALIKE, UNLIKE], source_sentence=ASKED, api_name="/sentence-similarity"
+        sentences=[SIMILAR, DISSIMILAR], source_sentence=QUERY, api_name="/sentence-similarity"
     )
     assert alike > unlike

@@ -74,7 +74,7 @@ def same(found: torch.Tensor, theirs: torch.Tensor) -> None:
 @pytest.mark.parametrize("folder", STARTERS, ids=lambda folder: folder.name)
 def test_starter_models_match_sentence_transformers(folder: Path, normalize: bool | None) -> None:
     theirs = reference(folder).encode(TEXTS, convert_to_tensor=True, normalize_embeddings=normalize or False)
-    # Where the checkpoint itself normalizes, theirs cannot be asked not to.
+    # Where the checkpoint itself normalizes, sentence-transformers cannot turn it off.
     found = ours(folder, normalize=normalize)
     same(torch.nn.functional.normalize(found, dim=-1) if normalize is False else found, theirs)
 

@@ -143,25 +143,25 @@ async def test_waiting_inputs_share_a_batch(model: Model) -> None:
 
 async def test_waiting_inputs_are_encoded_during_the_forward_pass(model: Model) -> None:
     b = batcher(model)
-    asked = [await busy(b, model)]
-    asked += [ask(b, text) for text in "abc"]
+    requests = [await busy(b, model)]
+    requests += [ask(b, text) for text in "abc"]
     await queued(b, *"abc")
     assert model.batches == []
     assert sorted(text for bunch in model.bunches for text in bunch) == ["a", "b", "c", "first"]
     model.gate.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*requests)
 
 
 async def test_encoded_inputs_ahead_are_bounded(model: Model) -> None:
     b = batcher(model, max_batch_tokens=10)
     texts = ["x" * 10] * 4000
     model.gate.clear()
-    asked = [ask(b, "first"), ask(b, *texts)]
+    requests = [ask(b, "first"), ask(b, *texts)]
     await until(lambda: sum(map(len, model.bunches)) > MAX_ENCODED_BATCHES)
     await asyncio.sleep(0.25)  # as long as more would take
     assert sum(map(len, model.bunches)) - 1 <= MAX_ENCODED_BATCHES + 512
     model.gate.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*requests)
     assert sum(map(len, model.bunches)) == 4001
 
 
@@ -302,14 +302,14 @@ async def test_no_inputs_return_no_outputs(model: Model) -> None:
 async def test_results_report_usage(model: Model) -> None:
     b = batcher(model, max_batch_size=2)
     began = perf_counter()
-    asked = [await busy(b, model)]
+    requests = [await busy(b, model)]
     until_busy = perf_counter() - began
-    asked.append(ask(b, "one", "two", "three"))
+    requests.append(ask(b, "one", "two", "three"))
     await queued(b, "one", "two", "three")
     await asyncio.sleep(0.1)
     opened = perf_counter()
     model.gate.set()
-    first, rest = await asyncio.gather(*asked)
+    first, rest = await asyncio.gather(*requests)
     ended = perf_counter()
     assert (first.usage.costs, first.usage.batches) == ([5], [1])
     assert (rest.usage.costs, rest.usage.batches) == ([3, 3, 5], [2, 1])
@@ -344,11 +344,11 @@ async def test_concurrent_requests_get_their_own_results(seed: int, model: Model
                 rng.choice(["a", "bb" * rng.randint(1, 60), "bad", "boom", "!", "panic"])
                 for _ in range(rng.randint(1, 5))
             ]
-            asked = ask(b, *texts, params=Params(top_k=rng.randint(1, 3)))
+            requests = ask(b, *texts, params=Params(top_k=rng.randint(1, 3)))
             if rng.random() < 0.2:
                 await asyncio.sleep(rng.random() / 500)
-                asked.cancel()
-            answers = (await asyncio.gather(asked, return_exceptions=True))[0]
+                requests.cancel()
+            answers = (await asyncio.gather(requests, return_exceptions=True))[0]
             if isinstance(answers, InferenceResults):
                 for text, answer in zip(texts, answers, strict=True):
                     fine = text[0] in "ab" and text != "bad" and text != "boom" and len(text) <= 100

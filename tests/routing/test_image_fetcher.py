@@ -9,7 +9,7 @@ from deployments.errors import Forbidden, InvalidInput, TooLarge
 from deployments.media import EXAMPLE_IMAGE
 from deployments.routing.image_fetcher import MAX_URLS, ImageFetcher
 from deployments.task import TASKS
-from tests.fake_router import fetching
+from tests.fake_router import mock_image_fetcher
 
 PICTURES = TASKS["image-classification"].input
 URL = {"image": "https://allowed.example/a.png"}
@@ -34,13 +34,13 @@ async def test_values_that_are_not_urls_are_not_fetched() -> None:
     "response", [httpx.Response(302, headers={"location": "http://127.0.0.1"}), httpx.Response(404)]
 )
 async def test_redirects_and_error_responses_are_refused(response: httpx.Response) -> None:
-    fetcher, _ = fetching(lambda _: response)
+    fetcher, _ = mock_image_fetcher(lambda _: response)
     (error,) = await fetcher.resolve_image_urls(PICTURES, [URL])
     assert isinstance(error, InvalidInput)
 
 
 async def test_allowed_image_is_fetched_once() -> None:
-    fetcher, paths = fetching(lambda _: httpx.Response(200, content=b"png"))
+    fetcher, paths = mock_image_fetcher(lambda _: httpx.Response(200, content=b"png"))
     assert await fetcher.resolve_image_urls(PICTURES, [URL, URL]) == [{"image": b"png"}] * 2
     assert paths == ["/a.png"]
 
@@ -51,7 +51,7 @@ async def test_failed_image_fetch_fails_its_input_alone() -> None:
             raise httpx.ConnectError("refused")
         return httpx.Response(404) if path == "/1.png" else httpx.Response(200, content=path.encode())
 
-    fetcher, paths = fetching(answer)
+    fetcher, paths = mock_image_fetcher(answer)
     results = await fetcher.resolve_image_urls(
         PICTURES, [*URLS[:4], {"image": "https://other.example/"}, "odd"]
     )
@@ -61,7 +61,7 @@ async def test_failed_image_fetch_fails_its_input_alone() -> None:
 
 
 async def test_too_many_urls_are_refused_before_fetching() -> None:
-    fetcher, paths = fetching(lambda _: httpx.Response(200))
+    fetcher, paths = mock_image_fetcher(lambda _: httpx.Response(200))
     with pytest.raises(TooLarge, match="17 pictures"):
         await fetcher.resolve_image_urls(PICTURES, [*URLS, URL])
     assert not paths

@@ -36,7 +36,7 @@ async def refusal(input_: Any, names: dict[str, str] | None = None, **params: An
     ("input_", "params", "field"),
     [
         ({"messages": [{"role": "user", "content": 7}]}, {}, "messages.0.content"),
-        ({"messages": [{"role": "user"}, {"role": "nobody", "content": "a"}]}, {}, "messages.0.content"),
+        ({"messages": [{"role": "user"}, {"role": "unknown", "content": "a"}]}, {}, "messages.0.content"),
         ({}, {}, "messages"),
         ({**GOOD, "unknown": 1}, {}, "unknown"),
         ("Hi", {}, None),

@@ -36,13 +36,13 @@ def test_endpoint_accepts_the_tasks_example(
         (tmp_path / "image.png").write_bytes(encoded_image())
         item["image"] = handle_file(str(tmp_path / "image.png"))
     assert client.predict(**item, api_name=f"/{name}")
-    assert router.received[-1].model == name
+    assert router.received[-1].model_id == name
 
 
 def test_endpoint_model_argument_and_error_message(client: Client, router: DemoRouter) -> None:
     router.add_model("another", "sentiment")
     client.predict(text="x", model="another", top_k=1, api_name="/sentiment")
-    assert router.received[-1].model == "another"
+    assert router.received[-1].model_id == "another"
     assert router.received[-1].params.top_k == 1
     with pytest.raises(AppError, match="No model is named 'unknown'"):
         client.predict(text="x", model="unknown", api_name="/sentiment")

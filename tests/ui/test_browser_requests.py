@@ -96,7 +96,7 @@ def test_text_generation_streams_and_stops(visit: Visit, router: DemoRouter) -> 
     expect(visit.button("Run")).to_be_disabled()
     expect(output).not_to_have_value(output.input_value())
     visit.click("Stop")
-    wait_for(lambda: router.closed == ["text-generation"])
+    wait_for(lambda: router.closed_streams == ["text-generation"])
     expect(visit.button("Run")).to_be_enabled()
     time.sleep(0.6)  # the updates that were already sent arrive
     stopped = output.input_value()

@@ -30,7 +30,7 @@ def make_request(gateway_url: str, name: str, **fields: Any) -> InferenceRequest
 def pop_received(router: DemoRouter) -> tuple[Any, Any]:
     """Return input and parameters of the last request, and drop all requests."""
     request = router.received[-1]
-    router.clear_received()
+    router.received.clear()
     return request.inputs[0], request.params
 
 

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import uvicorn
 from PIL import Image, ImageDraw
@@ -60,39 +60,16 @@ def generated_words(text: str) -> list[str]:
     return [f"{word} " for word in f"You said {text} and that is quite all there is to say".split()]
 
 
-class ReceivedRequest(NamedTuple):
-    """A request that reached the router, with validated inputs."""
-
-    model: str
-    inputs: list[Any]
-    params: Any
-
-
 class DemoRouter(FakeRouter):
     """A fake router with outputs for every task. `token_delay` is the time between two tokens in seconds."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.initial_cards = dict(self.cards)
-        self.reset()
-
     def reset(self) -> None:
         """Restore the initial models and outputs, and drop the received requests."""
-        self.forget()
-        self.cards = dict(self.initial_cards)
+        super().reset()
         self.token_delay = 0.04
         outputs = {name: getattr(self, f"_{name.replace('-', '_')}", None) for name in TASKS}
         self.outputs = {name: output for name, output in outputs.items() if output}
         self.streams = {name: self._generate for name, task in TASKS.items() if task.chunk}
-
-    @property
-    def received(self) -> list[ReceivedRequest]:
-        """The requests so far, oldest first."""
-        return [ReceivedRequest(*request) for request in self.asked]
-
-    def clear_received(self) -> None:
-        """Drop the requests so far."""
-        self.asked.clear()
 
     def add_model(self, model: str, task: str, **fields: Any) -> None:
         """Add or replace a model; `fields` are fields of its card."""

@@ -1,4 +1,4 @@
-"""Schemas become messages and values survive the way there and back, whatever they hold."""
+"""Schemas become messages, and all values survive serialization and parsing."""
 
 from contextlib import suppress
 from typing import Annotated, Any, Literal
@@ -82,62 +82,62 @@ DEFAULTS = st.builds(
 QUICK = settings(max_examples=40, deadline=None)
 
 
-def made(schema: type[BaseModel], *, presence: bool = False) -> Any:
+def build_message(schema: type[BaseModel], *, presence: bool = False) -> Any:
     return message_class(schema, "test", DescriptorPool(), presence=presence)
 
 
-EVERYTHING_MESSAGE = made(Everything)
-DEFAULTS_MESSAGE = made(Defaults, presence=True)
+EVERYTHING_MESSAGE = build_message(Everything)
+DEFAULTS_MESSAGE = build_message(Defaults, presence=True)
 
 
 @given(EVERYTHING)
 @QUICK
-def test_a_value_comes_back(value: Everything) -> None:
-    told = parse_fields(EVERYTHING_MESSAGE, serialize(EVERYTHING_MESSAGE, value))
-    assert Everything.model_validate({"anything": None, **told}) == value
+def test_value_round_trips(value: Everything) -> None:
+    fields = parse_fields(EVERYTHING_MESSAGE, serialize(EVERYTHING_MESSAGE, value))
+    assert Everything.model_validate({"anything": None, **fields}) == value
 
 
 @given(DEFAULTS)
 @QUICK
-def test_presence_tells_zero_from_nothing(value: Defaults) -> None:
+def test_presence_distinguishes_zero_from_missing(value: Defaults) -> None:
     assert (
         Defaults.model_validate(parse_fields(DEFAULTS_MESSAGE, serialize(DEFAULTS_MESSAGE, value))) == value
     )
 
 
-def test_what_is_left_out_takes_the_schema_s_default() -> None:
+def test_missing_field_gets_the_default_of_the_schema() -> None:
     raw = DEFAULTS_MESSAGE(required=1).SerializeToString()
     assert Defaults.model_validate(parse_fields(DEFAULTS_MESSAGE, raw)) == Defaults(required=1)
 
 
 @given(st.binary(max_size=40))
 @QUICK
-def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
+def test_any_bytes_are_parsed_or_refused(raw: bytes) -> None:
     with suppress(Internal):
         assert isinstance(parse_fields(EVERYTHING_MESSAGE, raw), dict)
 
 
-def test_a_broken_message_is_told_in_grpc_s_words() -> None:
+def test_invalid_message_raises_the_error_of_grpc() -> None:
     with pytest.raises(Internal, match=r"^Exception deserializing request!$"):
         parse_fields(EVERYTHING_MESSAGE, b"\xff")
 
 
-def test_numbers_follow_the_order_but_where_told() -> None:
+def test_field_numbers_follow_the_order_unless_set() -> None:
     numbered = create_model("Numbered", a=(str, ...), b=(Annotated[str, Number(7)], ...), c=(str, ...))
-    assert {field.name: field.number for field in made(numbered).DESCRIPTOR.fields} == {
+    assert {field.name: field.number for field in build_message(numbered).DESCRIPTOR.fields} == {
         "a": 1,
         "b": 7,
         "c": 2,
     }
 
 
-def test_the_text_shows_it_all() -> None:
+def test_proto_text_of_messages_and_service() -> None:
     pool = DescriptorPool()
-    asked, answered = (
+    request, response = (
         message_class(Defaults, "a.b", pool, presence=True),
         message_class(Everything, "c", pool),
     )
-    add_service("a.b.Service", {"Call": (asked, answered)}, pool)
+    add_service("a.b.Service", {"Call": (request, response)}, pool)
     texts = documents(["a.b.Service"], pool)
     assert texts["a.b.proto"].splitlines()[1:] == [
         'syntax = "proto3";',
@@ -176,19 +176,19 @@ def test_the_text_shows_it_all() -> None:
         assert line in texts["c.proto"].splitlines()
 
 
-def test_a_message_can_be_asked_for_again() -> None:
+def test_message_class_is_built_once() -> None:
     pool = DescriptorPool()
     assert message_class(Label, "test", pool) is message_class(Label, "test", pool)
 
 
-def test_a_name_means_one_message() -> None:
+def test_second_message_of_the_same_name_raises() -> None:
     pool = DescriptorPool()
     message_class(Label, "test", pool)
     with pytest.raises(TypeError):
         message_class(create_model("Label", other=(str, ...)), "test", pool)
 
 
-def test_a_service_stays_what_it_is() -> None:
+def test_service_in_the_pool_stays_unchanged() -> None:
     pool = DescriptorPool()
     label = message_class(Label, "test", pool)
     for methods in ({"One": (label, label)}, {"Two": (label, label)}):
@@ -206,13 +206,15 @@ def test_a_service_stays_what_it_is() -> None:
         (Literal["a"], Literal["a"]),
     ],
 )
-def test_bare(annotation: Any, expected: Any) -> None:
+def test_strip_annotated(annotation: Any, expected: Any) -> None:
     assert strip_annotated(annotation) == expected
 
 
-def test_bare_messages_are_a_list_of_schemas() -> None:
+def test_conversation_is_a_repeated_message() -> None:
     assert (
-        made(create_model("Talk", messages=(Messages, ...))).DESCRIPTOR.fields_by_name["messages"].is_repeated
+        build_message(create_model("Talk", messages=(Messages, ...)))
+        .DESCRIPTOR.fields_by_name["messages"]
+        .is_repeated
     )
 
 

@@ -13,24 +13,24 @@ from deployments.wire.sse import event_stream
 
 
 class Client:
-    """An ASGI client: it keeps what the server sends, and disconnects after a number of messages."""
+    """An ASGI client that records messages, and disconnects after a number of them."""
 
     def __init__(self, disconnect_after: int | None = None) -> None:
         self.disconnect_after = disconnect_after
         self.messages: list[Any] = []
-        self.left = asyncio.Event()
+        self.disconnected = asyncio.Event()
         self.scope = {"type": "http", "method": "POST", "headers": [], "asgi": {"spec_version": "2.4"}}
         if disconnect_after == 0:
-            self.left.set()
+            self.disconnected.set()
 
     async def receive(self) -> dict[str, Any]:
-        await self.left.wait()
+        await self.disconnected.wait()
         return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
         self.messages.append(message)
         if len(self.messages) == self.disconnect_after:
-            self.left.set()
+            self.disconnected.set()
 
     async def response(self, chunks: AsyncGenerator[str, None]) -> Response:
         request = Request(self.scope, self.receive)
@@ -42,7 +42,7 @@ class Client:
 
 
 class Chunks:
-    """A generator of texts, of an error where there is one, and of None: a pause without an end."""
+    """A generator that yields texts and raises errors; None makes it wait forever."""
 
     def __init__(self, *chunks: str | Exception | None) -> None:
         self.chunks, self.closed = chunks, False
@@ -72,11 +72,11 @@ async def test_event_per_chunk() -> None:
     }
 
 
-async def test_no_chunk() -> None:
+async def test_stream_without_chunks() -> None:
     assert await Client().call(Chunks()()) == b"data: [DONE]\n\n"
 
 
-async def test_error_before_the_first_chunk_is_raised() -> None:
+async def test_error_before_the_first_chunk_raises() -> None:
     with pytest.raises(InvalidInput, match="too long"):
         await Client().response(Chunks(InvalidInput("too long"))())
 

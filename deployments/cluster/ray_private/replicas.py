@@ -30,7 +30,7 @@ with _hidden("pandas"):
 def ongoing_requests() -> Callable[[str], AbstractAsyncContextManager[None]]:
     """Return a context manager for each request that reaches a replica without Serve, by the method's name.
 
-    Serve then treats it as one of its own: it waits until fewer than `max_ongoing_requests` run, lets it end
+    Serve then treats it like any request: it waits until fewer than `max_ongoing_requests` run, lets it end
     before the replica stops, and counts it in its metrics. A request that still waits is not counted.
     """
     from ray.serve._private.common import RequestMetadata

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class TeiCall:
-    """One call to a model. Raises `TaskMismatch` if the model is not of the `expected` kind."""
+    """One call to a model. Raises `TaskMismatch` if the model is not of the `expected` type."""
 
     def __init__(self, router: "Router", model_id: str, expected: ModelType | None = None) -> None:
         self.router, self.model_id, self.task = router, model_id, router.task(model_id)

@@ -102,7 +102,7 @@ async def decode(router: "Router", request: Request) -> Response:
 async def run_default_model(
     router: "Router", request: Request, *, main_endpoints: Mapping[ModelType | None, Endpoint]
 ) -> Response:
-    """Call the main endpoint of the default model's kind."""
+    """Call the main endpoint of the default model's type."""
     task = router.task(router.default_model)
     if (endpoint := main_endpoints.get(model_type_of(task))) is None:
         raise TaskMismatch(

@@ -3,7 +3,7 @@ import pytest
 from deployments.dialect import Dialect
 from deployments.dialects.caikit import dialect
 from tests.fake_router import FakeRouter
-from tests.wire.caikit.expected_responses import can
+from tests.wire.caikit.expected_responses import set_outputs
 
 
 @pytest.fixture(scope="module")
@@ -13,5 +13,5 @@ def dialects() -> list[Dialect]:
 
 @pytest.fixture
 def router(router: FakeRouter) -> FakeRouter:
-    """Its models answer with what the reference's models would."""
-    return can(router)
+    """A router whose models return the reference's outputs."""
+    return set_outputs(router)

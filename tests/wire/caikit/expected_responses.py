@@ -1,4 +1,4 @@
-"""What the nine tasks are asked and answer, and what Caikit's clients must read of it."""
+"""Inputs and outputs of the nine tasks, and the responses that Caikit's clients expect for them."""
 
 from typing import Any
 
@@ -28,13 +28,13 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "text-generation": {"generated_text": "Once upon a time, 日本"},
 }
 
-ASKED: dict[str, Any] = {
+INPUTS: dict[str, Any] = {
     "image-classification": EXAMPLE_IMAGE,
     "image-segmentation": EXAMPLE_IMAGE,
     "object-detection": EXAMPLE_IMAGE,
     "sentence-similarity": ["A cat.", "A dog."],
 }
-"""What is asked of a task; of those not here, a text."""
+"""The inputs of tasks that have other inputs than a text."""
 
 RESULT = {"output": [{"input": 4, "output": [0.5, -1.0]}, {"input": 9, "output": [0.0, 2.0]}]}
 CLASSES = {
@@ -45,7 +45,7 @@ CLASSES = {
 }
 MASK = "iVBORyBtYXNr"
 
-ANSWERS: dict[str, dict[str, Any]] = {
+RESPONSES: dict[str, dict[str, Any]] = {
     "conversational": {"text": "Fine, and you?"},
     "embeddings": RESULT,
     "image-classification": CLASSES,
@@ -61,30 +61,32 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "summarization": {"text": "Short."},
     "text-generation": {"text": "Once upon a time, 日本"},
 }
-"""What Caikit's clients must read, as JSON; gRPC has 0.0 for null."""
+"""The responses as JSON; over gRPC, null is 0.0."""
 
 
-def can(router: FakeRouter) -> FakeRouter:
-    """The router, whose models now answer `OUTPUTS`."""
+def set_outputs(router: FakeRouter) -> FakeRouter:
+    """Let the router's models return `OUTPUTS`."""
     for name, output in OUTPUTS.items():
-        answer(router, name, output)
+        set_output(router, name, output)
     return router
 
 
-def answer(router: FakeRouter, name: str, output: dict[str, Any]) -> None:
+def set_output(router: FakeRouter, name: str, output: dict[str, Any]) -> None:
     value = TASKS[name].output.model_validate(output)
     router.outputs[name] = lambda _: value
 
 
-def fail(router: FakeRouter, name: str, failure: Exception) -> None:
-    def raising(_: Any) -> Any:
-        raise failure
+def set_error(router: FakeRouter, name: str, error: Exception) -> None:
+    """Let a model raise `error`."""
 
-    router.outputs[name] = raising
+    def fail(_: Any) -> Any:
+        raise error
+
+    router.outputs[name] = fail
 
 
 def model_info(router: FakeRouter, name: str) -> dict[str, Any]:
-    """A loaded model as the info service tells it."""
+    """Return the info service's facts about a loaded model."""
     return {
         "model_path": "models/x",
         "name": name,

@@ -1,4 +1,4 @@
-"""A task whose words Caikit has no names for is spoken with its own schemas."""
+"""A task whose types Caikit has no names for uses its own schemas."""
 
 import base64
 from typing import Any
@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 
 from deployments.card import Card
 from deployments.dialects import caikit
-from deployments.gateway import http_app as web
+from deployments.gateway import http_app
 from deployments.reference.protos import documents
 from deployments.schema import Label, Mask, Schema, Text, Texts
 from deployments.task import TASKS, Task
-from deployments.wire.caikit.rpcs import methods, rpcs
+from deployments.wire.caikit.rpcs import rpcs, typed_rpcs
 from tests.fake_router import FakeRouter
 
 
@@ -46,7 +46,7 @@ class ChooseOutput(Schema):
 
 def task(name: str, *schemas: type[Schema]) -> Task:
     input_, output = schemas
-    return Task(name, "A tenth task.", input_, AnswerParams, output, None, name)
+    return Task(name, "An added task.", input_, AnswerParams, output, None, name)
 
 
 ANSWER = task("question-answering", AnswerInput, AnswerOutput)
@@ -55,13 +55,13 @@ CHOOSE = task("zero-shot", ChooseInput, ChooseOutput)
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeRouter, Starlette]:
-    """An application that is built once the tasks are there, and a router with a model of one of them."""
+    """A router with a model of an added task, and the application with both added tasks."""
     monkeypatch.setitem(TASKS, ANSWER.name, ANSWER)
     monkeypatch.setitem(TASKS, CHOOSE.name, CHOOSE)
     router = FakeRouter()
     router.cards["qa"] = Card(id="qa", state="ready", task=ANSWER.name)
-    router.outputs["qa"] = lambda asked: AnswerOutput(answer=asked.context, score=0.5, drawing=b"\xff\x00")
-    return router, web.build(router, [caikit.dialect])
+    router.outputs["qa"] = lambda input: AnswerOutput(answer=input.context, score=0.5, drawing=b"\xff\x00")
+    return router, http_app.build(router, [caikit.dialect])
 
 
 @pytest.fixture
@@ -69,18 +69,18 @@ def router(served: tuple[FakeRouter, Starlette]) -> FakeRouter:
     return served[0]
 
 
-def test_its_messages(router: FakeRouter) -> None:
+def test_added_task_has_messages(router: FakeRouter) -> None:
     pool = DescriptorPool()
     rpcs(pool)
     texts = documents(["caikit.runtime.Runtime.RuntimeService"], pool)
-    requests, answers = texts["caikit.runtime.Runtime.proto"], texts["caikit_data_model.proto"]
+    requests, responses = texts["caikit.runtime.Runtime.proto"], texts["caikit_data_model.proto"]
     assert "rpc QuestionAnsweringTaskPredict" in requests
     assert fields(requests, "QuestionAnsweringTaskRequest") == ["string question = 1;", "string context = 2;"]
     assert fields(requests, "ZeroShotTaskRequest") == [
         "string text_in = 1;",
         "repeated string candidates = 2;",
     ]
-    assert fields(answers, "AnswerOutput") == [
+    assert fields(responses, "AnswerOutput") == [
         "string answer = 1;",
         "double score = 2;",
         "bytes drawing = 3;",
@@ -92,20 +92,20 @@ def fields(text: str, message: str) -> list[str]:
     return [line.strip() for line in rest.partition("}")[0].splitlines()]
 
 
-async def test_its_rpc(router: FakeRouter) -> None:
+async def test_added_task_has_rpc(router: FakeRouter) -> None:
     pool = DescriptorPool()
-    (method,) = [method for method in methods(pool) if method.name == "QuestionAnsweringTaskPredict"]
-    raw = method.request(question="Who?", context="Anna.").SerializeToString()
-    answer = method.answer.FromString(await method.rpc().call(router, raw, {"mm-model-id": "qa"}))
-    assert (answer.answer, answer.score, answer.drawing) == ("Anna.", 0.5, b"\xff\x00")
+    (rpc,) = [rpc for rpc in typed_rpcs(pool) if rpc.name == "QuestionAnsweringTaskPredict"]
+    raw = rpc.request(question="Who?", context="Anna.").SerializeToString()
+    response = rpc.response.FromString(await rpc.raw().call(router, raw, {"mm-model-id": "qa"}))
+    assert (response.answer, response.score, response.drawing) == ("Anna.", 0.5, b"\xff\x00")
 
 
-async def ask(http: httpx.AsyncClient, **body: Any) -> httpx.Response:
+async def post_task(http: httpx.AsyncClient, **body: Any) -> httpx.Response:
     return await http.post("/api/v1/task/question-answering", json={"model_id": "qa", **body})
 
 
-async def test_its_route(http: httpx.AsyncClient) -> None:
-    response = await ask(http, inputs={"question": "Who?", "context": "Anna."})
+async def test_added_task_has_route(http: httpx.AsyncClient) -> None:
+    response = await post_task(http, inputs={"question": "Who?", "context": "Anna."})
     assert response.json() == {
         "answer": "Anna.",
         "score": 0.5,
@@ -121,13 +121,15 @@ async def test_its_route(http: httpx.AsyncClient) -> None:
         ("Who?", 422, "should be an object"),
     ],
 )
-async def test_its_errors(http: httpx.AsyncClient, inputs: Any, status: int, details: str) -> None:
-    response = await ask(http, inputs=inputs)
+async def test_missing_or_wrong_argument_is_reported(
+    http: httpx.AsyncClient, inputs: Any, status: int, details: str
+) -> None:
+    response = await post_task(http, inputs=inputs)
     assert response.status_code == status
     assert details in response.json()["details"]
 
 
-async def test_a_form_for_it(http: httpx.AsyncClient) -> None:
+async def test_form_with_fields_of_added_task(http: httpx.AsyncClient) -> None:
     fields = {"model_id": "qa", "inputs.question": "Who?", "inputs.context": "Anna.", "parameters.top_k": "2"}
     files = [(name, (None, value)) for name, value in fields.items()]
     response = await http.post("/api/v1/task/question-answering", files=files)

@@ -1,4 +1,4 @@
-"""Caikit over gRPC, through Serve's own server: reflection, the nine tasks, the errors, the info service."""
+"""Caikit over gRPC, through Serve's own server: reflection, the nine tasks, errors, the info service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,14 +15,14 @@ from deployments.errors import InvalidInput, ModelNotReady, Overloaded, TimedOut
 from deployments.task import TASKS
 from tests.fake_router import FakeRouter
 from tests.grpc_server import call
-from tests.wire.caikit.expected_responses import ANSWERS, ASKED, OUTPUTS, fail, model_info
+from tests.wire.caikit.expected_responses import INPUTS, OUTPUTS, RESPONSES, model_info, set_error
 
 NINE = sorted(OUTPUTS)
 TEXT = "I loved it."
 
 
 class Client:
-    """Knows nothing of the server but what reflection tells, like the demo's own client."""
+    """A client that gets every message from the server's reflection, like the client of Caikit's demo."""
 
     def __init__(self, address: str) -> None:
         self.channel = grpc.aio.insecure_channel(address)
@@ -50,8 +50,8 @@ class Client:
         method = await asyncio.to_thread(lambda: self.pool.FindServiceByName(service).methods_by_name[name])
         if raw is None:
             raw = GetMessageClass(method.input_type)(**arguments).SerializeToString()
-        answer = GetMessageClass(method.output_type)
-        return answer.FromString(await call(self.channel, f"/{service}/{name}", raw, *metadata))
+        response = GetMessageClass(method.output_type)
+        return response.FromString(await call(self.channel, f"/{service}/{name}", raw, *metadata))
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ async def client(grpc_address: str) -> AsyncIterator[Client]:
     await client.close()
 
 
-def argument(task: str) -> dict[str, Any]:
-    """What the reference's client puts in a request."""
-    asked = ASKED.get(task, TEXT)
-    if isinstance(asked, list):
-        return {"sentences": asked}
-    return {"encoded_bytes_or_url" if task in ASKED else "text_in": asked}
+def arguments_of(task: str) -> dict[str, Any]:
+    """Return the arguments that the reference's client sends."""
+    value = INPUTS.get(task, TEXT)
+    if isinstance(value, list):
+        return {"sentences": value}
+    return {"encoded_bytes_or_url" if task in INPUTS else "text_in": value}
 
 
 def without_null(value: Any) -> Any:
@@ -78,12 +78,12 @@ def without_null(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("task", NINE)
-async def test_tasks_answer_in_the_reference_s_messages(client: Client, task: str) -> None:
-    answer = await client.predict(task, task, **argument(task))
-    assert answer == type(answer)(**without_null(ANSWERS[task]))
+async def test_task_returns_message_of_reference(client: Client, task: str) -> None:
+    response = await client.predict(task, task, **arguments_of(task))
+    assert response == type(response)(**without_null(RESPONSES[task]))
 
 
-async def test_the_first_service_is_in_the_package_that_the_demo_s_client_reads(client: Client) -> None:
+async def test_first_service_is_in_package_that_demo_client_expects(client: Client) -> None:
     services = await asyncio.to_thread(client.services)
     caikit = [name for name in services if name.startswith("caikit.runtime.")]
     assert caikit == ["caikit.runtime.Runtime.RuntimeService", "caikit.runtime.info.InfoService"]
@@ -94,27 +94,27 @@ async def test_the_first_service_is_in_the_package_that_the_demo_s_client_reads(
 async def test_reflection_resolves_message_names(client: Client, task: str) -> None:
     name = f"caikit.runtime.Runtime.{TASKS[task].title}TaskRequest"
     message = await asyncio.to_thread(client.pool.FindMessageTypeByName, name)
-    assert [field.name for field in message.fields] == list(argument(task))
+    assert [field.name for field in message.fields] == list(arguments_of(task))
 
 
-async def test_reflection_knows_no_unknown_symbol(client: Client) -> None:
+async def test_reflection_of_unknown_symbol_fails(client: Client) -> None:
     with pytest.raises(KeyError):
         await asyncio.to_thread(client.pool.FindMessageTypeByName, "caikit.runtime.Runtime.NoTaskRequest")
 
 
-async def test_the_dialect_s_defaults_are_taken(client: Client, router: FakeRouter) -> None:
+async def test_default_parameters_of_dialect_apply(client: Client, router: FakeRouter) -> None:
     await client.predict("sentiment", "sentiment", text_in=TEXT)
-    ((model_id, (item,), params),) = router.asked
+    ((model_id, (item,), params),) = router.received
     assert (model_id, item.text, params.sort) == ("sentiment", TEXT, False)
 
 
-async def test_a_string_is_one_user_s_turn(client: Client, router: FakeRouter) -> None:
+async def test_text_of_conversation_is_one_user_message(client: Client, router: FakeRouter) -> None:
     await client.predict("conversational", "conversational", text_in=TEXT)
-    ((_, (item,), _),) = router.asked
+    ((_, (item,), _),) = router.received
     assert [(message.role, message.content) for message in item.messages] == [("user", TEXT)]
 
 
-async def test_the_last_of_two_model_ids_counts(client: Client) -> None:
+async def test_last_of_two_model_ids_applies(client: Client) -> None:
     metadata = [("mm-model-id", "nope"), ("mm-model-id", "sentiment"), ("mm-vmodel-id", "nope")]
     request = {"text_in": TEXT}
     assert await client.unary(
@@ -186,7 +186,7 @@ MISSING = "Sentiment.run() missing 1 required positional argument: 'text_in'"
         ),
     ],
 )
-async def test_errors(
+async def test_invalid_request_is_refused(
     client: Client, task: str, model: str | None, arguments: dict[str, Any], code: str, details: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
@@ -196,7 +196,7 @@ async def test_errors(
 
 
 @pytest.mark.parametrize(
-    ("failure", "code", "details"),
+    ("error", "code", "details"),
     [
         (InvalidInput("the text is too odd"), "INVALID_ARGUMENT", "the text is too odd"),
         (Overloaded("every queue is full"), "RESOURCE_EXHAUSTED", "every queue is full"),
@@ -205,40 +205,40 @@ async def test_errors(
         (RuntimeError("10.0.0.1 Traceback"), "INTERNAL", "internal error, request id the-request-id"),
     ],
 )
-async def test_failures_keep_their_kind(
-    client: Client, router: FakeRouter, failure: Exception, code: str, details: str
+async def test_error_kind_becomes_grpc_code(
+    client: Client, router: FakeRouter, error: Exception, code: str, details: str
 ) -> None:
-    fail(router, "sentiment", failure)
-    with pytest.raises(grpc.aio.AioRpcError) as error:
+    set_error(router, "sentiment", error)
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
         await client.predict("sentiment", "sentiment", text_in=TEXT)
-    assert (error.value.code().name, error.value.details()) == (code, details)
+    assert (raised.value.code().name, raised.value.details()) == (code, details)
 
 
-async def info(client: Client, name: str, **arguments: Any) -> Any:
+async def call_info(client: Client, name: str, **arguments: Any) -> Any:
     return await client.unary("caikit.runtime.info.InfoService", name, [], None, arguments)
 
 
-async def test_models_info(client: Client, router: FakeRouter) -> None:
+async def test_models_info_of_loaded_model(client: Client, router: FakeRouter) -> None:
     router.cards["embeddings"] = router.cards["embeddings"].model_copy(update={"folder": "models/x"})
-    (model,) = (await info(client, "GetModelsInfo", model_ids=["embeddings"])).models
-    told = json_format.MessageToDict(model, preserving_proto_field_name=True)
-    assert {**told, "size": int(told["size"])} == model_info(router, "embeddings")
+    (model,) = (await call_info(client, "GetModelsInfo", model_ids=["embeddings"])).models
+    facts = json_format.MessageToDict(model, preserving_proto_field_name=True)
+    assert {**facts, "size": int(facts["size"])} == model_info(router, "embeddings")
 
 
-async def test_models_info_of_all_tells_which_are_loaded(client: Client, router: FakeRouter) -> None:
-    models = (await info(client, "GetModelsInfo")).models
+async def test_models_info_without_ids_lists_every_model(client: Client, router: FakeRouter) -> None:
+    models = (await call_info(client, "GetModelsInfo")).models
     assert {model.name: model.loaded for model in models} == {
         name: card.state == "ready" for name, card in router.cards.items()
     }
 
 
-async def test_models_info_of_an_unknown_model(client: Client) -> None:
+async def test_models_info_of_unknown_model_is_not_found(client: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await info(client, "GetModelsInfo", model_ids=["sentiment", "nope"])
+        await call_info(client, "GetModelsInfo", model_ids=["sentiment", "nope"])
     assert (error.value.code().name, error.value.details()) == ("NOT_FOUND", "Model nope is not loaded")
 
 
-async def test_runtime_info(client: Client) -> None:
-    told = await info(client, "GetRuntimeInfo")
-    assert told.runtime_version == ""
-    assert told.python_packages["ray"]
+async def test_runtime_info_has_package_versions(client: Client) -> None:
+    runtime = await call_info(client, "GetRuntimeInfo")
+    assert runtime.runtime_version == ""
+    assert runtime.python_packages["ray"]

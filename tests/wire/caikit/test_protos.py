@@ -1,4 +1,4 @@
-"""What is served is what the reference's reflection told; docs/protos shows it."""
+"""Caikit's messages and services equal the reference's, from its reflection; docs/protos compiles."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from grpc_tools import protoc
 import deployments.tasks  # noqa: F401
 from deployments.reference.__main__ import ROOT
 from deployments.reference.protos import documents
-from deployments.wire.caikit.rpcs import methods, rpcs
+from deployments.wire.caikit.rpcs import rpcs, typed_rpcs
 
 HERE = Path(__file__).parent
 FOLDER = ROOT / "docs" / "protos"
@@ -19,14 +19,14 @@ SERVICES = ["caikit.runtime.Runtime.RuntimeService", "caikit.runtime.info.InfoSe
 
 
 def blocks(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Every service and message, by its full name: its lines, with full names and without comments."""
+    """Yield each service and message: its full name, and its lines with full names and without comments."""
     package, name = "", ""
     lines: list[str] = []
     for line in map(str.strip, text.splitlines()):
-        if found := re.match(r"(?:// ---- )?package ([\w.]+)", line):
-            package = found[1]
-        elif found := re.match(r"(service|message) (\w+) {", line):
-            name, lines = f"{found[1]} {package}.{found[2]}", []
+        if match := re.match(r"(?:// ---- )?package ([\w.]+)", line):
+            package = match[1]
+        elif match := re.match(r"(service|message) (\w+) {", line):
+            name, lines = f"{match[1]} {package}.{match[2]}", []
         elif line == "}":
             yield name, lines
         elif name and line:
@@ -34,7 +34,7 @@ def blocks(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.fixture(scope="module")
-def served() -> dict[str, list[str]]:
+def served_blocks() -> dict[str, list[str]]:
     pool = DescriptorPool()
     rpcs(pool)
     return dict(block for text in documents(SERVICES, pool).values() for block in blocks(text))
@@ -44,30 +44,28 @@ CONTRACT = dict(blocks((HERE / "caikit_contract.proto").read_text()))
 
 
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name.startswith("message")])
-def test_messages_are_the_reference_s(served: dict[str, list[str]], name: str) -> None:
-    assert served[name] == CONTRACT[name]
+def test_message_equals_reference(served_blocks: dict[str, list[str]], name: str) -> None:
+    assert served_blocks[name] == CONTRACT[name]
 
 
 @pytest.mark.parametrize("name", [name for name in CONTRACT if name.startswith("service")])
-def test_services_have_the_reference_s_rpcs(served: dict[str, list[str]], name: str) -> None:
-    assert set(CONTRACT[name]) <= set(served[name])
+def test_service_has_rpcs_of_reference(served_blocks: dict[str, list[str]], name: str) -> None:
+    assert set(CONTRACT[name]) <= set(served_blocks[name])
 
 
-def test_fields_have_no_presence_but_messages() -> None:
-    for method in methods(DescriptorPool()):
-        for field in (*method.request.DESCRIPTOR.fields, *method.answer.DESCRIPTOR.fields):
+def test_only_message_fields_have_presence() -> None:
+    for rpc in typed_rpcs(DescriptorPool()):
+        for field in (*rpc.request.DESCRIPTOR.fields, *rpc.response.DESCRIPTOR.fields):
             assert field.has_presence == (field.message_type is not None and not field.is_repeated)
 
 
-def test_docs_compile(tmp_path: Path) -> None:
+def test_documented_protos_compile(tmp_path: Path) -> None:
     target = f"--descriptor_set_out={tmp_path / 'all'}"
-    assert (
-        protoc.main(["protoc", f"-I{FOLDER}", f"-I{well_known()}", target, *map(str, FOLDER.glob("*.proto"))])
-        == 0
-    )
+    includes = [f"-I{FOLDER}", f"-I{well_known_types()}"]
+    assert protoc.main(["protoc", *includes, target, *map(str, FOLDER.glob("*.proto"))]) == 0
 
 
-def well_known() -> Path:
+def well_known_types() -> Path:
     import grpc_tools
 
     return Path(grpc_tools.__file__).parent / "_proto"

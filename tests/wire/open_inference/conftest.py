@@ -5,7 +5,7 @@ import pytest
 
 from deployments.dialect import Dialect
 from deployments.dialects.open_inference import dialect
-from tests.wire.open_inference.triton_stubs import triton
+from tests.wire.open_inference.triton_stubs import load_stubs
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def dialects() -> list[Dialect]:
 
 @pytest.fixture
 async def client(grpc_address: str) -> AsyncIterator[Any]:
-    """Triton's own client, over gRPC."""
-    stubs, _ = triton()
+    """Return Triton's own gRPC client."""
+    stubs, _ = load_stubs()
     async with stubs.aio.InferenceServerClient(grpc_address) as client:
         yield client

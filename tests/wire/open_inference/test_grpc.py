@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC, judged by Triton's own client, through Serve's own server."""
+"""The Open Inference Protocol over gRPC, tested with Triton's own client through Serve's own server."""
 
 import asyncio
 import json
@@ -13,67 +13,65 @@ from deployments.errors import Overloaded
 from deployments.task import TASKS, Task
 from deployments.wire.open_inference.protos import SERVICE
 from deployments.wire.task_json import to_hub_json
-from tests.fake_router import PICTURE, sample
+from tests.fake_router import IMAGE, sample
 from tests.grpc_server import call
-from tests.wire.open_inference.triton_stubs import cells, triton
+from tests.wire.open_inference.triton_stubs import example_elements, load_stubs
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-CLIENT, _ = triton()
-Refused = CLIENT.InferenceServerException
+CLIENT, _ = load_stubs()
+InferenceServerException = CLIENT.InferenceServerException
 
 
 def tensor(name: str, values: list[bytes]) -> Any:
-    made = CLIENT.InferInput(name, [len(values)], "BYTES")
-    return made.set_data_from_numpy(np.array(values, dtype=object))
+    input = CLIENT.InferInput(name, [len(values)], "BYTES")
+    return input.set_data_from_numpy(np.array(values, dtype=object))
 
 
 @EVERY_TASK
-async def test_every_task_answers_each_row(client, router, task: Task) -> None:
-    inputs = [tensor(name, [value] * 2) for name, value in cells(task).items()]
-    answered = await client.infer(task.name, inputs, request_id="7")
-    assert answered.get_response().id == "7"
+async def test_infer_returns_a_row_per_item_for_every_task(client, router, task: Task) -> None:
+    inputs = [tensor(name, [value] * 2) for name, value in example_elements(task).items()]
+    result = await client.infer(task.name, inputs, request_id="7")
+    assert result.get_response().id == "7"
     expected = json.loads(json.dumps(to_hub_json(sample(task.output))))
-    assert answered.as_numpy("output").shape == (2, 1)
-    assert [json.loads(one) for one in answered.as_numpy("output").ravel()] == [expected] * 2
-    ((_, items, _),) = router.asked
+    assert result.as_numpy("output").shape == (2, 1)
+    assert [json.loads(element) for element in result.as_numpy("output").ravel()] == [expected] * 2
+    ((_, items, _),) = router.received
     assert items == [task.input.model_validate(task.examples()[0])] * 2
 
 
 @EVERY_TASK
-async def test_the_offer_works_and_typed_tensors_are_answered_so(grpc_address, task: Task) -> None:
-    offer = next(offer for offer in dialect.supported_calls(task, task.name) if offer.method == "RPC")
+async def test_supported_call_works_and_typed_request_gets_typed_response(grpc_address, task: Task) -> None:
+    supported = next(call for call in dialect.supported_calls(task, task.name) if call.method == "RPC")
     async with grpc.aio.insecure_channel(grpc_address) as channel:
-        raw = await call(channel, f"/{offer.path}", offer.body)
-    answered = CLIENT.service_pb2.ModelInferResponse.FromString(raw)
-    assert not answered.raw_output_contents
-    (output,) = answered.outputs
-    told = [json.loads(one) for one in output.contents.bytes_contents]
-    assert told == [json.loads(json.dumps(to_hub_json(sample(task.output))))]
+        raw = await call(channel, f"/{supported.path}", supported.body)
+    response = CLIENT.service_pb2.ModelInferResponse.FromString(raw)
+    assert not response.raw_output_contents
+    (output,) = response.outputs
+    items = [json.loads(element) for element in output.contents.bytes_contents]
+    assert items == [json.loads(json.dumps(to_hub_json(sample(task.output))))]
 
 
-async def test_the_synchronous_client(grpc_address) -> None:
-    def use() -> Any:
+async def test_synchronous_client(grpc_address) -> None:
+    def infer() -> Any:
         with CLIENT.InferenceServerClient(grpc_address) as client:
             assert client.is_server_live() and client.is_server_ready()
             return client.infer("sentiment", [tensor("text", [b"a"])]).as_numpy("output").shape
 
-    assert await asyncio.to_thread(use) == (1, 1)
+    assert await asyncio.to_thread(infer) == (1, 1)
 
 
-async def test_typed_tensors_in_and_out(client, router) -> None:
+async def test_requested_outputs_and_parameters(client, router) -> None:
     parameters = {"top_k": 1, "sort": False, "sequence_id_of_mine": "x"}
-    wanted = [CLIENT.InferRequestedOutput("labels"), CLIENT.InferRequestedOutput("scores", class_count=1)]
-    answered = await client.infer(
-        "sentiment", [tensor("args", [b"a"])], outputs=wanted, parameters=parameters
-    )
-    assert answered.as_numpy("labels").tolist() == [[b"word", b"word"]]
-    assert answered.as_numpy("scores").tolist() == [[b"0.500000:0:word"]]
-    assert (router.asked[0][2].top_k, router.asked[0][2].sort) == (1, False)
-    await client.infer("image-classification", [tensor("image", [PICTURE])])
-    assert router.asked[1][1][0].image == PICTURE
+    outputs = [CLIENT.InferRequestedOutput("labels"), CLIENT.InferRequestedOutput("scores", class_count=1)]
+    result = await client.infer("sentiment", [tensor("args", [b"a"])], outputs=outputs, parameters=parameters)
+    assert result.as_numpy("labels").tolist() == [[b"word", b"word"]]
+    assert result.as_numpy("scores").tolist() == [[b"0.500000:0:word"]]
+    assert (router.received[0][2].top_k, router.received[0][2].sort) == (1, False)
+    await client.infer("image-classification", [tensor("image", [IMAGE])])
+    assert router.received[1][1][0].image == IMAGE
 
 
-def request(**fields: Any) -> Any:
+def infer_request(**fields: Any) -> Any:
     text = {"name": "text", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [b"a"]}}
     return CLIENT.service_pb2.ModelInferRequest(**{"model_name": "sentiment", "inputs": [text], **fields})
 
@@ -82,9 +80,9 @@ def top_k(datatype: str, **contents: Any) -> dict[str, Any]:
     return {"name": "top_k", "datatype": datatype, "shape": [1], "contents": contents}
 
 
-async def ask(grpc_address: str, asked: Any) -> Any:
+async def infer(grpc_address: str, request: Any) -> Any:
     async with grpc.aio.insecure_channel(grpc_address) as channel:
-        raw = await call(channel, f"/{SERVICE}/ModelInfer", asked.SerializeToString())
+        raw = await call(channel, f"/{SERVICE}/ModelInfer", request.SerializeToString())
     return CLIENT.service_pb2.ModelInferResponse.FromString(raw)
 
 
@@ -100,29 +98,31 @@ async def ask(grpc_address: str, asked: Any) -> Any:
         ("BYTES", {"bytes_contents": [b"2"]}),
     ],
 )
-async def test_each_typed_list_is_read(grpc_address, router, datatype: str, contents: dict[str, Any]) -> None:
-    asked = request()
-    asked.inputs.add(**top_k(datatype, **contents))
-    answered = await ask(grpc_address, asked)
-    assert router.asked[0][2].top_k == 2
-    assert answered.outputs[0].contents.bytes_contents and answered.model_version == "1"
+async def test_typed_contents_of_each_datatype(
+    grpc_address, router, datatype: str, contents: dict[str, Any]
+) -> None:
+    request = infer_request()
+    request.inputs.add(**top_k(datatype, **contents))
+    response = await infer(grpc_address, request)
+    assert router.received[0][2].top_k == 2
+    assert response.outputs[0].contents.bytes_contents and response.model_version == "1"
 
 
-async def test_raw_contents_may_come_with_empty_ones(grpc_address, router) -> None:
+async def test_raw_contents_with_empty_typed_contents(grpc_address, router) -> None:
     """MLServer's client sends both."""
-    asked = request(raw_input_contents=[b"\1\0\0\0b"])
-    asked.inputs[0].contents.CopyFrom(CLIENT.service_pb2.InferTensorContents())
-    assert asked.inputs[0].HasField("contents")
-    answered = await ask(grpc_address, asked)
-    assert router.asked[0][1][0].text == "b"
-    assert len(answered.raw_output_contents) == 1 and not answered.outputs[0].HasField("contents")
+    request = infer_request(raw_input_contents=[b"\1\0\0\0b"])
+    request.inputs[0].contents.CopyFrom(CLIENT.service_pb2.InferTensorContents())
+    assert request.inputs[0].HasField("contents")
+    response = await infer(grpc_address, request)
+    assert router.received[0][1][0].text == "b"
+    assert len(response.raw_output_contents) == 1 and not response.outputs[0].HasField("contents")
 
 
 NAN = {"temperature": CLIENT.service_pb2.InferParameter(double_param=float("nan"))}
 
 
 @pytest.mark.parametrize(
-    ("fields", "code", "said"),
+    ("fields", "code", "message"),
     [
         ({"model_name": "nope"}, "NOT_FOUND", "no model is named 'nope'"),
         ({"model_version": "2"}, "NOT_FOUND", "no version '2'"),
@@ -141,16 +141,18 @@ NAN = {"temperature": CLIENT.service_pb2.InferParameter(double_param=float("nan"
         ({"model_name": "text-generation", "parameters": NAN}, "INVALID_ARGUMENT", "`temperature`"),
     ],
 )
-async def test_what_is_refused(grpc_address, fields: dict[str, Any], code: str, said: str) -> None:
+async def test_invalid_request_gets_status_code_and_message(
+    grpc_address, fields: dict[str, Any], code: str, message: str
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await ask(grpc_address, request(**fields))
-    assert (error.value.code().name, said in error.value.details()) == (code, True), error.value.details()
+        await infer(grpc_address, infer_request(**fields))
+    assert (error.value.code().name, message in error.value.details()) == (code, True), error.value.details()
 
 
-async def test_an_overload_and_a_broken_message(grpc_address, router) -> None:
+async def test_overload_and_invalid_message_get_status_codes(grpc_address, router) -> None:
     router.outputs["sentiment"] = lambda _: Overloaded("full", retry_after=3)
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await ask(grpc_address, request())
+        await infer(grpc_address, infer_request())
     assert (error.value.code().name, error.value.details()) == ("RESOURCE_EXHAUSTED", "full")
     async with grpc.aio.insecure_channel(grpc_address) as channel:
         with pytest.raises(grpc.aio.AioRpcError, match="Exception deserializing"):
@@ -160,26 +162,27 @@ async def test_an_overload_and_a_broken_message(grpc_address, router) -> None:
 async def test_health_and_metadata(client, router) -> None:
     assert await client.is_server_live() and await client.is_server_ready()
     ready = [
-        await client.is_model_ready(*one)
-        for one in (["sentiment"], ["loading"], ["nope"], ["sentiment", "2"])
+        await client.is_model_ready(*model)
+        for model in (["sentiment"], ["loading"], ["nope"], ["sentiment", "2"])
     ]
     assert ready == [True, False, False, False]
     assert (await client.get_server_metadata()).name == "roster"
-    told = await client.get_model_metadata("sentiment")
-    assert [(one.name, one.datatype, list(one.shape)) for one in told.inputs] == [("text", "BYTES", [-1])]
+    metadata = await client.get_model_metadata("sentiment")
+    inputs = [(input.name, input.datatype, list(input.shape)) for input in metadata.inputs]
+    assert inputs == [("text", "BYTES", [-1])]
     router.startup_complete = False
     assert not await client.is_server_ready()
 
 
-async def test_the_repository(client, router) -> None:
+async def test_model_repository(client, router) -> None:
     index = (await client.get_model_repository_index()).models
-    assert {one.name: one.state for one in index}["broken"] == "UNAVAILABLE"
-    with pytest.raises(Refused, match="operator"):
+    assert {model.name: model.state for model in index}["broken"] == "UNAVAILABLE"
+    with pytest.raises(InferenceServerException, match="operator"):
         await client.unload_model("sentiment")
-    router.control = True
+    router.allow_model_control = True
     await client.unload_model("sentiment")
     assert not await client.is_model_ready("sentiment")
     await client.load_model("sentiment")
     assert await client.is_model_ready("sentiment")
-    with pytest.raises(Refused, match="'config' cannot change it"):
+    with pytest.raises(InferenceServerException, match="'config' cannot change it"):
         await client.load_model("sentiment", config="{}")

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's messages are the public ones, from which Triton's client was compiled."""
+"""The Open Inference Protocol's messages equal the public ones, which Triton's client has compiled in."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,33 +9,33 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, message_classes
 from deployments.wire.open_inference.rpcs import HANDLERS
-from tests.wire.open_inference.triton_stubs import triton
+from tests.wire.open_inference.triton_stubs import load_stubs
 
-_, THEIRS = triton()
+_, TRITON_POOL = load_stubs()
 
 
 @pytest.fixture
-def ours() -> DescriptorPool:
+def pool() -> DescriptorPool:
     pool = DescriptorPool()
     message_classes(pool)
     return pool
 
 
-def messages(pool: Any) -> dict[str, Any]:
-    """What the pool says of each message that we have, by its name."""
-    mine = DescriptorPool()
-    message_classes(mine)
-    found = {}
-    for name in mine.FindFileContainingSymbol(SERVICE).message_types_by_name:
+def descriptions(pool: Any) -> dict[str, Any]:
+    """Return the pool's description of each of Roster's messages, by name."""
+    own_pool = DescriptorPool()
+    message_classes(own_pool)
+    described = {}
+    for name in own_pool.FindFileContainingSymbol(SERVICE).message_types_by_name:
         proto = DescriptorProto()
         pool.FindMessageTypeByName(f"inference.{name}").CopyToProto(proto)
-        found[name] = facts(proto)
-    return found
+        described[name] = describe(proto)
+    return described
 
 
-def facts(proto: DescriptorProto) -> Any:
-    """A message's fields by number, and what is inside it; in whatever order a file has them."""
-    oneofs = [one.name for one in proto.oneof_decl]
+def describe(proto: DescriptorProto) -> Any:
+    """Return a message's fields by number and its nested messages, independent of their order."""
+    oneofs = [oneof.name for oneof in proto.oneof_decl]
     fields = {
         field.number: (
             field.name,
@@ -46,29 +46,29 @@ def facts(proto: DescriptorProto) -> Any:
         )
         for field in proto.field
     }
-    return fields, {inner.name: facts(inner) for inner in proto.nested_type}, proto.options.map_entry
+    return fields, {inner.name: describe(inner) for inner in proto.nested_type}, proto.options.map_entry
 
 
 def methods(pool: Any) -> Iterator[tuple[str, str, str, bool, bool]]:
-    message_classesd = pool.FindServiceByName(SERVICE).methods_by_name
+    described = pool.FindServiceByName(SERVICE).methods_by_name
     for name in (*HANDLERS, STREAMING):
-        method = message_classesd[name]
+        method = described[name]
         streams = method.client_streaming, method.server_streaming
         yield name, method.input_type.full_name, method.output_type.full_name, *streams
 
 
-def test_messages_are_the_public_ones(ours: DescriptorPool) -> None:
-    assert len(messages(ours)) == 30
-    assert messages(ours) == messages(THEIRS)
+def test_messages_equal_the_public_ones(pool: DescriptorPool) -> None:
+    assert len(descriptions(pool)) == 30
+    assert descriptions(pool) == descriptions(TRITON_POOL)
 
 
-def test_methods_are_the_public_ones(ours: DescriptorPool) -> None:
-    assert list(methods(ours)) == list(methods(THEIRS))
+def test_methods_equal_the_public_ones(pool: DescriptorPool) -> None:
+    assert list(methods(pool)) == list(methods(TRITON_POOL))
 
 
-def test_every_method_has_a_handler(ours: DescriptorPool) -> None:
-    assert {*message_classes(ours)} == {*HANDLERS, STREAMING}
+def test_every_method_has_a_handler(pool: DescriptorPool) -> None:
+    assert {*message_classes(pool)} == {*HANDLERS, STREAMING}
 
 
-def test_they_can_be_message_classesd_again(ours: DescriptorPool) -> None:
-    assert message_classes(ours) == message_classes(ours)
+def test_message_classes_can_be_added_twice(pool: DescriptorPool) -> None:
+    assert message_classes(pool) == message_classes(pool)

@@ -1,4 +1,4 @@
-"""Everything in the Open Inference Protocol but inference: health, metadata, repository, statistics, text."""
+"""The Open Inference Protocol without tensors: health, metadata, repository, statistics, generated text."""
 
 import dataclasses
 import json
@@ -20,36 +20,36 @@ GENERATING = ["text-generation", "conversational"]
 
 @pytest.fixture
 def http(router: FakeRouter, served: tuple[FakeRouter, Starlette]) -> httpx.AsyncClient:
-    """A client of the protocol's own root."""
+    """Return a client of the protocol's root."""
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(served[1]), base_url="http://door/v2", verify=False
+        transport=httpx.ASGITransport(served[1]), base_url="http://gateway/v2", verify=False
     )
 
 
-async def told(http: httpx.AsyncClient, path: str, status: int = 200) -> Any:
-    answered = await http.get(path)
-    assert answered.status_code == status, answered.text
-    return answered.json()
+async def get(http: httpx.AsyncClient, path: str, status: int = 200) -> Any:
+    response = await http.get(path)
+    assert response.status_code == status, response.text
+    return response.json()
 
 
-async def test_health(http, router) -> None:
-    assert await told(http, "/health/live") == {"live": True}
-    assert await told(http, "/health/ready") == {"ready": True}
-    assert await told(http, "/models/sentiment/versions/1/ready") == {"ready": True, "name": "sentiment"}
-    assert await told(http, "/models/loading/ready", 503) == {"error": "the model 'loading' is loading"}
-    assert await told(http, "/models/broken/ready", 503) == {"error": "models/broken/config.yml: no"}
-    assert await told(http, "/models/nope/ready", 404) == {"error": "no model is named 'nope'"}
-    assert "no version '2'" in (await told(http, "/models/sentiment/versions/2", 404))["error"]
+async def test_health_of_server_and_models(http, router) -> None:
+    assert await get(http, "/health/live") == {"live": True}
+    assert await get(http, "/health/ready") == {"ready": True}
+    assert await get(http, "/models/sentiment/versions/1/ready") == {"ready": True, "name": "sentiment"}
+    assert await get(http, "/models/loading/ready", 503) == {"error": "the model 'loading' is loading"}
+    assert await get(http, "/models/broken/ready", 503) == {"error": "models/broken/config.yml: no"}
+    assert await get(http, "/models/nope/ready", 404) == {"error": "no model is named 'nope'"}
+    assert "no version '2'" in (await get(http, "/models/sentiment/versions/2", 404))["error"]
     router.startup_complete = False
-    assert await told(http, "/health/ready", 503) == {"error": "the models are still loading"}
+    assert await get(http, "/health/ready", 503) == {"error": "the models are still loading"}
 
 
-async def test_metadata(http, router) -> None:
-    server = await told(http, "http://door/v2")
+async def test_metadata_of_server_and_models(http, router) -> None:
+    server = await get(http, "http://gateway/v2")
     assert server["name"] == "roster"
     assert {"binary_tensor_data", "model_repository", "statistics"} < {*server["extensions"]}
-    assert (await told(http, "/models"))["models"] == list(router.cards)
-    assert await told(http, "/models/object-detection") == {
+    assert (await get(http, "/models"))["models"] == list(router.cards)
+    assert await get(http, "/models/object-detection") == {
         "name": "object-detection",
         "versions": ["1"],
         "platform": "roster_transformers",
@@ -62,32 +62,32 @@ async def test_metadata(http, router) -> None:
     }
 
 
-async def test_the_repository(http, router) -> None:
+async def test_repository_index(http, router) -> None:
     for body in (b"", b"{}", b'{"ready": false}'):
         index = (await http.post("/repository/index", content=body)).json()
-        assert [one["name"] for one in index] == list(router.cards)
+        assert [model["name"] for model in index] == list(router.cards)
     reason = "models/broken/config.yml: no"
     assert {"name": "broken", "version": "1", "state": "UNAVAILABLE", "reason": reason} in index
     ready = (await http.post("/repository/index", json={"ready": True})).json()
-    assert {one["state"] for one in ready} == {"READY"}
+    assert {model["state"] for model in ready} == {"READY"}
 
 
-async def command(http: httpx.AsyncClient, what: str, body: Any = None) -> tuple[int, Any]:
-    answered = await http.post(f"/repository/models/{what}", json={} if body is None else body)
-    return answered.status_code, answered.json()
+async def command(http: httpx.AsyncClient, path: str, body: Any = None) -> tuple[int, Any]:
+    response = await http.post(f"/repository/models/{path}", json={} if body is None else body)
+    return response.status_code, response.json()
 
 
-async def test_loading_is_the_operator_s_to_allow(http, router) -> None:
+async def test_load_and_unload_need_permission_and_no_config(http, router) -> None:
     status, failure = await command(http, "sentiment/unload")
     assert (status, list(failure)) == (403, ["error"])
-    router.control = True
+    router.allow_model_control = True
     assert await command(http, "sentiment/unload", {"parameters": {"unload_dependents": False}}) == (200, {})
     assert router.cards["sentiment"].state == "unavailable"
     assert await command(http, "sentiment/load", {"parameters": None}) == (200, {})
     assert router.cards["sentiment"].state == "ready"
     assert (await command(http, "nope/load"))[0] == 404
-    for what, name in (("load", "config"), ("load", "file:1/model.onnx"), ("unload", "force")):
-        status, failure = await command(http, f"sentiment/{what}", {"parameters": {name: "{}"}})
+    for verb, name in (("load", "config"), ("load", "file:1/model.onnx"), ("unload", "force")):
+        status, failure = await command(http, f"sentiment/{verb}", {"parameters": {name: "{}"}})
         assert status == 400 and name in failure["error"]
     assert router.cards["sentiment"].state == "ready"
 
@@ -106,13 +106,13 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
     )
 
     async def stats() -> list[ModelStats]:
-        one = {"requests_per_second": 1.0, "p50_ms": None, "p95_ms": None, "in_flight": 0}
-        return [ModelStats(id="sentiment", **one, totals=totals)]
+        rates = {"requests_per_second": 1.0, "p50_ms": None, "p95_ms": None, "in_flight": 0}
+        return [ModelStats(id="sentiment", **rates, totals=totals)]
 
     monkeypatch.setattr(router, "stats", stats)
-    (one,) = (await told(http, "/models/sentiment/versions/1/stats"))["model_stats"]
-    inference_stats = one.pop("inference_stats")
-    assert one == {
+    (model,) = (await get(http, "/models/sentiment/versions/1/stats"))["model_stats"]
+    inference_stats = model.pop("inference_stats")
+    assert model == {
         "name": "sentiment",
         "version": "1",
         "last_inference": 1700000000500,
@@ -121,17 +121,17 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
         "batch_stats": [],
         "memory_usage": [],
     }
-    nothing = {"count": 0, "ns": 0}
+    zero = {"count": 0, "ns": 0}
     assert inference_stats == {
         "success": {"count": 3, "ns": 1_500_000_000},
         "fail": {"count": 1, "ns": 250_000_000},
         "queue": {"count": 3, "ns": 500_000_000},
         "compute_infer": {"count": 3, "ns": 750_000_000},
-        **dict.fromkeys(["compute_input", "compute_output", "cache_hit", "cache_miss"], nothing),
+        **dict.fromkeys(["compute_input", "compute_output", "cache_hit", "cache_miss"], zero),
     }
-    every = (await told(http, "/models/stats"))["model_stats"]
-    assert [model["name"] for model in every] == list(router.cards)
-    await told(http, "/models/nope/stats", 404)
+    all_models = (await get(http, "/models/stats"))["model_stats"]
+    assert [model["name"] for model in all_models] == list(router.cards)
+    await get(http, "/models/nope/stats", 404)
 
 
 @pytest.mark.parametrize("model", GENERATING)
@@ -145,27 +145,27 @@ async def test_statistics(http, router, monkeypatch: pytest.MonkeyPatch) -> None
         {"parameters": {"max_tokens": 5, "stop_words": "a", "bad_words": []}},
     ],
 )
-async def test_text_is_generated(http, router, model: str, params: dict[str, Any]) -> None:
-    answered = await http.post(f"/models/{model}/generate", json={"text_input": "Hi.", **params})
-    assert answered.json() == {"model_name": model, "model_version": "1", "text_output": "word"}
-    ((_, (item,), chosen),) = router.asked
-    assert (chosen.max_new_tokens, chosen.stop) == (5, ["a"])
+async def test_generate_returns_the_text(http, router, model: str, params: dict[str, Any]) -> None:
+    response = await http.post(f"/models/{model}/generate", json={"text_input": "Hi.", **params})
+    assert response.json() == {"model_name": model, "model_version": "1", "text_output": "word"}
+    ((_, (item,), used),) = router.received
+    assert (used.max_new_tokens, used.stop) == (5, ["a"])
     assert "Hi." in str(item)
 
 
-async def test_tensorrt_llm_s_own_example(http, router) -> None:
+async def test_generate_accepts_the_example_of_tensorrt_llm(http, router) -> None:
     body = {"text_input": "What is machine learning?", "max_tokens": 20, "bad_words": "", "stop_words": ""}
     for model in GENERATING:
-        answered = await http.post(f"/models/{model}/generate", json=body)
-        assert answered.status_code == 200, answered.text
-    assert router.asked[0][2].stop == []
+        response = await http.post(f"/models/{model}/generate", json=body)
+        assert response.status_code == 200, response.text
+    assert router.received[0][2].stop == []
 
 
 def events(text: str) -> list[Any]:
     return [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line]
 
 
-async def test_text_is_streamed(http, router) -> None:
+async def test_generate_stream_sends_an_event_per_token(http, router) -> None:
     async def chunks(_: Any) -> AsyncIterator[Any]:
         for index, (text, special) in enumerate([("a ", False), ("b", False), ("</s>", True)], 1):
             yield GeneratedChunk(index=index, token=Token(id=1, text=text, logprob=-1.0, special=special))
@@ -173,17 +173,17 @@ async def test_text_is_streamed(http, router) -> None:
 
     router.streams["text-generation"] = chunks
     path = "/models/text-generation/versions/1/generate_stream"
-    answered = await http.post(path, json={"text_input": "Hi."})
-    *told, last = events(answered.text)
-    assert [one["text_output"] for one in told] == ["a ", "b", ""]
-    assert told[0]["model_name"] == "text-generation"
+    response = await http.post(path, json={"text_input": "Hi."})
+    *chunk_events, last = events(response.text)
+    assert [event["text_output"] for event in chunk_events] == ["a ", "b", ""]
+    assert chunk_events[0]["model_name"] == "text-generation"
     assert last == {"error": "full"}
-    answered = await http.post(path, json={"text_input": "Hi.", "return_full_text": True})
-    assert [one["text_output"] for one in events(answered.text)[:-1]] == ["Hi.a ", "b", ""]
+    response = await http.post(path, json={"text_input": "Hi.", "return_full_text": True})
+    assert [event["text_output"] for event in events(response.text)[:-1]] == ["Hi.a ", "b", ""]
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "said"),
+    ("path", "body", "status", "message"),
     [
         ("sentiment/generate", {"text_input": "Hi."}, 400, "performs sentiment"),
         ("image-classification/generate_stream", {"text_input": "Hi."}, 400, "performs image-classification"),
@@ -196,20 +196,24 @@ async def test_text_is_streamed(http, router) -> None:
         ("text-generation/versions/3/generate", {"text_input": "Hi."}, 404, "'3'"),
     ],
 )
-async def test_what_is_not_generated(http, path: str, body: Any, status: int, said: str) -> None:
-    answered = await http.post(f"/models/{path}", json=body)
-    assert answered.status_code == status, answered.text
-    assert said in answered.json()["error"]
+async def test_invalid_generate_request_returns_400_or_404(
+    http, path: str, body: Any, status: int, message: str
+) -> None:
+    response = await http.post(f"/models/{path}", json=body)
+    assert response.status_code == status, response.text
+    assert message in response.json()["error"]
 
 
-async def test_a_failure_is_the_request_s(http, router) -> None:
+async def test_generate_returns_the_error_of_the_model(http, router) -> None:
     router.outputs["text-generation"] = lambda _: InvalidInput("too long")
-    answered = await http.post("/models/text-generation/generate", json={"text_input": "Hi."})
-    assert (answered.status_code, answered.json()) == (400, {"error": "too long"})
+    response = await http.post("/models/text-generation/generate", json={"text_input": "Hi."})
+    assert (response.status_code, response.json()) == (400, {"error": "too long"})
 
 
-async def test_a_task_that_cannot_stream(http, router, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_generate_stream_needs_a_task_that_streams(
+    http, router, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = dataclasses.replace(TASKS["text-generation"], chunk=None)
     monkeypatch.setattr(router, "task", lambda _: whole)
-    answered = await http.post("/models/text-generation/generate_stream", json={"text_input": "Hi."})
-    assert (answered.status_code, "cannot stream" in answered.json()["error"]) == (400, True)
+    response = await http.post("/models/text-generation/generate_stream", json={"text_input": "Hi."})
+    assert (response.status_code, "cannot stream" in response.json()["error"]) == (400, True)

@@ -1,4 +1,4 @@
-"""Tensors in binary and in JSON: Triton's own codecs are the judge, and nothing that comes in is believed."""
+"""Tensors in binary and in JSON: equality with Triton's own codecs, and validation of all input."""
 
 import time
 import zlib
@@ -32,25 +32,25 @@ from deployments.wire.open_inference.tensors import (
 )
 
 QUICK = settings(max_examples=40, deadline=None)
-WRITTEN = [datatype for datatype in FORMATS if datatype != "BF16"]
+ENCODABLE = [datatype for datatype in FORMATS if datatype != "BF16"]
 
 
 def numbers(datatype: str) -> st.SearchStrategy[list[Any]]:
-    """Numbers that the datatype holds exactly."""
-    kind = np.dtype(triton_to_np_dtype(datatype))
-    if kind.kind == "b":
+    """Return a strategy for numbers that the datatype holds exactly."""
+    dtype = np.dtype(triton_to_np_dtype(datatype))
+    if dtype.kind == "b":
         return st.lists(st.booleans(), min_size=1, max_size=8)
-    if kind.kind in "iu":
-        within = np.iinfo(kind)
-        return st.lists(st.integers(int(within.min), int(within.max)), min_size=1, max_size=8)
-    floats = st.floats(width=8 * kind.itemsize, allow_nan=False, allow_infinity=False)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return st.lists(st.integers(int(limits.min), int(limits.max)), min_size=1, max_size=8)
+    floats = st.floats(width=8 * dtype.itemsize, allow_nan=False, allow_infinity=False)
     return st.lists(floats, min_size=1, max_size=8)
 
 
-@pytest.mark.parametrize("datatype", WRITTEN)
+@pytest.mark.parametrize("datatype", ENCODABLE)
 @given(st.data())
 @QUICK
-def test_numbers_are_written_as_numpy_writes_them(datatype: str, data: st.DataObject) -> None:
+def test_numbers_round_trip_and_equal_numpy(datatype: str, data: st.DataObject) -> None:
     values = data.draw(numbers(datatype))
     array = np.array(values, dtype=triton_to_np_dtype(datatype))
     assert np_to_triton_dtype(array.dtype) == datatype
@@ -59,10 +59,10 @@ def test_numbers_are_written_as_numpy_writes_them(datatype: str, data: st.DataOb
     assert from_bytes("x", datatype, [len(values)], memoryview(raw)) == values
 
 
-@pytest.mark.parametrize("datatype", WRITTEN)
+@pytest.mark.parametrize("datatype", ENCODABLE)
 @given(st.data())
 @QUICK
-def test_numbers_pass_as_json(datatype: str, data: st.DataObject) -> None:
+def test_numbers_round_trip_as_json(datatype: str, data: st.DataObject) -> None:
     values = data.draw(numbers(datatype))
     tensor = Tensor("x", datatype, (len(values),), values)
     assert from_json("x", datatype, tensor.shape, to_json(tensor)) == values
@@ -71,15 +71,15 @@ def test_numbers_pass_as_json(datatype: str, data: st.DataObject) -> None:
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=8))
 @QUICK
-def test_bf16_is_read(values: list[float]) -> None:
+def test_bf16_is_decoded(values: list[float]) -> None:
     halves = np.array(values, dtype=np.float32).astype(ml_dtypes.bfloat16)
-    read = from_bytes("x", "BF16", [len(values)], memoryview(halves.tobytes()))
-    assert read == halves.astype(np.float32).tolist()
+    decoded = from_bytes("x", "BF16", [len(values)], memoryview(halves.tobytes()))
+    assert decoded == halves.astype(np.float32).tolist()
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6))
 @QUICK
-def test_bytes_are_written_as_triton_writes_them(values: list[bytes]) -> None:
+def test_bytes_round_trip_and_equal_triton(values: list[bytes]) -> None:
     raw = to_bytes(Tensor("x", "BYTES", (len(values),), values))
     if values:
         assert raw == serialize_byte_tensor(np.array(values, dtype=object)).item()
@@ -89,14 +89,14 @@ def test_bytes_are_written_as_triton_writes_them(values: list[bytes]) -> None:
 
 @given(st.lists(st.text(max_size=6), max_size=6))
 @QUICK
-def test_texts_pass_as_json(texts: list[str]) -> None:
-    read = from_json("x", "BYTES", [len(texts)], texts)
-    assert to_json(Tensor("x", "BYTES", (len(texts),), read)) == texts
+def test_texts_round_trip_as_json(texts: list[str]) -> None:
+    decoded = from_json("x", "BYTES", [len(texts)], texts)
+    assert to_json(Tensor("x", "BYTES", (len(texts),), decoded)) == texts
 
 
 @given(st.sampled_from(DATATYPES), st.lists(st.integers(-2, 5), max_size=4), st.binary(max_size=64))
 @settings(max_examples=300, deadline=None)
-def test_any_bytes_are_read_or_refused(datatype: str, shape: list[int], raw: bytes) -> None:
+def test_any_bytes_are_decoded_or_refused(datatype: str, shape: list[int], raw: bytes) -> None:
     with suppress(InvalidInput):
         assert len(from_bytes("x", datatype, shape, memoryview(raw))) == np.prod(shape)
 
@@ -110,11 +110,11 @@ ANYTHING = st.recursive(
 
 @given(st.sampled_from(DATATYPES), st.lists(st.integers(-1, 4), max_size=3), ANYTHING)
 @settings(max_examples=300, deadline=None)
-def test_any_json_is_read_or_refused(datatype: str, shape: list[int], data: Any) -> None:
+def test_any_json_is_decoded_or_refused(datatype: str, shape: list[int], data: Any) -> None:
     with suppress(InvalidInput):
-        read = from_json("x", datatype, shape, data)
-        assert len(read) == np.prod(shape)
-        assert not any(isinstance(value, list) for value in read)
+        decoded = from_json("x", datatype, shape, data)
+        assert len(decoded) == np.prod(shape)
+        assert not any(isinstance(value, list) for value in decoded)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,9 @@ def test_any_json_is_read_or_refused(datatype: str, shape: list[int], data: Any)
         ("TEXT", [1], ["a"]),
     ],
 )
-def test_what_is_no_such_tensor(datatype: str, shape: list[int], data: Any) -> None:
+def test_json_that_does_not_match_datatype_or_shape_is_refused(
+    datatype: str, shape: list[int], data: Any
+) -> None:
     with pytest.raises(InvalidInput):
         from_json("x", datatype, shape, data)
 
@@ -160,14 +162,16 @@ def test_what_is_no_such_tensor(datatype: str, shape: list[int], data: Any) -> N
         ("BYTES", [0], b"\0"),
     ],
 )
-def test_bytes_that_are_no_such_tensor(datatype: str, shape: list[int], raw: bytes) -> None:
+def test_bytes_that_do_not_match_datatype_or_shape_are_refused(
+    datatype: str, shape: list[int], raw: bytes
+) -> None:
     with pytest.raises(InvalidInput):
         from_bytes("x", datatype, shape, memoryview(raw))
 
 
 @pytest.mark.parametrize("shape", [[2**62], [10**5, 10**5], [2**40, 2**40, 2**40], [MAX_ELEMENTS + 1]])
 @pytest.mark.parametrize("datatype", ["BYTES", "FP64", "BOOL", "BF16"])
-def test_huge_shapes_are_refused_at_once(datatype: str, shape: list[int]) -> None:
+def test_huge_shapes_are_refused_quickly(datatype: str, shape: list[int]) -> None:
     start = time.process_time()
     with pytest.raises(TooLarge):
         from_bytes("x", datatype, shape, memoryview(b""))
@@ -177,12 +181,12 @@ def test_huge_shapes_are_refused_at_once(datatype: str, shape: list[int]) -> Non
 
 
 @pytest.mark.parametrize(("datatype", "value"), [("FP32", 1e300), ("INT64", 2**63)])
-def test_a_number_that_does_not_fit_is_told(datatype: str, value: Any) -> None:
+def test_number_outside_the_range_of_its_datatype_is_an_error(datatype: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"does not fit {datatype}"):
         to_bytes(Tensor("x", datatype, (1,), [value]))
 
 
-def test_a_small_body_may_not_inflate_without_end() -> None:
+def test_decompression_is_limited() -> None:
     assert decompress(zlib.compress(b"x" * MAX_BODY)) == b"x" * MAX_BODY
     with pytest.raises(TooLarge):
         decompress(zlib.compress(b"x" * (MAX_BODY + 1)))

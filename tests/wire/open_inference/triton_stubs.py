@@ -1,4 +1,4 @@
-"""What Triton's clients bring and send: stubs that are their own, and tensors of a task's example."""
+"""Triton's client stubs, and the elements of a task's example."""
 
 from functools import cache
 from typing import Any
@@ -11,8 +11,11 @@ from deployments.task import Task
 
 
 @cache
-def triton() -> Any:
-    """`tritonclient.grpc`, and the pool of its stubs: its own, for our messages have the same names."""
+def load_stubs() -> Any:
+    """Return `tritonclient.grpc` and the pool of its stubs.
+
+    The pool is separate because Roster's messages have the same names.
+    """
     pool = descriptor_pool.DescriptorPool()
     with mock.patch.object(descriptor_pool, "Default", return_value=pool):
         import tritonclient.grpc as client
@@ -20,7 +23,7 @@ def triton() -> Any:
     return client, pool
 
 
-def cells(task: Task) -> dict[str, bytes]:
-    """The task's first example, a BYTES element per field: lists are JSON."""
-    given = task.examples()[0]
-    return {name: (v.encode() if isinstance(v, str) else orjson.dumps(v)) for name, v in given.items()}
+def example_elements(task: Task) -> dict[str, bytes]:
+    """Return the BYTES element of each field of the task's first example; lists are JSON."""
+    fields = task.examples()[0]
+    return {name: (v.encode() if isinstance(v, str) else orjson.dumps(v)) for name, v in fields.items()}

@@ -74,7 +74,7 @@ def test_chat_completion_response(client, router) -> None:
 
 def test_absent_settings_are_left_to_the_checkpoint(client, router) -> None:
     complete_chat(client)
-    assert router.asked[0][2].model_dump(exclude_unset=True) == {"details": True}
+    assert router.received[0].params.model_dump(exclude_unset=True) == {"details": True}
 
 
 def test_sampling_settings_become_task_parameters(client, router) -> None:
@@ -89,7 +89,7 @@ def test_sampling_settings_become_task_parameters(client, router) -> None:
         stop=["\n", "End"],
         extra_body={"top_k": 4, "repetition_penalty": 1.1},
     )
-    assert router.asked[0][2].model_dump(exclude_unset=True) == {
+    assert router.received[0].params.model_dump(exclude_unset=True) == {
         "max_new_tokens": 7,
         "temperature": 0,
         "top_p": 0.5,
@@ -102,7 +102,7 @@ def test_sampling_settings_become_task_parameters(client, router) -> None:
         "details": True,
     }
     complete_chat(client, max_tokens=8, stop="End", extra_body={"top_k": -1})
-    assert router.asked[1][2].model_dump(exclude_unset=True) == {
+    assert router.received[1].params.model_dump(exclude_unset=True) == {
         "max_new_tokens": 8,
         "stop": ["End"],
         "details": True,
@@ -142,7 +142,7 @@ def test_messages_become_the_tasks_conversation(client, router) -> None:
             {"role": "user", "content": "Four"},
         ],
     )
-    assert [(message.role, message.content) for message in router.asked[0][1][0].messages] == [
+    assert [(message.role, message.content) for message in router.received[0].inputs[0].messages] == [
         ("system", "Be kind."),
         ("user", "One\nTwo"),
         ("assistant", "Three"),
@@ -156,7 +156,7 @@ def test_messages_without_content_are_accepted(client, router) -> None:
         client,
         [*({"role": role, "content": content} for role, content in messages), {"role": "assistant"}, *HELLO],
     )
-    converted = [(message.role, message.content) for message in router.asked[0][1][0].messages]
+    converted = [(message.role, message.content) for message in router.received[0].inputs[0].messages]
     assert converted == [
         *((role, content or "") for role, content in messages),
         ("assistant", ""),
@@ -176,8 +176,8 @@ def test_finish_reason(client, router, finish_reason: str, expected: str) -> Non
 def test_n_choices_use_consecutive_seeds(client, router) -> None:
     completion = complete_chat(client, n=3, seed=10)
     assert [choice.index for choice in completion.choices] == [0, 1, 2]
-    assert [params.seed for _, _, params in router.asked] == [10, 11, 12]
-    assert all(params.do_sample for _, _, params in router.asked)
+    assert [params.seed for _, _, params in router.received] == [10, 11, 12]
+    assert all(params.do_sample for _, _, params in router.received)
     assert (
         completion.usage.prompt_tokens,
         completion.usage.completion_tokens,
@@ -187,12 +187,12 @@ def test_n_choices_use_consecutive_seeds(client, router) -> None:
 
 def test_n_choices_without_a_seed_are_sampled(client, router) -> None:
     complete_chat(client, n=2)
-    assert [(params.seed, params.do_sample) for _, _, params in router.asked] == [(None, True)] * 2
+    assert [(params.seed, params.do_sample) for _, _, params in router.received] == [(None, True)] * 2
 
 
 def test_consecutive_seeds_wrap_around(client, router) -> None:
     complete_chat(client, n=2, seed=2**63 - 1)
-    assert [params.seed for _, _, params in router.asked] == [2**63 - 1, 0]
+    assert [params.seed for _, _, params in router.received] == [2**63 - 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -200,12 +200,12 @@ def test_consecutive_seeds_wrap_around(client, router) -> None:
 )
 def test_negative_seeds_map_to_the_tasks_seeds(client, router, seed: int, task_seeds: list[int]) -> None:
     complete_chat(client, n=2, seed=seed)
-    assert [params.seed for _, _, params in router.asked] == task_seeds
+    assert [params.seed for _, _, params in router.received] == task_seeds
 
 
 def test_logprobs_and_top_logprobs(client, router) -> None:
     (choice,) = complete_chat(client, logprobs=True, top_logprobs=2).choices
-    assert router.asked[0][2].top_n_tokens == 2
+    assert router.received[0].params.top_n_tokens == 2
     assert [token.token for token in choice.logprobs.content] == ["Good", " day", "!"]
     first = choice.logprobs.content[0]
     assert (first.logprob, first.bytes) == (-0.5, list(b"Good"))
@@ -233,7 +233,7 @@ def test_stream_chunks(client, router) -> None:
     assert all(chunk.usage is None for chunk in chunks)
     for chunk in chunks:
         assert_matches_schema(chunk.to_dict(), "ChatCompletionChunk")
-    assert router.closed == ["conversational"]
+    assert router.closed_streams == ["conversational"]
 
 
 def test_deltas_omit_absent_fields(url, router) -> None:
@@ -264,8 +264,8 @@ def test_chunks_of_several_choices_interleave(client, router) -> None:
             order.append(choice.index)
     assert texts == {0: "abc", 1: "abc", 2: "abc"}
     assert order == [0, 1, 2] * 3
-    assert [params.seed for _, _, params in router.asked] == [1, 2, 3]
-    assert router.closed == ["conversational"] * 3
+    assert [params.seed for _, _, params in router.received] == [1, 2, 3]
+    assert router.closed_streams == ["conversational"] * 3
 
 
 def test_stream_logprobs(client, router) -> None:
@@ -360,7 +360,7 @@ def test_invalid_field_returns_400_that_names_it(url, router, body: dict[str, An
     error = response.json()["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, None)
     assert f"`{param}`" in error["message"]
-    assert not router.asked
+    assert not router.received
 
 
 def test_errors_raise_the_openai_clients_exceptions(client, router) -> None:
@@ -393,7 +393,7 @@ def test_error_before_the_first_token_sets_the_status(client, router) -> None:
     router.streams["conversational"] = overloaded
     with pytest.raises(openai.RateLimitError, match="every queue is full"):
         complete_chat(client, stream=True, n=3)
-    assert router.closed == ["conversational"] * 3
+    assert router.closed_streams == ["conversational"] * 3
 
 
 def test_error_during_a_stream_is_an_event(client, router) -> None:
@@ -422,7 +422,7 @@ def test_error_of_one_choice_closes_all_streams(client, router) -> None:
     with pytest.raises(openai.APIError, match="internal error, request id") as error:
         list(complete_chat(client, stream=True, n=3))
     assert "secret" not in str(error.value.body)
-    assert router.closed == ["conversational"] * 3
+    assert router.closed_streams == ["conversational"] * 3
 
 
 @pytest.mark.parametrize("num_chunks", [0, 1])
@@ -439,13 +439,13 @@ def test_client_disconnect_closes_all_streams(url, router, num_chunks: int) -> N
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=timeout) as response:
             lines = response.iter_lines()
             assert next(lines).startswith("data: ")
-            assert not router.closed
+            assert not router.closed_streams
     except httpx.ReadTimeout:
         assert not num_chunks
     deadline = time.monotonic() + 2
-    while len(router.closed) < 3 and time.monotonic() < deadline:
+    while len(router.closed_streams) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert router.closed == ["conversational"] * 3
+    assert router.closed_streams == ["conversational"] * 3
 
 
 # ------------------------------------------------------------------------------------- under the model's path

@@ -26,7 +26,7 @@ def complete(client: OpenAI, prompt: Any = "Once", **settings: Any) -> Any:
 
 
 def task_prompts(router: FakeRouter) -> list[list[str]]:
-    return [[input_.text for input_ in inputs] for _, inputs, _ in router.asked]
+    return [[input_.text for input_ in inputs] for _, inputs, _ in router.received]
 
 
 def test_completion_response(url, router) -> None:
@@ -46,12 +46,12 @@ def test_completion_response(url, router) -> None:
     )
     assert completion.id.startswith("cmpl-")
     assert_matches_schema(completion.to_dict(), "Completion")
-    assert router.asked[0][2].model_dump(exclude_unset=True) == {"details": True}
+    assert router.received[0].params.model_dump(exclude_unset=True) == {"details": True}
 
 
 def test_sampling_settings_become_task_parameters(client, router) -> None:
     complete(client, max_tokens=7, temperature=0.5, stop="\n", seed=3, n=2, best_of=2, logprobs=0)
-    assert [params.model_dump(exclude_unset=True) for _, _, params in router.asked] == [
+    assert [params.model_dump(exclude_unset=True) for _, _, params in router.received] == [
         {
             "max_new_tokens": 7,
             "temperature": 0.5,
@@ -112,7 +112,7 @@ def test_logprobs(client, router, stream: bool) -> None:
     completion = complete(client, logprobs=2, stream=stream)
     parts = completion if stream else [completion]
     logprobs = [choice.logprobs for part in parts for choice in part.choices if choice.logprobs]
-    assert router.asked[0][2].top_n_tokens == 2
+    assert router.received[0].params.top_n_tokens == 2
     assert [text for part in logprobs for text in part.tokens] == [" upon", " a", " time"]
     assert [value for part in logprobs for value in part.token_logprobs] == [-0.5, -1.5, -2.5]
     assert [offset for part in logprobs for offset in part.text_offset] == [0, 5, 7]
@@ -144,7 +144,7 @@ def test_chunks_of_several_prompts_interleave(client, router) -> None:
     choices = [chunk.choices[0] for chunk in complete(client, ["Once", "Twice"], n=2, stream=True)]
     assert [choice.index for choice in choices if choice.text] == [0, 1, 2, 3] * 2
     assert sorted(task_prompts(router)) == [["Once"], ["Once"], ["Twice"], ["Twice"]]
-    assert router.closed == ["text-generation"] * 4
+    assert router.closed_streams == ["text-generation"] * 4
 
 
 async def test_async_openai_client(url, router) -> None:
@@ -185,7 +185,7 @@ def test_invalid_field_returns_400_that_names_it(url, router, body: dict[str, An
     assert response.status_code == 400, response.text
     error = response.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
-    assert not router.asked
+    assert not router.received
 
 
 def test_too_many_choices_return_413(client, router) -> None:
@@ -194,7 +194,7 @@ def test_too_many_choices_return_413(client, router) -> None:
     assert error.value.status_code == 413
     with pytest.raises(openai.APIStatusError, match="at most 64"):
         complete(client, ["a"] * 33, n=2, stream=True)
-    assert not router.asked
+    assert not router.received
 
 
 def test_error_names_the_prompt(client, router) -> None:

@@ -82,12 +82,12 @@ def test_embeddings_match_the_schema(url, router, encoding_format: str | None) -
 )
 def test_input_of_texts_and_token_ids(client, router, input_: Any, texts: list[str]) -> None:
     assert len(embed(client, input_).data) == len(texts)
-    assert [item.text for item in router.asked[0][1]] == texts
+    assert [item.text for item in router.received[0].inputs] == texts
 
 
 def test_dimensions_become_a_task_parameter(client, router) -> None:
     embed(client, "a", dimensions=2)
-    assert router.asked[0][2].model_dump(exclude_unset=True) == {"dimensions": 2}
+    assert router.received[0].params.model_dump(exclude_unset=True) == {"dimensions": 2}
 
 
 async def test_async_openai_client(url, router) -> None:
@@ -136,7 +136,7 @@ def test_invalid_embeddings_field_returns_400_that_names_it(
     response = httpx.post(f"{url}/models/embeddings/v1/embeddings", json=body)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["param"] == param
-    assert not router.asked
+    assert not router.received
 
 
 def test_too_long_text_returns_413(client, router) -> None:

@@ -66,7 +66,7 @@ def test_client_retries_retryable_errors(url, router, failure: Exception, num_at
         pytest.raises(openai.APIStatusError) as error,
     ):
         client.embeddings.create(model="embeddings", input="a")
-    assert len(router.asked) == num_attempts
+    assert len(router.received) == num_attempts
     assert "secret" not in str(error.value.body)
 
 

@@ -59,4 +59,4 @@ def test_embeddings(url, router) -> None:
     )
     assert model.embed_query("One") == [0.5, 0.5]
     assert model.embed_documents(["One", "Two"]) == [[0.5, 0.5]] * 2
-    assert [item.text for item in router.asked[-1][1]] == ["One", "Two"]
+    assert [item.text for item in router.received[-1].inputs] == ["One", "Two"]

@@ -28,7 +28,7 @@ def test_moderations_response(client, router) -> None:
     assert first.categories.model_extra == {"toxic": True, "insult": True, "threat": False}
     assert first.category_scores.model_extra == {"toxic": 0.9, "insult": 0.5, "threat": 0.1}
     assert first.category_applied_input_types.model_extra["toxic"] == ["text"]
-    assert [item.text for item in router.asked[0][1]] == ["You!", "And you!"]
+    assert [item.text for item in router.received[0].inputs] == ["You!", "And you!"]
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_score_response(compare, first: Any, second: Any, scores: list[float]) -
 
 def test_score_groups_pairs_by_first_text(compare, router) -> None:
     response = compare("/v1/score", text_1=["a", "aa", "a"], text_2=["b", "bb", "ccc"]).json()
-    calls = [(inputs[0].source_sentence, inputs[0].sentences) for _, inputs, _ in router.asked]
+    calls = [(inputs[0].source_sentence, inputs[0].sentences) for _, inputs, _ in router.received]
     assert sorted(calls) == [("a", ["b", "ccc"]), ("aa", ["bb"])]
     assert response["usage"] == {"prompt_tokens": 14, "total_tokens": 14}
 
@@ -91,7 +91,7 @@ def test_invalid_ranking_field_returns_400_that_names_it(
     response = compare(path, **body)
     assert response.status_code == 400, response.text
     assert response.json()["error"]["param"] == param
-    assert not router.asked
+    assert not router.received
 
 
 @pytest.mark.parametrize(

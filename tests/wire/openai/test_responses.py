@@ -41,7 +41,7 @@ def create(client: OpenAI, input_: Any = "Hello!", **settings: Any) -> Any:
 
 
 def messages(router: FakeRouter) -> list[tuple[str, str]]:
-    return [(message.role, message.content) for message in router.asked[0][1][0].messages]
+    return [(message.role, message.content) for message in router.received[0].inputs[0].messages]
 
 
 def test_response(client, router) -> None:
@@ -64,7 +64,7 @@ def test_response(client, router) -> None:
     assert response.id.startswith("resp_")
     assert_matches_schema(json.loads(response.to_json()), "OpenAIResponse")
     assert messages(router) == [("system", "Be kind."), ("user", "Hello!")]
-    assert router.asked[0][2].model_dump(exclude_unset=True) == {
+    assert router.received[0].params.model_dump(exclude_unset=True) == {
         "max_new_tokens": 9,
         "temperature": 0.5,
         "top_p": 0.9,
@@ -96,7 +96,7 @@ def test_empty_instructions_add_no_message(client, router) -> None:
 
 def test_output_items_are_accepted_as_input(client, router) -> None:
     first = create(client)
-    router.asked.clear()
+    router.received.clear()
     create(
         client,
         [
@@ -133,7 +133,7 @@ def test_stream_events(client, router) -> None:
     response = events[-1].response
     assert response.id == events[0].response.id
     assert (response.output_text, response.usage.total_tokens) == ("Good day!", 9)
-    assert router.closed == ["conversational"]
+    assert router.closed_streams == ["conversational"]
 
 
 def test_openai_clients_stream_helper(client, router) -> None:
@@ -209,7 +209,7 @@ def test_invalid_field_returns_400_that_names_it(url, router, body: dict[str, An
     assert http_response.status_code == 400, http_response.text
     error = http_response.json()["error"]
     assert (error["type"], error["param"]) == ("invalid_request_error", param)
-    assert not router.asked
+    assert not router.received
 
 
 def test_stored_response_returns_404(client, router) -> None:

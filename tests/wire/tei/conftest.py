@@ -6,5 +6,5 @@ from deployments.dialects import huggingface, tei
 
 @pytest.fixture(scope="module")
 def dialects() -> list[Dialect]:
-    """Both are asked about one model: each Hub client has routes of both."""
+    """Serve both dialects: the Hub's client uses routes of both for one model."""
     return [tei.dialect, huggingface.dialect]

@@ -1,0 +1,1 @@
+"""One module per starter model, each with `train()` and `evaluate(folder)`."""
