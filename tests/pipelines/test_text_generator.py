@@ -123,8 +123,8 @@ async def test_prompt_that_fits_is_not_truncated(
     size: int, wanted: int | None, read: int, written: int
 ) -> None:
     module = loaded(TextGeneration.module_id, tiny.gpt2())
-    answer = module.generator._row([7] * size, TextGenerationParams(max_new_tokens=wanted)).answer
-    assert (len(answer.prompt), answer.budget) == (read, written)
+    output = module.generator._sequence([7] * size, TextGenerationParams(max_new_tokens=wanted)).output
+    assert (len(output.prompt), output.max_new_tokens) == (read, written)
 
 
 async def test_truncate_keeps_the_end_of_the_prompt(writer: TextGeneration) -> None:

@@ -147,5 +147,5 @@ def test_config_prepacks_only_its_model() -> None:
 
 @pytest.mark.parametrize("engine", [{"name": "openvino"}, {"device": "cuda"}])
 def test_prepack_requires_torch_on_a_cpu(engine: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"`engine\.prepack` is of the engine torch on processors"):
+    with pytest.raises(ValueError, match=r"`engine\.prepack` applies to torch on the CPU only"):
         ModelConfig(module_id=Sentiment.module_id, engine=Engine(**engine, prepack=True))
