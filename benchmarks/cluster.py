@@ -163,7 +163,8 @@ def bare_serve() -> float:
 @cache
 def supports(dtype: str) -> bool:
     """Return whether this processor computes in a dtype, as Roster decides it, in a process with torch."""
-    code = f"from deployments.engines.checkpoint import cpu_supports_dtype; print(cpu_supports_dtype('torch.{dtype}'))"
+    module = "deployments.engines.checkpoint"
+    code = f"from {module} import cpu_supports_dtype; print(cpu_supports_dtype('torch.{dtype}'))"
     return subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "True"
 
 

@@ -26,7 +26,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @cache
 def starter(module_id: str) -> Module:
-    """The starter model of a module, loaded; skips the test where there is none."""
+    """Return the starter model of a module, loaded; skips the test where there is none."""
     for config in sorted(MODELS.glob("*/config.yml")):
         if yaml.safe_load(config.read_text())["module_id"] == module_id:
             return loaded(module_id, config.parent)
@@ -41,7 +41,7 @@ def loaded(module_id: str, folder: Path) -> Module:
 
 
 def answers(module: Module, inputs: list[Any], params: Any) -> list[Any]:
-    """What a module makes of inputs, together in one batch as long as it does not batch by itself."""
+    """Run a module on inputs: in one batch, unless it schedules its own batches."""
     if module.batches_itself():
         outputs: list[Any] = asyncio.run(module.run(inputs, params))
         return outputs

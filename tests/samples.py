@@ -15,7 +15,7 @@ LONG = "The quick brown fox jumps over the lazy dog while it rains. " * 60
 
 
 def picture(width: int, height: int, form: str = "PNG") -> bytes:
-    """An encoded picture of a red circle."""
+    """Return an encoded picture of a red circle."""
     drawn = Image.new("RGB", (width, height), "white")
     side = min(width, height)
     ImageDraw.Draw(drawn).ellipse((side * 0.2, side * 0.2, side * 0.8, side * 0.8), fill="red")
@@ -25,7 +25,7 @@ def picture(width: int, height: int, form: str = "PNG") -> bytes:
 
 
 def user(*turns: str) -> list[dict[str, str]]:
-    """A conversation in which the user speaks first."""
+    """Return a conversation in which the user speaks first."""
     return [{"role": ("user", "assistant")[place % 2], "content": turn} for place, turn in enumerate(turns)]
 
 
@@ -55,7 +55,7 @@ SAMPLES: dict[str, list[Any]] = {
 
 
 def inputs(task: Task) -> list[BaseModel]:
-    """The task's examples, and odd ones: tiny, huge, foreign, of all sizes."""
+    """Return the task's examples, and odd ones: tiny, huge, foreign, of all sizes."""
     fields = field_types(task.input)
     odd = [
         dict(zip(fields, values, strict=True))

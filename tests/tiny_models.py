@@ -29,14 +29,14 @@ LABELS = {"id2label": {0: "zero", 1: "one", 2: "two"}, "label2id": {"zero": 0, "
 
 
 def byte_bpe(**options: Any) -> Any:
-    """A byte-level BPE tokenizer, as GPT-2's."""
+    """Return a byte-level BPE tokenizer, as GPT-2's."""
     bpe = tokenizers.ByteLevelBPETokenizer()
     bpe.train_from_iterator(CORPUS, vocab_size=350, special_tokens=["<pad>", "</s>"], show_progress=False)
     return hf.PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token="</s>", **options)
 
 
 def sentencepiece() -> Any:
-    """A tokenizer like Llama's: spaces as underlines, single bytes for unknown characters."""
+    """Return a tokenizer like Llama's: spaces as underlines, single bytes for unknown characters."""
     letters = sorted(set("".join(CORPUS[:2]).replace(" ", "▁")))
     pieces = ["<unk>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
     vocabulary = {piece: place for place, piece in enumerate(pieces)}
@@ -57,14 +57,14 @@ def sentencepiece() -> Any:
 
 
 def wordpiece() -> Any:
-    """A WordPiece tokenizer, as BERT's."""
+    """Return a WordPiece tokenizer, as BERT's."""
     pieces = tokenizers.BertWordPieceTokenizer()
     pieces.train_from_iterator(CORPUS, vocab_size=200, show_progress=False)
     return hf.BertTokenizer(tokenizer_object=pieces._tokenizer, vocab=pieces.get_vocab(), model_max_length=32)
 
 
 def save(*parts: Any, **files: Any) -> Path:
-    """A checkpoint of these parts, with these JSON files beside them ("modules" or "1_Pooling/config")."""
+    """Return a checkpoint of these parts, with these JSON files beside them ("modules" or "1_Pooling/config")."""
     folder = Path(mkdtemp(dir=ROOT))
     for part in parts:
         part.save_pretrained(folder)
@@ -76,7 +76,7 @@ def save(*parts: Any, **files: Any) -> Path:
 
 
 def causal(make: Callable[..., Any] = hf.GPT2LMHeadModel, tokenizer: Any = None, **settings: Any) -> Path:
-    """A language model with 64 positions; `settings` go into its config."""
+    """Return a language model with 64 positions; `settings` go into its config."""
     torch.manual_seed(0)
     tokenizer = tokenizer or byte_bpe()
     size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}

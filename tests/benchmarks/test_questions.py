@@ -194,7 +194,7 @@ def test_peers_figures_compare_with_the_best_and_the_naive_peer() -> None:
 
 @pytest.mark.model
 def test_supports_decides_as_roster_does() -> None:
-    from deployments.engines.checkpoint import _computes_in
+    from deployments.engines.checkpoint import cpu_supports_dtype
 
     for dtype in ("float32", "bfloat16", "float16"):
-        assert cluster.supports(dtype) == _computes_in(f"torch.{dtype}")
+        assert cluster.supports(dtype) == cpu_supports_dtype(f"torch.{dtype}")

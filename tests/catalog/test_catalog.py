@@ -88,7 +88,7 @@ def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, 
 
 
 def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
-    """An application with a new replica that has waited for its node, or got one, beside an old one."""
+    """Return an application with a new replica that has waited for its node, or got one, beside an old one."""
     new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
     replicas = [{"state": "RUNNING"}, new]
     return {**app(folder, status="UPDATING", replicas=replicas), "status": "DEPLOYING"}
@@ -282,7 +282,7 @@ async def test_blocked_rollout_waits_for_the_autoscaler(
 
 
 def fail(serve: Serve, folder: ModelFolder, running: int = 0) -> None:
-    """What Serve tells once it has given up."""
+    """Return the details of an application that Serve has given up."""
     failed = app(folder, running, status="DEPLOY_FAILED", message="Trace\nOSError: the Hub is away")
     serve.apps[folder.id] = {**failed, "status": "DEPLOY_FAILED"}
 

@@ -67,7 +67,7 @@ def codecs() -> None:
 
 
 def hugging_face_runtime() -> None:
-    """The content types of MLServer's Hugging Face runtime."""
+    """Return the content types of MLServer's Hugging Face runtime."""
 
     def string_input(name: str, value: str, content_type: str) -> RequestInput:
         parameters = Parameters(content_type=content_type)

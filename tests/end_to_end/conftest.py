@@ -67,7 +67,7 @@ class Cluster:
         )
 
     def pids(self, name: str) -> set[int]:
-        """The processes of an application's or ("gateway:Router") a deployment's replicas."""
+        """Return the processes of an application's or ("gateway:Router") a deployment's replicas."""
         title = re.compile(rf"ray::ServeReplica:{re.escape(name)}\b")
         # Only below this test run, so that a test does not kill processes of another cluster.
         ours = psutil.Process().children(recursive=True)
@@ -82,7 +82,7 @@ def _title(process: psutil.Process) -> str:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The condition's first true value; fails when there is none in time."""
+    """Return the condition's first true value; fails when there is none in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -96,7 +96,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster in the mode that the module asks for (`in_modes`); one runs at a time."""
+    """Return a cluster in the mode that the module asks for (`in_modes`); one runs at a time."""
     home = tmp_path_factory.mktemp(request.param)
     shutil.copytree(ROOT / "models", home / "models")
     with ExitStack() as stack:

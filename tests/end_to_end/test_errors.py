@@ -23,7 +23,7 @@ AT_ONCE_S = 10.0  # on a shared machine; a request that runs into the gateway's 
 
 
 def bomb() -> bytes:
-    """A PNG of 60,000 x 60,000 pixels that takes a few kilobytes."""
+    """Return a PNG of 60,000 x 60,000 pixels that takes a few kilobytes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -38,7 +38,7 @@ QUERY, SIMILAR, DISSIMILAR = (
 
 
 def example_image(width: int = 220, height: int = 160) -> bytes:
-    """A blue square on the left of a light background."""
+    """Return a blue square on the left of a light background."""
     image = Image.new("RGB", (width, height), (235, 235, 225))
     ImageDraw.Draw(image).rectangle((50, 50, 115, 115), fill=(30, 60, 200))
     encoded = io.BytesIO()

@@ -39,7 +39,7 @@ MODULES = [
 
 @cache
 def checkpoint(pooling: str, normalize: bool, default: str | None = None) -> Path:
-    """A tiny random encoder with all of sentence-transformers' files."""
+    """Return a tiny random encoder with all of sentence-transformers' files."""
     modes = {f"pooling_mode_{name}": name == pooling for name in ("cls_token", "mean_tokens", "lasttoken")}
     return tiny.encoder(
         modules=MODULES if normalize else MODULES[:2],

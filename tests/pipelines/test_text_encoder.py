@@ -48,7 +48,7 @@ def plain() -> Embeddings:
 
 @pytest.fixture(scope="module")
 def recipe() -> Embeddings:
-    """A checkpoint with all of sentence-transformers' files."""
+    """Return a checkpoint with all of sentence-transformers' files."""
     folder = tiny.encoder(
         modules=[*MODULES, NORMALIZE],
         sentence_bert_config={"max_seq_length": 8},

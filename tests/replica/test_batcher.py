@@ -86,7 +86,7 @@ def ask(batcher: Batcher, *texts: str, params: Params | None = None) -> "asyncio
 
 
 async def busy(batcher: Batcher, model: Model) -> "asyncio.Task[InferenceResults]":
-    """A call that the network works on, until its gate opens."""
+    """Return a call that the network works on, until its gate opens."""
     model.gate.clear()
     model.busy.clear()
     first = ask(batcher, "first")
@@ -102,7 +102,7 @@ async def queued(batcher: Batcher, *texts: str) -> None:
 async def behind_a_busy_model(
     batcher: Batcher, model: Model, texts: list[str], params: list[Params] | None = None
 ) -> list[Any]:
-    """The answers to one call per text, all of which arrive while the network works on another."""
+    """Return the answers to one call per text, all of which arrive while the network works on another."""
     first = await busy(batcher, model)
     rest = [
         ask(batcher, text, params=one)

@@ -81,7 +81,7 @@ def replicas() -> Replicas:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits goes when a call returns, however long that takes here."""
+    """Send waiting requests when a call returns, independent of the machine's speed."""
     monkeypatch.setattr(RequestCoalescer, "_max_wait", lambda self: 60.0)
 
 

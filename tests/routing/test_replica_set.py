@@ -190,7 +190,7 @@ async def test_missing_application_is_reported_as_loading(serve: FakeServe, repl
 
 @pytest.fixture
 def by_handle(serve: FakeServe) -> list[str]:
-    """The methods that were called through Serve's handle."""
+    """Return the methods that were called through Serve's handle."""
     called: list[str] = []
 
     async def answer() -> str:

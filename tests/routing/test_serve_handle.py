@@ -37,7 +37,7 @@ async def stream(*values: Any) -> AsyncIterator[Any]:
 
 
 def raised(cause: Exception) -> Any:
-    """What Ray raises for a method that raises `cause`."""
+    """Return the error that Ray raises for a method that raises `cause`."""
     return RayTaskError("infer", "a traceback", cause).as_instanceof_cause()
 
 

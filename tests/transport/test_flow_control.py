@@ -125,7 +125,7 @@ async def test_stream_with_a_slow_reader_continues(
 
 @pytest.fixture
 async def silent_router(address: Address) -> AsyncIterator[asyncio.StreamWriter]:
-    """A Router that never reads, at the other end of a replica's connection."""
+    """Return a Router that never reads, at the other end of a replica's connection."""
     end = socket.socket()
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
     end.setblocking(False)
@@ -186,7 +186,7 @@ class SilentReplica(asyncio.Protocol):
         self.received += data
 
     def messages(self) -> list[int]:
-        """The types of the messages after the greeting, which takes 38 bytes."""
+        """Return the types of the messages after the greeting, which takes 38 bytes."""
         types, start = [], 38
         while len(self.received) - start >= HEADER.size:
             size, _, _, message_type = HEADER.unpack_from(self.received, start)

@@ -89,7 +89,7 @@ async def test_a_router_does_not_connect_to_an_address_of_another_version(versio
 
 @pytest.fixture
 async def other_server() -> AsyncIterator[tuple[Address, list[bytes]]]:
-    """A server that answers with the bytes in the list, or closes the connection when it is empty."""
+    """Return a server that answers with the bytes in the list, or closes the connection when it is empty."""
     answers: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

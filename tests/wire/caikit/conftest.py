@@ -13,5 +13,5 @@ def dialects() -> list[Dialect]:
 
 @pytest.fixture
 def router(router: FakeRouter) -> FakeRouter:
-    """A router whose models return the reference's outputs."""
+    """Return a router whose models return the reference's outputs."""
     return set_outputs(router)

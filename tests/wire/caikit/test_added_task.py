@@ -55,7 +55,7 @@ CHOOSE = task("zero-shot", ChooseInput, ChooseOutput)
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> tuple[FakeRouter, Starlette]:
-    """A router with a model of an added task, and the application with both added tasks."""
+    """Return a router with a model of an added task, and the application with both added tasks."""
     monkeypatch.setitem(TASKS, ANSWER.name, ANSWER)
     monkeypatch.setitem(TASKS, CHOOSE.name, CHOOSE)
     router = FakeRouter()
