@@ -74,9 +74,8 @@ def photographs(count: int, width: int = 1600, height: int = 1200) -> tuple[byte
 
 
 def home() -> Path:
-    """Return `.bench/`, with a .gitignore that excludes all of it."""
+    """Return `.bench/`, which git ignores."""
     BENCH.mkdir(exist_ok=True)
-    (BENCH / ".gitignore").write_text("*\n")
     return BENCH
 
 
