@@ -20,8 +20,7 @@ def main() -> int:
     """Return 1 when a question has no answer. A goal that is not met is a result, not a failure."""
     arguments = _arguments()
     seconds, rounds = (1.5, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
-    bench = harness.Bench(seconds, rounds, arguments.alone)
-    results, keep = workload.home() / "results", not (arguments.alone or arguments.quick)
+    bench, results = harness.Bench(seconds, rounds, arguments.alone), workload.home() / "results"
     results.mkdir(exist_ok=True)
     if arguments.again:
         (workload.home() / harness.SETTINGS).unlink(missing_ok=True)
@@ -31,23 +30,20 @@ def main() -> int:
         for question in arguments.questions or (ALONE if arguments.alone else QUESTIONS):
             findings = answer(question, bench)
             failed += not findings.figures and not arguments.alone
-            if keep:
+            if not (arguments.alone or arguments.quick):
                 (results / f"{question}.json").write_text(findings.model_dump_json(indent=1))
+                harness.write([path for one in QUESTIONS if (path := results / f"{one}.json").exists()])
     finally:
         bench.close()
-    if keep:
-        saved = [path for question in QUESTIONS if (path := results / f"{question}.json").exists()]
-        harness.write([harness.Findings.model_validate_json(path.read_text()) for path in saved])
-        print(f"Written: {harness.RESULTS}", flush=True)
     return 1 if failed else 0
 
 
 def answer(question: str, bench: harness.Bench) -> harness.Findings:
     """Measure and print one question. An error becomes a note, so that the next question is measured."""
     module = importlib.import_module(f"benchmarks.{question}")
-    findings = harness.Findings(question=question, title=module.TITLE)
     print(f"\n{module.TITLE} ...", flush=True)
-    begin, before = time.monotonic(), os.getloadavg()[0]
+    findings = harness.Findings(question=question, title=module.TITLE)
+    begin, load = time.monotonic(), os.getloadavg()[0]
     try:
         module.measure(bench, findings)
     except Exception as error:
@@ -55,9 +51,8 @@ def answer(question: str, bench: harness.Bench) -> harness.Findings:
         note = f"Not measured: {type(error).__name__}: {error}"
         findings = harness.Findings(question=question, title=module.TITLE, notes=[note])
         bench.close()
-    findings.when = time.strftime("%Y-%m-%d %H:%M")
-    points = f"{bench.rounds} times {bench.seconds:g} s a point"
-    findings.took = f"{points}, {time.monotonic() - begin:.0f} s in all, load average {before:.1f} before"
+    when = f"{time.strftime('%Y-%m-%d %H:%M')}, {bench.rounds} times {bench.seconds:g} s a point"
+    findings.when = f"{when}, {time.monotonic() - begin:.0f} s in all, load average {load:.1f} before"
     print(harness.document([findings]), flush=True)
     return findings
 

@@ -46,7 +46,7 @@ class Processes:
             command = [sys.executable, "-m", "benchmarks.baseline", json.dumps(arguments)]
             started = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[1], **pipes)
             self._workers.append(started)
-        self._receive(self._workers)
+        self._call(self._workers, "")  # wait for the first response of each
 
     def rate(self, seconds: float) -> float:
         """Return the outputs per second of all processes together, in batches of at most `budget`."""
@@ -56,11 +56,11 @@ class Processes:
         """Call a method of the first worker."""
         return self._call(self._workers[:1], method, **arguments)[0]
 
-    def choose_budget(self, seconds: float) -> None:
-        """Measure budgets for `seconds` each, and take the fastest."""
+    def choose_budget(self) -> None:
+        """Measure the budgets, and take the fastest."""
         rates = {}
         for self.budget in sorted({min(budget, self._share) for budget in BUDGETS})[-TRIALS:]:
-            rates[self.budget] = self.rate(seconds)
+            rates[self.budget] = self.rate(TRIAL_S)
         self.budget = max(rates, key=rates.__getitem__)
 
     def close(self) -> None:
@@ -70,48 +70,26 @@ class Processes:
             worker.wait(20)
 
     def _call(self, workers: Sequence[Any], method: str, **arguments: Any) -> list[Any]:
-        for worker in workers:
+        for worker in workers if method else ():
             print(json.dumps([method, arguments]), file=worker.stdin, flush=True)
-        return self._receive(workers)
-
-    def _receive(self, workers: Sequence[Any]) -> list[Any]:
         lines = [worker.stdout.readline() for worker in workers]
         if not all(lines):
             raise RuntimeError("a baseline process ended; its error is above")
         return [json.loads(line) for line in lines]
 
 
-class Baseline:
-    """The module in one process of many threads, and in many processes: the better way counts in each run."""
-
-    def __init__(self, ways: Sequence[Processes]) -> None:
-        self._ways, self.fastest, self.quickest = ways, ways[0], ways[0]
-
-    def rate(self, seconds: float) -> float:
-        """Return outputs per second over the whole workload; each way takes `seconds`."""
-        rates = {way: way.rate(seconds) for way in self._ways}
-        self.fastest = max(rates, key=rates.__getitem__)
-        return rates[self.fastest]
-
-    def single_p50(self, seconds: float) -> float:
-        """Return the median time, in seconds, of one input alone; each way takes `seconds`."""
-        times = {way: way.first("single_p50", seconds=seconds) for way in self._ways}
-        self.quickest = min(times, key=times.__getitem__)
-        return times[self.quickest]
-
-
 @contextmanager
-def baseline(kind: str, **options: Any) -> Iterator[Baseline]:
-    """Start both ways for a checkpoint, each with its fastest budget."""
+def ways(kind: str, **options: Any) -> Iterator[list[Processes]]:
+    """Start one process of many threads, and many processes of one, each with its fastest budget."""
     from benchmarks.workload import COUNTS, checkpoint
 
     with ExitStack() as stack:
-        ways: list[Processes] = []
+        started = []
         for way in WAYS:
             processes = Processes(checkpoint(kind), COUNTS[kind], *way, **options)
-            ways.append(stack.enter_context(closing(processes)))
-            processes.choose_budget(TRIAL_S)
-        yield Baseline(ways)
+            started.append(stack.enter_context(closing(processes)))
+            processes.choose_budget()
+        yield started
 
 
 class Module:
@@ -143,7 +121,6 @@ class Module:
 
     @cached_property
     def by_cost(self) -> list[tuple[int, Any]]:
-        """The inputs and their costs, sorted by cost."""
         costs = [encoded.cost for encoded in self.module.encode(self.inputs, self.params)]
         return sorted(zip(costs, self.inputs, strict=True), key=lambda pair: pair[0])
 
@@ -197,7 +174,6 @@ class Generate:
         self.run(self.prompts[0])
 
     def run(self, prompt: str) -> list[int]:
-        """Return the ids of the new tokens."""
         import torch
 
         encoded = self.tokenizer(prompt, return_tensors="pt")
@@ -207,7 +183,6 @@ class Generate:
         return list(ids[0, encoded["input_ids"].shape[1] :].tolist())
 
     def rate(self, seconds: float, budget: int) -> float:
-        """Return tokens per second."""
         return _rate(lambda: sum(len(self.run(prompt)) for prompt in self.prompts[:4]), seconds)
 
     def responses(self, count: int) -> list[str]:

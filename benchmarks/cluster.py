@@ -1,4 +1,4 @@
-"""Run Roster as a user starts it, `python -m deployments CONFIG`, with a models folder and ports of its own.
+"""Run Roster as a user starts it, `python -m deployments CONFIG`, with a separate models folder and ports.
 
 It runs from a copy of the project with the no-op task and the bare ingress. The overhead is measured with the
 latter as one more application in the Serve config, so that both are behind the same proxy.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import httpx
 import psutil
 import yaml
 
-from benchmarks.server import Endpoint, Server, StartError, endpoint, responds
+from benchmarks.server import CLIENT, Endpoint, Server, StartError, endpoint, responds
 from benchmarks.workload import ROOT, checkpoint, home
 from deployments.cluster import environment as ray_environment
 
@@ -38,25 +38,22 @@ IDLE_S = 20.0
 class Roster(Server):
     """A running Roster, with or without the bare ingress; `started_s` is the time until it was ready."""
 
+    stop_signal = signal.SIGINT  # as Ctrl-C; Serve's clean-up needs it
+
     def __init__(self, bare: bool = False) -> None:
         project = _project("roster", gateway=True, bare=bare)
         self.models = project / "models"
-        self.http = httpx.Client(base_url=URL, timeout=60, trust_env=False)
         begin = time.perf_counter()
         command = [sys.executable, "-m", "deployments", str(project / "config.yaml"), "--verbose"]
         super().__init__(command, project / "log", project)
-        self.wait_or_close(lambda: self.http.get("/health/ready").status_code == httpx.codes.OK)
+        self.wait_or_close(lambda: CLIENT.get(f"{URL}/health/ready").status_code == httpx.codes.OK)
         self.started_s = time.perf_counter() - begin
 
     def add(self, model_id: str, folder: Path | None = None, **config: Any) -> None:
         """Add a copy of a model's folder, with more in its config.yml; without a folder, the no-op model."""
         partial = self.models.parent / f"{model_id}.partial"
-        if folder:
-            shutil.copytree(folder, partial)
-            config = {**yaml.safe_load((folder / "config.yml").read_text()), **config}
-        else:
-            partial.mkdir()
-            config = {"module_id": NOOP_ID, **config}
+        shutil.copytree(folder or self.models.parent / NOOP, partial)
+        config = {**yaml.safe_load((partial / "config.yml").read_text()), **config}
         (partial / "config.yml").write_text(yaml.safe_dump(config))
         partial.rename(self.models / model_id)
 
@@ -68,11 +65,11 @@ class Roster(Server):
         self.wait(lambda: not any(map(self.replicas, model_ids)), "ended")
 
     def cards(self) -> dict[str, dict[str, Any]]:
-        return {card["id"]: card for card in self.http.get("/models").raise_for_status().json()}
+        return {card["id"]: card for card in CLIENT.get(f"{URL}/models").raise_for_status().json()}
 
     def totals(self, model_id: str) -> dict[str, float]:
         """Return the counters of a model and of earlier ones of its name. Routers report once a second."""
-        models = self.http.get("/status").raise_for_status().json()
+        models = CLIENT.get(f"{URL}/status").raise_for_status().json()
         (totals,) = (dict(stats["totals"]) for stats in models if stats["id"] == model_id)
         return totals
 
@@ -122,27 +119,19 @@ class Roster(Server):
 
     def idle_share(self, seconds: float) -> float:
         """Return the share of one processor that the cluster takes without requests."""
-        before = self._cpu_s()
-        time.sleep(seconds)
-        return (self._cpu_s() - before) / seconds
-
-    def _cpu_s(self) -> float:
-        total = 0.0
-        for process in self.processes():
-            with suppress(psutil.Error):
-                total += sum(process.cpu_times()[:2])  # user and system
-        return total
+        used = 0.0
+        for sign, pause in ((-1, seconds), (1, 0.0)):
+            for process in self.processes():
+                with suppress(psutil.Error):
+                    used += sign * sum(process.cpu_times()[:2])  # user and system
+            time.sleep(pause)
+        return used / seconds
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         with super().frozen():
             yield
         self.wait_until_idle()
-
-    def close(self, number: int = signal.SIGINT) -> None:
-        """Send one SIGINT, as Ctrl-C does; a second one would interrupt Serve's clean-up."""
-        self.http.close()
-        super().close(number)
 
 
 def bare_serve() -> float:
@@ -153,11 +142,10 @@ def bare_serve() -> float:
     begin = time.perf_counter()
     command = [str(Path(sys.executable).with_name("serve")), "run", "config.yaml"]
     server = Server(command, project / "log", project, environment)
-    try:
+    server.stop_signal = Roster.stop_signal
+    with closing(server):
         server.wait(lambda: responds(BARE_URL, b'{"inputs": "a"}'))
         return time.perf_counter() - begin
-    finally:
-        server.close(signal.SIGINT)
 
 
 @cache
@@ -172,7 +160,9 @@ def _project(name: str, gateway: bool, bare: bool) -> Path:
     """Copy the project, with a Serve config that has the gateway, the bare ingress, or both."""
     project = home() / "run" / name
     shutil.rmtree(project, ignore_errors=True)
-    (project / "models").mkdir(parents=True)
+    for folder in ("models", NOOP):
+        (project / folder).mkdir(parents=True)
+    (project / NOOP / "config.yml").write_text(f"module_id: {NOOP_ID}\n")
     for package in ("deployments", "ui"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, project / package, ignore=ignore)

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
+from statistics import fmean
 from typing import Any
 
 from benchmarks import baseline, cluster, harness, server, workload
@@ -61,7 +62,7 @@ def _add(roster: cluster.Roster, model_id: str, **config: Any) -> float:
     roster.wait_until_idle()
     begin = time.perf_counter()
     roster.add(model_id, SMALL, **config)
-    elapsed = _respond(roster, model_id) - begin
+    elapsed = _respond(roster, model_id, begin)
     roster.remove(model_id)
     return elapsed
 
@@ -69,8 +70,7 @@ def _add(roster: cluster.Roster, model_id: str, **config: Any) -> float:
 def _from_zero(roster: cluster.Roster) -> float:
     roster.wait(lambda: not roster.replicas("from-zero"), "without replicas")
     roster.wait_until_idle()
-    begin = time.perf_counter()
-    return _respond(roster, "from-zero") - begin
+    return _respond(roster, "from-zero", time.perf_counter())
 
 
 def _bare(roster: cluster.Roster) -> float:
@@ -80,11 +80,10 @@ def _bare(roster: cluster.Roster) -> float:
         return time.perf_counter() - begin
 
 
-def _respond(roster: cluster.Roster, model_id: str) -> float:
-    """Wait for the first response; return the time."""
+def _respond(roster: cluster.Roster, model_id: str, begin: float) -> float:
     url = f"{cluster.URL}/models/{model_id}"
     roster.wait(lambda: server.responds(url, b'{"inputs": "a"}'), "responding", poll_s=0.02)
-    return time.perf_counter()
+    return time.perf_counter() - begin
 
 
 def _many_models(bench: harness.Bench, roster: cluster.Roster, findings: harness.Findings) -> None:
@@ -102,16 +101,15 @@ def _many_models(bench: harness.Bench, roster: cluster.Roster, findings: harness
     for _ in range(bench.rounds):
         for size, each in rates.items():
             idle = [f"idle-{next(number)}" for _ in range(size - 1)]
-            times = [time.perf_counter()]
+            begin = time.perf_counter()
             for model_id in idle:
                 roster.add(model_id, deployment=IDLE)
             roster.wait_for(*idle)
-            times.append(time.perf_counter())
+            added = time.perf_counter() - begin
             each.append(rate(SETTLE_S))
-            share = roster.idle_share(2)
-            times.append(time.perf_counter())
+            share, begin = roster.idle_share(2), time.perf_counter()
             roster.remove(*idle)
-            added, removed = times[1] - times[0], time.perf_counter() - times[2]
+            removed = time.perf_counter() - begin
             changes[size] = f"{size - 1} added in {added:.1f} s, removed in {removed:.1f} s; idle {share:.0%}"
             single.append(rate())
     roster.remove(cluster.NOOP)
@@ -121,7 +119,8 @@ def _many_models(bench: harness.Bench, roster: cluster.Roster, findings: harness
 def _report(
     findings: harness.Findings, rates: dict[int, list[float]], changes: dict[int, str], single: list[float]
 ) -> None:
-    bases, points = harness.midpoints(single), [(1, 1.0)]
+    bases = [fmean(pair) for pair in pairwise(single)]  # interpolated to the times of the runs between them
+    points = [(1, 1.0)]
     for index, (size, each) in enumerate(rates.items()):
         share = harness.ratio(each, bases[index :: len(SIZES)])
         goal = f"≥ {MIN_KEPT}" if size == SIZES[-1] else ""

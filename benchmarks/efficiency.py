@@ -1,11 +1,11 @@
 """Measure efficiency: items per second through the gateway, against the same module called directly."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
-from benchmarks import baseline, cluster, harness, load, server
+from benchmarks import baseline, cluster, harness, load
 
 TITLE = "Efficiency: how much of the model's speed reaches the callers"
 CLIENTS = (1, 16, 64, 256)
@@ -42,7 +42,8 @@ CASES = {
     "classification": Case("classification"),
     "classification, engine openvino": Case("classification", "openvino"),
 }
-Runs = dict[Any, list[Any]]  # by number of clients; by baseline and what was measured of it
+Runs = dict[Any, list[Any]]  # by OWN and number of clients; by baseline and "rate" or "single"
+OWN = "Roster"
 
 
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
@@ -67,36 +68,34 @@ def measure_case(
     bench: harness.Bench, findings: harness.Findings, case: Case, prefix: str, unit: str
 ) -> tuple[Runs, float]:
     """Run a case in turn with its baselines, the cluster frozen; return also the least cosine to them."""
-    baselines: dict[str, baseline.Baseline] = {}
+    ways, calls = {}, {}
     with ExitStack() as stack:
         for name, options in case.baselines.items():
-            baselines[name] = stack.enter_context(baseline.baseline(case.kind, **options))
+            ways[name] = stack.enter_context(baseline.ways(case.kind, **options))
+            for way in ways[name]:
+                calls[name, "rate", way] = partial(way.rate, bench.seconds)
+                calls[name, "single", way] = partial(way.first, "single_p50", seconds=min(bench.seconds, 3.0))
         endpoint = stack.enter_context(bench.roster.model(case.kind, case.engine, case.dtype))
-        # With very many clients a response takes about as long as a run: their runs are longer.
-        calls: dict[Any, Callable[[], Any]] = {}
-        for n in case.clients:
-            calls[n] = partial(endpoint.run, n, bench.seconds * max(1, n // MANY))
-        for name, one in baselines.items():
-            calls[name, "rate"] = partial(one.rate, bench.seconds)
-            calls[name, "single"] = partial(one.single_p50, min(bench.seconds, 3.0))
-        calls = server.isolated(calls, dict.fromkeys(case.clients, endpoint))
-        runs: Runs = harness.interleave(bench.rounds, calls)
-        expected = baselines["torch"].quickest.first("responses", count=load.SAMPLE)
-        responses = endpoint.responses(runs[case.clients[-1]][0])
-    for name, one in baselines.items():
-        label, single = f"{prefix}in-process in {name}", 1000 * runs[name, "single"][-1]
-        rates = f"{harness.numbers(runs[name, 'rate'])} {unit}; batches of {one.fastest.budget} median inputs"
-        findings.raw[f"{label}, {one.fastest.title}"] = rates
-        findings.raw[f"{label}, one input alone, {one.quickest.title}"] = f"{single:.1f} ms"
+        runs: Runs = harness.compare(bench, {OWN: endpoint}, case.clients, calls)
+        expected = ways["torch"][0].first("responses", count=load.SAMPLE)
+        responses = endpoint.responses(runs[OWN, case.clients[-1]][0])
+    for name, each in ways.items():  # the better way counts in each round
+        label = f"{prefix}in-process in {name}"
+        for what, better in (("rate", max), ("single", min)):
+            runs[name, what] = list(map(better, zip(*(runs[name, what, way] for way in each), strict=True)))
+        fastest = max(each, key=lambda way: runs[name, "rate", way][-1])
+        rates = f"{harness.numbers(runs[name, 'rate'])} {unit}; batches of {fastest.budget} median inputs"
+        findings.raw[f"{label}, {fastest.title}"] = rates
+        findings.raw[f"{label}, one input alone"] = f"{1000 * runs[name, 'single'][-1]:.1f} ms"
     for n in case.clients:
-        findings.raw[f"{prefix}{n} clients"] = harness.summary(runs[n], unit)
+        findings.raw[f"{prefix}{n} clients"] = harness.summary(runs[OWN, n], unit)
     least = harness.MIN_COSINE if case.dtype == "auto" else HALF_MIN_COSINE
     return runs, harness.check_responses(responses, expected, least)
 
 
 def share(runs: Runs, clients: int, name: str = "torch") -> harness.Ratio:
     """Return the rate at so many clients relative to a baseline's."""
-    return harness.ratio(harness.rates_of(runs[clients]), runs[name, "rate"])
+    return harness.ratio([run.rate for run in runs[OWN, clients]], runs[name, "rate"])
 
 
 def _add_figures(name: str, case: Case, runs: Runs, findings: harness.Findings) -> None:
@@ -107,7 +106,8 @@ def _add_figures(name: str, case: Case, runs: Runs, findings: harness.Findings) 
         for n in case.clients if way == "torch" else (MANY,):
             goal = share_goal if n == MANY else ""
             findings.add(f"{name}: {n} clients / {label}, items/s", share(runs, n, way), goal)
-        single = harness.ratio([run.p(50) for run in runs[1]], runs[way, "single"])
+        single = harness.ratio([run.p(50) for run in runs[OWN, 1]], runs[way, "single"])
         findings.add(f"{name}: p50 of 1 client / one call {label}", single, single_goal)
-    tail = harness.ratio([run.p(99) for run in runs[MANY]], [run.p(50) for run in runs[MANY]])
+    many = runs[OWN, MANY]
+    tail = harness.ratio([run.p(99) for run in many], [run.p(50) for run in many])
     findings.add(f"{name}: p99 / p50 at {MANY} clients", tail, tail_goal)

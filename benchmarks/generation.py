@@ -1,6 +1,5 @@
 """Measure generation: tokens per second and time to first token, with `transformers serve` as a peers."""
 
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -25,13 +24,13 @@ def tokens_per_s(run: load.Run) -> float:
     return run.events / run.seconds * baseline.NEW_TOKENS * len(events) / sum(events)
 
 
+def _rate(endpoint: server.Endpoint) -> float:
+    return tokens_per_s(endpoint.run(MANY, peers.TRIAL_S))
+
+
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     """Run all of them in turn, at 1 to 32 streams."""
-    setting = peers.PEERS[SERVE].best_setting(
-        KIND, findings, lambda endpoint: tokens_per_s(endpoint.run(MANY, peers.TRIAL_S)), "", "tokens/s"
-    )
-    settings = {SERVE: setting} if setting else {}
-    findings.raw |= {f"{name}, versions": peers.PEERS[name].versions() for name in settings}
+    settings = peers.best_settings(KIND, [SERVE], _rate, "tokens/s", findings)
     start = partial(baseline.Processes, workload.checkpoint(KIND), workload.COUNTS[KIND], worker="Generate")
     with (
         closing(start(threads=baseline.CORES)) as wide,
@@ -43,23 +42,14 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
             own = server.endpoint(endpoints[name].server, endpoints[name].url, KIND, **OPTIONS)
             endpoints[name] = replace(own, read=peers.stream_text)
         expected = single.first("responses", count=load.SAMPLE)
-        runs = _runs(bench, endpoints, single)
-    _report(findings, runs, list(endpoints), setting or "")
+        others = {(SINGLE, 1): partial(single.rate, bench.seconds)}
+        runs = harness.compare(bench, endpoints, STREAMS, others)
+    _report(findings, runs, list(endpoints), settings.get(SERVE, ""))
     # Batched sums differ in the last bit, and a token now and then with them: a note, not a condition.
     for name, endpoint in endpoints.items():
         found = endpoint.responses(runs[name, MANY][0])
         same = sum(text == expected[index] for index, text in found.items())
         findings.notes.append(f"{name}: {same} of {len(found)} sampled answers equal those of {SINGLE}.")
-
-
-def _runs(bench: harness.Bench, endpoints: dict[str, server.Endpoint], single: baseline.Processes) -> Runs:
-    used = {(name, streams): endpoint for name, endpoint in endpoints.items() for streams in STREAMS}
-    runs: dict[Any, Callable[[], Any]] = {
-        (name, streams): partial(endpoint.run, streams, bench.seconds)
-        for (name, streams), endpoint in used.items()
-    }
-    runs[SINGLE, 1] = partial(single.rate, bench.seconds)
-    return harness.interleave(bench.rounds, server.isolated(runs, used))
 
 
 def _report(findings: harness.Findings, runs: Runs, names: list[str], setting: str) -> None:

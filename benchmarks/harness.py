@@ -4,12 +4,13 @@ import json
 import os
 import platform
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
-from itertools import pairwise
+from itertools import product
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any, NamedTuple, TypeVar
 
 import jinja2
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.dataclasses import dataclass
 
 from benchmarks import cluster, load, workload
+from benchmarks.server import Endpoint, Server
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -73,13 +75,23 @@ def interleave(rounds: int, runs: Mapping[K, Callable[[], T]]) -> dict[K, list[T
     return results
 
 
-def midpoints(values: Sequence[float]) -> list[float]:
-    """Interpolate a baseline to the times of the runs that were measured between its runs."""
-    return [fmean(pair) for pair in pairwise(values)]
+def compare(
+    bench: Bench, endpoints: Mapping[str, Endpoint], clients: Sequence[int], others: Mapping[Any, Any] = {}
+) -> dict[Any, list[Any]]:
+    """Interleave `others` and runs of all endpoints, during which the servers of the rest are frozen."""
+    servers = {endpoint.server for endpoint in endpoints.values()}
 
+    def alone(own: Server | None, call: Callable[[], Any]) -> Any:
+        with ExitStack() as stack:
+            for server in servers - {own}:
+                stack.enter_context(server.frozen())
+            return call()
 
-def rates_of(runs: Sequence[load.Run]) -> list[float]:
-    return [run.rate for run in runs]
+    calls = {key: partial(alone, None, call) for key, call in others.items()}
+    for n, (name, endpoint) in product(clients, endpoints.items()):
+        seconds = bench.seconds * max(1, n // 64)  # with very many clients a response takes as long as a run
+        calls[name, n] = partial(alone, endpoint.server, partial(endpoint.run, n, seconds))
+    return interleave(bench.rounds, calls)
 
 
 def numbers(rates: Sequence[float]) -> str:
@@ -91,7 +103,7 @@ def summary(runs: Sequence[load.Run], unit: str) -> str:
     """Format the rounds' rates, and the last round's latency and the processor share of its generator."""
     p50, p99 = (1000 * runs[-1].p(percent) for percent in (50, 99))
     share = f"load generator: {runs[-1].cpu_s / runs[-1].seconds:.0%} of a processor"
-    return f"{numbers(rates_of(runs))} {unit}; p50 {p50:.2f} ms, p99 {p99:.2f} ms; {share}"
+    return f"{numbers([run.rate for run in runs])} {unit}; p50 {p50:.2f} ms, p99 {p99:.2f} ms; {share}"
 
 
 class Disagreement(Exception):
@@ -124,16 +136,14 @@ def _vector(response: Any) -> list[float]:
     return [float(number) for number in flat]
 
 
-def measured_settings(key: str, settings: Iterable[T], rate: Callable[[T], float]) -> dict[T, float]:
+def measured_settings(key: str, settings: Iterable[str], rate: Callable[[str], float]) -> dict[str, float]:
     """Return the rate of each setting, fastest first. `.bench/settings.json` keeps what was measured."""
     path = workload.home() / SETTINGS
     known = json.loads(path.read_text()) if path.exists() else {}
-    rates = known.setdefault(key, {})
-    for setting in settings:
-        if str(setting) not in rates:
-            rates[str(setting)] = round(rate(setting), 1)
-            path.write_text(json.dumps(known, indent=1))
-    return dict(sorted(((one, rates[str(one)]) for one in settings), key=lambda pair: -pair[1]))
+    if known.get(key, {}).keys() != set(settings):
+        known[key] = {setting: round(rate(setting), 1) for setting in settings}
+        path.write_text(json.dumps(known, indent=1))
+    return dict(sorted(known[key].items(), key=lambda pair: -pair[1]))
 
 
 @dataclass
@@ -168,7 +178,6 @@ class Findings(BaseModel):
     notes: list[str] = []
     plot: Plot | None = None
     when: str = ""
-    took: str = ""
 
     def add(self, name: str, value: Ratio | float, goal: str = "", note: str = "") -> None:
         """Add a ratio and its goal, such as "≥ 0.6" or "≤ 3"."""
@@ -180,26 +189,23 @@ class Findings(BaseModel):
         self.figures.append(Figure(name, f"{value:.2f}", goal, met, note))
 
 
-def write(results: Sequence[Findings]) -> None:
-    """Write RESULTS.md, and draw the plots."""
-    for one in results:
-        if one.plot:
-            draw(one.plot, IMAGES / f"bench_{one.question}.png")
+def write(paths: Sequence[Path]) -> None:
+    """Write RESULTS.md and draw the plots of saved findings."""
+    results = [Findings.model_validate_json(path.read_text()) for path in paths]
     RESULTS.write_text(document(results, machine()))
+    for one in results:
+        draw(one)
 
 
 def document(results: Sequence[Findings], machine: str = "") -> str:
     """Return RESULTS.md as text; without `machine`, only the sections of `results`."""
     layout = jinja2.Template(RESULTS.with_suffix(".md.j2").read_text(), keep_trailing_newline=True)
     facts = {"python": platform.python_version(), "version": metadata.version}
-    return str(layout.render(results=results, machine=machine, **facts))
+    return str(layout.render(results=results, machine=machine, **facts)).rstrip() + "\n"
 
 
 def machine() -> str:
-    """Describe the machine: its processor with the instruction sets that decide its speed, memory, GPUs.
-
-    No question uses a GPU: neither replicas nor peers get one.
-    """
+    """Describe the machine. No question uses its GPUs: neither replicas nor peers get one."""
     import cpuinfo  # type: ignore[import-untyped]
     import torch
 
@@ -211,18 +217,21 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, {gpus}"
 
 
-def draw(plot: Plot, path: Path) -> None:
-    """Draw lines over numbers (on a logarithmic axis), or bars over names."""
+def draw(findings: Findings) -> None:
+    """Draw the plot into docs/images/: lines over numbers (on a logarithmic axis), or bars over names."""
     import pandas
     from matplotlib.figure import Figure as Canvas
 
+    if not (plot := findings.plot):
+        return
     canvas = Canvas(figsize=(8, 4.2), dpi=110, layout="constrained")
     axes: Any = canvas.subplots()
     frame = pandas.DataFrame({label: dict(points) for label, points in plot.lines.items()})
     if isinstance(frame.index[0], str):
         frame.rename(lambda name: name.replace(" ", "\n")).plot.bar(ax=axes, rot=0)
-        for bars in axes.containers:
-            axes.bar_label(bars, fmt="%.3g", fontsize=8)
+        for bars, label in zip(axes.containers, frame, strict=True):
+            values = [f"{value:.3g}" if pandas.notna(value) else "" for value in frame[label]]
+            axes.bar_label(bars, values, fontsize=8)
     else:
         for label, series in frame.items():
             series.dropna().plot(ax=axes, logx=True, marker="o", label=label)
@@ -234,4 +243,4 @@ def draw(plot: Plot, path: Path) -> None:
     axes.set(title=plot.title, xlabel=plot.x, ylabel=plot.y, ylim=(0, None))
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=8).set_visible(len(plot.lines) > 1)
-    canvas.savefig(path)
+    canvas.savefig(IMAGES / f"bench_{findings.question}.png")

@@ -23,25 +23,20 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     lines: dict[str, list[tuple[str, float]]] = {}
     for kind in KINDS:
         found = {name: _replica(bench, kind, options) for name, options in peers.ROSTERS.items()}
-        found["bare process"] = bare = _bare(bench, kind, found["Roster"]["batch"])
+        folder, count = workload.checkpoint(kind), workload.COUNTS[kind]
+        with closing(baseline.Processes(folder, count)) as bare:  # of one thread, as a replica has
+            bare.budget = max(1, round(found["Roster"]["batch"]))
+            bare.rate(bench.seconds)
+            found["bare process"] = {**bare.first("memory"), "batch": bare.budget}
         for name, one in found.items():
             lines.setdefault(name, []).append((kind, one["rss"] / MIB))
             sizes = f"{one['rss'] / MIB:.0f} MiB resident, {one['pss'] / MIB:.0f} MiB proportional"
             findings.raw[f"{kind}, {name}"] = f"{sizes}; batches of {one['batch']:.0f}"
         for name in peers.ROSTERS:
             label = f"{kind}: resident memory of a replica of {name} / bare process in torch"
-            findings.add(label, found[name]["rss"] / bare["rss"], f"≤ {MAX_SHARE}")
+            findings.add(label, found[name]["rss"] / found["bare process"]["rss"], f"≤ {MAX_SHARE}")
     findings.notes.append("A bare process's memory includes 3 MiB for making the texts.")
     findings.plot = harness.Plot("Resident memory", "", "MiB", lines)
-
-
-def _bare(bench: harness.Bench, kind: str, batch: float) -> dict[str, float]:
-    """Measure a process with one thread, as a replica has, in bytes and inputs."""
-    folder = workload.checkpoint(kind)
-    with closing(baseline.Processes(folder, workload.COUNTS[kind])) as bare:
-        bare.budget = max(1, round(batch))
-        bare.rate(bench.seconds)
-        return {**bare.first("memory"), "batch": bare.budget}
 
 
 def _replica(bench: harness.Bench, kind: str, options: dict[str, Any]) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import sys
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 
@@ -24,21 +23,18 @@ Runs = dict[tuple[str, int], list[load.Run]]
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     """Measure the rate at 1 to 64 clients and the latency of one client, of the three in turn."""
     bench.close()
-    runs: Runs = {}
     with closing(_starlette()), closing(cluster.Roster(bare=True)) as roster:
         roster.add(cluster.NOOP, deployment={"num_replicas": 1})
         roster.wait_for(cluster.NOOP)
         roster.wait(lambda: server.responds(cluster.BARE_URL, BODY))
         roster.wait_until_idle()
         endpoints = {name: server.endpoint(roster, url, cluster.NOOP) for name, url in URLS.items()}
-        for n in CLIENTS:
-            calls = {(name, n): partial(one.run, n, bench.seconds) for name, one in endpoints.items()}
-            runs |= harness.interleave(bench.rounds, calls)
+        runs = harness.compare(bench, endpoints, CLIENTS)
     _report(runs, findings)
 
 
 def _report(runs: Runs, findings: harness.Findings) -> None:
-    rates = {key: harness.rates_of(each) for key, each in runs.items()}
+    rates = {key: [run.rate for run in each] for key, each in runs.items()}
     for name, other, goal in (("bare ingress", BARE, f"≥ {MIN_SHARE}"), ("Starlette alone", STARLETTE, "")):
         share = harness.ratio(rates[OWN, MANY], rates[other, MANY])
         findings.add(f"no-op model / {name}, requests/s at {MANY} clients", share, goal)

@@ -1,6 +1,6 @@
 """Compare with peers: the same checkpoint and workload, each server with its best setting on this machine.
 
-`peers.yml` describes them; each is installed in an environment of its own.
+`peers.yml` describes them; each is installed in a separate environment.
 """
 
 import json
@@ -35,10 +35,6 @@ HALF, HALF_KIND = "Roster, dtype bfloat16", "embeddings"  # has no goal: its res
 Rate = Callable[[server.Endpoint], float]
 
 
-class InstallError(Exception):
-    """A peer cannot be installed here. The message is pip's error."""
-
-
 class Peer(BaseModel):
     """A server that people use; `settings` are ways to run it, by their titles."""
 
@@ -52,7 +48,7 @@ class Peer(BaseModel):
     format: str = "json"
 
     def start(self, kind: str, setting: str) -> server.Endpoint:
-        """Start it, and wait for its first response. Raises `InstallError`, `StartError`."""
+        """Start it, and wait for its first response. Raises `SubprocessError`, `StartError`."""
         folder, log = str(workload.checkpoint(kind)), workload.home() / "run" / self.name / "log"
         log.parent.mkdir(parents=True, exist_ok=True)
         values = {**SETTING, **self.settings[setting], "kind": kind, "folder": folder, "port": self.port}
@@ -74,8 +70,9 @@ class Peer(BaseModel):
         pins = [f"{name}=={version(name).partition('+')[0]}" for name in ("torch", "transformers")]
         wanted = "\n".join([*pins, *self.requirements])
         if not stamp.exists() or stamp.read_text() != wanted:
-            _run(sys.executable, "-m", "venv", "--clear", str(folder))
-            _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted.splitlines())
+            pip = [f"{folder}/bin/python", "-m", "pip", "install", "--quiet", *wanted.splitlines()]
+            for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], pip):
+                subprocess.run(command, check=True, timeout=INSTALL_S)
             stamp.write_text(wanted)
         return folder
 
@@ -86,25 +83,30 @@ class Peer(BaseModel):
         names = ["torch", "transformers", *(re.split(r"[^\w.-]", one)[0] for one in self.requirements)]
         return ", ".join(f"{name} {found[name]}" for name in dict.fromkeys(names))
 
-    def best_setting(
-        self, kind: str, findings: harness.Findings, rate: Rate, suffix: str, unit: str
-    ) -> str | None:
-        """Return the title of the fastest setting; None, and a note, where the peer does not run."""
 
-        def measure(setting: str) -> float:
-            endpoint = self.start(kind, setting)
-            with closing(endpoint.server):
-                return rate(endpoint)
+def best_settings(
+    kind: str, names: Sequence[str], rate: Rate, unit: str, findings: harness.Findings
+) -> dict[str, str]:
+    """Return the title of each peer's fastest setting; add a note for each that does not run here."""
 
-        key, label = f"{self.name}, {kind}, {baseline.CORES} cores", f"{self.name}{suffix}"
+    def measure(peer: Peer, setting: str) -> float:
+        endpoint = peer.start(kind, setting)
+        with closing(endpoint.server):
+            return rate(endpoint)
+
+    best = {}
+    for name in names:
+        label, peer = f"{name}, {kind}", PEERS[name]
         try:
-            rates = harness.measured_settings(key, self.settings, measure)
-        except (server.StartError, ConnectionError, harness.Disagreement, *INSTALL_FAILURES) as error:
+            key = f"{label}, {baseline.CORES} cores"
+            rates = harness.measured_settings(key, peer.settings, partial(measure, peer))
+        except FAILURES as error:
             findings.notes.append(f"{label}: {type(error).__name__}: {error}")
-            return None
-        each = [f"{setting}: {rate:g} {unit}" for setting, rate in rates.items()]
-        findings.raw[f"{label}, tried alone"] = "; ".join(each)
-        return next(iter(rates))
+            continue
+        each = [f"{setting}: {found:g} {unit}" for setting, found in rates.items()]
+        findings.raw |= {f"{label}, tried alone": "; ".join(each), f"{name}, versions": peer.versions()}
+        best[name] = next(iter(rates))
+    return best
 
 
 @contextmanager
@@ -134,14 +136,7 @@ def _open_inference_data(body: bytes) -> Any:
     return [json.loads(value) if isinstance(value, str) else value for value in data]
 
 
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S)
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        raise InstallError((errors or ["pip failed"])[-1][:300])
-
-
-INSTALL_FAILURES = (InstallError, subprocess.TimeoutExpired)
+FAILURES = (subprocess.SubprocessError, server.StartError, ConnectionError, harness.Disagreement)
 READERS = {"json": json.loads, "open_inference": _open_inference_data, "stream": stream_text}
 FILE = yaml.safe_load(jinja2.Template((HERE / "peers.yml").read_text()).render(cores=baseline.CORES))
 PEERS = {name: Peer(name=name, **peer) for name, peer in FILE["peers"].items()}
@@ -149,40 +144,27 @@ PEERS = {name: Peer(name=name, **peer) for name, peer in FILE["peers"].items()}
 
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     """Find each peer's best setting (once on a machine), then run all of them and Roster in turn."""
-    shares, used = {}, dict[str, str]()
+    shares = {}
     for kind in GOALS:
-        processes = baseline.Processes(workload.checkpoint(kind), load.SAMPLE, 1, baseline.CORES)
-        with closing(processes):
+        with closing(baseline.Processes(workload.checkpoint(kind), load.SAMPLE)) as processes:
             expected = processes.first("responses", count=load.SAMPLE)
-        settings = _best_settings(kind, expected, findings)
-        rates = _rates(bench, kind, settings)
+        rate = partial(_checked_rate, expected)
+        settings = best_settings(kind, NAMES, rate, "items/s", findings)
+        half = {HALF: {"dtype": "bfloat16"}} if kind == HALF_KIND and cluster.supports("bfloat16") else {}
+        with running(bench, kind, settings, {**ROSTERS, **half}) as endpoints:
+            runs = harness.compare(bench, endpoints, [CLIENTS])
+        rates = {name: [run.rate for run in each] for (name, _), each in runs.items()}
         _report(kind, rates, settings, findings)
         most = max(map(max, rates.values()))
         shares[kind] = [(name, sum(each) / len(each) / most) for name, each in rates.items()]
-        used |= settings
-    findings.raw |= {f"{name}, versions": PEERS[name].versions() for name in used}
     title, y = f"{CLIENTS} clients, mixed short texts", "items per second, relative to the best"
     findings.plot = harness.Plot(title, "", y, shares)
 
 
-def _best_settings(kind: str, expected: Sequence[Any], findings: harness.Findings) -> dict[str, str]:
-    """Return the best setting of each peer that runs here and gives the expected responses."""
-
-    def rate(endpoint: server.Endpoint) -> float:
-        run = endpoint.run(CLIENTS, TRIAL_S)
-        harness.check_responses(endpoint.responses(run), expected)
-        return run.rate
-
-    best = {name: PEERS[name].best_setting(kind, findings, rate, f", {kind}", "items/s") for name in NAMES}
-    return {name: setting for name, setting in best.items() if setting}
-
-
-def _rates(bench: harness.Bench, kind: str, settings: dict[str, str]) -> dict[str, list[float]]:
-    half = {HALF: {"dtype": "bfloat16"}} if kind == HALF_KIND and cluster.supports("bfloat16") else {}
-    with running(bench, kind, settings, {**ROSTERS, **half}) as endpoints:
-        calls = {name: partial(one.run, CLIENTS, bench.seconds) for name, one in endpoints.items()}
-        runs = harness.interleave(bench.rounds, server.isolated(calls, endpoints))
-    return {name: harness.rates_of(each) for name, each in runs.items()}
+def _checked_rate(expected: Sequence[Any], endpoint: server.Endpoint) -> float:
+    run = endpoint.run(CLIENTS, TRIAL_S)
+    harness.check_responses(endpoint.responses(run), expected)
+    return run.rate
 
 
 def _report(

@@ -6,19 +6,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psutil
 
 from benchmarks import load, workload
 
-K = TypeVar("K")
-T = TypeVar("T")
 START_S = 120.0
 END_S = 60.0
 CLIENT = httpx.Client(timeout=60, trust_env=False, verify=False)
@@ -29,7 +26,9 @@ class StartError(Exception):
 
 
 class Server:
-    """One command in a session of its own, with all processes below it."""
+    """One command in a separate session, with all processes below it."""
+
+    stop_signal = signal.SIGTERM
 
     def __init__(
         self, command: Sequence[str], log: Path, cwd: Path, env: Mapping[str, str] | None = None
@@ -77,11 +76,11 @@ class Server:
         finally:
             _signal(processes, signal.SIGCONT)
 
-    def close(self, number: int = signal.SIGTERM) -> None:
+    def close(self) -> None:
         """Send one signal, wait at most a minute until all processes have ended, and kill those left."""
         processes = self.processes()
         if self._process.poll() is None:
-            self._process.send_signal(number)
+            self._process.send_signal(self.stop_signal)
         with suppress(psutil.TimeoutExpired):
             self._process.wait(END_S)
         _, left = psutil.wait_procs(processes, timeout=2)
@@ -127,20 +126,6 @@ def responds(url: str, body: bytes) -> bool:
     """Return whether a server responds to this JSON with HTTP 200."""
     headers = {"content-type": "application/json"}
     return CLIENT.post(url, content=body, headers=headers).status_code == httpx.codes.OK
-
-
-def isolated(runs: Mapping[K, Callable[[], T]], endpoints: Mapping[K, Endpoint]) -> dict[K, Callable[[], T]]:
-    """Freeze, during each run, the servers of all `endpoints` but its own; a run may have none."""
-    servers = {endpoint.server for endpoint in endpoints.values()}
-
-    def run(key: K) -> T:
-        own = {endpoints[key].server} if key in endpoints else set()
-        with ExitStack() as stack:
-            for server in servers - own:
-                stack.enter_context(server.frozen())
-            return runs[key]()
-
-    return {key: partial(run, key) for key in runs}
 
 
 def _signal(processes: Sequence[psutil.Process], number: int) -> None:

@@ -74,16 +74,15 @@ def photographs(count: int, width: int = 1600, height: int = 1200) -> tuple[byte
 
 
 def home() -> Path:
-    """Return `.bench/`, with a .gitignore that excludes all of it."""
+    """Return `.bench/`, which git ignores."""
     BENCH.mkdir(exist_ok=True)
-    (BENCH / ".gitignore").write_text("*\n")
     return BENCH
 
 
 def checkpoint(kind: str) -> Path:
     """Return a checkpoint's folder, with a config.yml for Roster; make it if this version is missing."""
     folder = home() / "checkpoints" / f"{kind}-{VERSION}"
-    if not folder.exists():  # in a process of its own: the measuring process does not import torch
+    if not folder.exists():  # in a separate process: the measuring process does not import torch
         subprocess.run([sys.executable, "-m", "benchmarks.workload", kind], check=True, cwd=ROOT)
     return folder
 

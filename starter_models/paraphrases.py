@@ -39,7 +39,7 @@ def activity(rng: random.Random) -> Meaning:
 
 
 def quality(rng: random.Random) -> Meaning:
-    """Draw a meaning such as "the house is big"."""
+    """Draw a meaning such as "the tower is big"."""
     nouns, adjectives = rng.choice(DATA["things"]), rng.choice(DATA["qualities"])
 
     def draw(rng: random.Random) -> str:

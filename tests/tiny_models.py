@@ -64,7 +64,7 @@ def wordpiece() -> Any:
 
 
 def save(*parts: Any, **files: Any) -> Path:
-    """Return a checkpoint of these parts, with these JSON files beside them ("modules" or "1_Pooling/config")."""
+    """Save a checkpoint of these parts, with JSON files such as "modules" or "1_Pooling/config"."""
     folder = Path(mkdtemp(dir=ROOT))
     for part in parts:
         part.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""MLServer with its adaptive batching and a runtime of our own: `mlserver start .`, settings in peers.yml.
+"""MLServer with its adaptive batching and a runtime of Roster's: `mlserver start .`, settings in peers.yml.
 
 MLServer's Hugging Face runtime (mlserver-huggingface 1.7.1) does not import beside transformers 5.
 """

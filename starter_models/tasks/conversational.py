@@ -100,10 +100,10 @@ def make_conversation(rng: random.Random) -> Conversation:
     for _ in range(rng.choice([1, 1, 2, 3, 4])):
         intent = choose_weighted(rng, list(INTENTS.values()))
         intent = INTENTS["recall"] if user_name and rng.random() < 0.35 else intent
-        question, answer, told_name = make_exchange(rng, intent, "training", user_name)
+        question, answer, new_name = make_exchange(rng, intent, "training", user_name)
         question = vary_typing(rng, question)
         if normalize(question) not in held_out_questions():
-            user_name = told_name or user_name
+            user_name = new_name or user_name
             conversation += messages(question, answer)
     return conversation or make_conversation(rng)
 

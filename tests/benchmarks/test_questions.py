@@ -51,10 +51,10 @@ class Timed(baseline.Processes):
 
 def test_choose_budget_takes_the_fastest_that_the_workload_fills() -> None:
     wide = Timed(1024, {2: 1, 8: 2, 32: 3, 128: 4, 512: 5})
-    wide.choose_budget(1)
+    wide.choose_budget()
     assert (wide.budget, wide.tried) == (512, [8, 32, 128, 512])
     narrow = Timed(100, {2: 1, 8: 3, 32: 2, 100: 2})
-    narrow.choose_budget(1)
+    narrow.choose_budget()
     assert (narrow.budget, narrow.tried) == (8, [2, 8, 32, 100])
 
 
@@ -164,7 +164,7 @@ def test_memory_baseline_uses_batches_as_large_as_the_replica_s(monkeypatch: pyt
 def test_efficiency_leaves_out_dtypes_that_the_processor_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficiency, "CASES", {"half": efficiency.CASES["embeddings, dtype bfloat16"]})
     monkeypatch.setattr(cluster, "supports", lambda dtype: dtype != "bfloat16")
-    monkeypatch.delattr(baseline, "baseline")  # no process starts
+    monkeypatch.delattr(baseline, "ways")  # no process starts
     found = Findings(question="efficiency", title="")
     efficiency.measure(Bench(), found)
     assert found.notes == ["half: not measured, this processor does not compute in it."]
@@ -174,7 +174,7 @@ def test_figures_of_another_dtype_have_no_goals() -> None:
     run = SimpleNamespace(rate=1.0, p=lambda _: 1.0)
     for name, case in efficiency.CASES.items():
         found = Findings(question="efficiency", title="")
-        runs = {key: [run] for key in case.clients} | {
+        runs: Any = {(efficiency.OWN, n): [run] for n in case.clients} | {
             (way, what): [1.0] for way in case.baselines for what in ("rate", "single")
         }
         efficiency._add_figures(name, case, runs, found)

@@ -32,9 +32,9 @@ from tests.end_to_end.test_requests import (
     Caikit,
     example_image,
 )
-from tests.wire.open_inference.triton_stubs import triton
+from tests.wire.open_inference.triton_stubs import load_stubs
 
-triton_grpc, _ = triton()
+triton_grpc, _ = load_stubs()
 
 pytestmark = [
     pytest.mark.cluster,
