@@ -35,7 +35,7 @@ TRANSPORTS: dict[str, Callable[[str], ReplicaTransport]] = {"channel": ReplicaSe
 
 
 class Router:
-    """InferenceResults every dialect, for every live model. Ray Serve builds it, in any number of replicas.
+    """Serves every live model to every dialect. Ray Serve runs any number of replicas of it.
 
     Knows the models from the Catalog's snapshots, and keeps the last one while the Catalog is away.
     """
