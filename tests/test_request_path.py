@@ -1,4 +1,4 @@
-"""A request enters each package once on its way in: gateway, wire, routing, transport, replica, tasks, engines."""
+"""A request enters each package once on its way in, in the order gateway, wire, routing, ..., engines."""
 
 import asyncio
 import sys
