@@ -21,7 +21,6 @@ def main() -> int:
     arguments = _arguments()
     seconds, rounds = (1.5, 1) if arguments.quick else (arguments.seconds, arguments.rounds)
     bench, results = harness.Bench(seconds, rounds, arguments.alone), workload.home() / "results"
-    results.mkdir(exist_ok=True)
     if arguments.again:
         (workload.home() / harness.SETTINGS).unlink(missing_ok=True)
     failed = 0

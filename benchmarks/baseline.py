@@ -1,8 +1,8 @@
 """Run the in-process baseline: the same module as a replica's, called directly, without a server.
 
 Its batches are perfect: the whole workload is known beforehand, sorted by length, cut by a budget of tokens.
-Each process runs this file. It imports what the module needs and nothing of Ray, and makes the workload when
-a call needs it: the time to start and the memory of this process are baselines as well.
+The processes run this file. They import nothing of Ray and make the workload when a call needs it: their time
+to start and their memory are baselines as well.
 """
 
 import json
@@ -22,8 +22,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 WAYS = ((1, CORES), (CORES, 1)) if CORES > 1 else ((1, 1),)  # processes, and threads of each
 BUDGETS = (2, 8, 32, 128, 512)  # of one batch, in inputs of the median cost; at most the share of a process
 TRIALS = 4  # the largest budgets: small batches are slow where there are many inputs, and take longest to try
-TRIAL_S = 1.5
-NEW_TOKENS = 32
+TRIAL_S, NEW_TOKENS = 1.5, 32
 
 
 class Processes:
@@ -32,20 +31,18 @@ class Processes:
     The constructor returns when each has one response. `options`: `worker="Generate"`, or those of `Module`.
     """
 
-    def __init__(
-        self, folder: Path, count: int, processes: int = 1, threads: int = 1, **options: str
-    ) -> None:
+    def __init__(self, folder: Path, count: int, processes: int = 1, threads: int = 1, **options: str):
         self.title = f"{processes} process{'es' * (processes > 1)} of {threads} thread{'s' * (threads > 1)}"
         self.budget = BUDGETS[0]
         self._share = max(1, count // processes)
         self._workers: list[Any] = []
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        pipes |= {"env": environment, "cwd": Path(__file__).parents[1]}
         for index in range(processes):
             arguments = {"folder": str(folder), "count": count, "index": index, "of": processes, **options}
             command = [sys.executable, "-m", "benchmarks.baseline", json.dumps(arguments)]
-            started = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[1], **pipes)
-            self._workers.append(started)
+            self._workers.append(subprocess.Popen(command, **pipes))
         self._call(self._workers, "")  # wait for the first response of each
 
     def rate(self, seconds: float) -> float:

@@ -1,7 +1,7 @@
 """Run Roster as a user starts it, `python -m deployments CONFIG`, with a separate models folder and ports.
 
-It runs from a copy of the project with the no-op task and the bare ingress. The overhead is measured with the
-latter as one more application in the Serve config, so that both are behind the same proxy.
+It runs from a copy of the project with the no-op task and, as one more application for the overhead, the bare
+ingress: both are behind the same proxy.
 """
 
 import re
@@ -28,11 +28,10 @@ HERE = Path(__file__).parent
 HTTP_PORT, GRPC_PORT = 8600, 9600
 URL = f"http://127.0.0.1:{HTTP_PORT}"
 NOOP, NOOP_ID = "noop", "00000000-0000-0000-0000-000000000000"
-ROUTERS = 2
+ROUTERS, CORES = 2, psutil.cpu_count() or 1
 BARE_URL = f"{URL}/bare/"
 BARE = {"name": "bare", "route_prefix": "/bare", "import_path": "bare_ingress:build"}
-IDLE_SHARE = 0.25  # of one processor: a cluster that takes less has no work left
-IDLE_S = 20.0
+IDLE_SHARE, IDLE_S = 0.25, 20.0  # of one processor: a cluster that takes less has no work left
 
 
 class Roster(Server):
@@ -45,7 +44,7 @@ class Roster(Server):
         self.models = project / "models"
         begin = time.perf_counter()
         command = [sys.executable, "-m", "deployments", str(project / "config.yaml"), "--verbose"]
-        super().__init__(command, project / "log", project)
+        super().__init__(command, project)
         self.wait_or_close(lambda: CLIENT.get(f"{URL}/health/ready").status_code == httpx.codes.OK)
         self.started_s = time.perf_counter() - begin
 
@@ -70,8 +69,7 @@ class Roster(Server):
     def totals(self, model_id: str) -> dict[str, float]:
         """Return the counters of a model and of earlier ones of its name. Routers report once a second."""
         models = CLIENT.get(f"{URL}/status").raise_for_status().json()
-        (totals,) = (dict(stats["totals"]) for stats in models if stats["id"] == model_id)
-        return totals
+        return next(dict(stats["totals"]) for stats in models if stats["id"] == model_id)
 
     def wait_for(self, *model_ids: str) -> None:
         """Wait until these models are ready. Raises `StartError` when one becomes unavailable."""
@@ -96,16 +94,15 @@ class Roster(Server):
 
     @contextmanager
     def model(
-        self, kind: str, engine: str = "torch", dtype: str = "auto", replicas: int | None = None
+        self, kind: str, engine: str = "torch", dtype: str = "auto", replicas: int = CORES
     ) -> Iterator[Endpoint]:
         """Serve a checkpoint within the block, by one replica per processor unless `replicas` is given."""
         name = "-".join([kind, *(word for word in (engine, dtype) if word not in ("torch", "auto"))])
-        count = replicas or psutil.cpu_count() or 1
-        options = {"engine": {"name": engine, "dtype": dtype}, "deployment": {"num_replicas": count}}
+        options = {"engine": {"name": engine, "dtype": dtype}, "deployment": {"num_replicas": replicas}}
         self.add(name, checkpoint(kind), **options)
         try:
             self.wait_for(name)
-            self.wait(lambda: len(self.replicas(name)) >= count, "complete")
+            self.wait(lambda: len(self.replicas(name)) >= replicas, "complete")
             self.wait_until_idle()
             yield endpoint(self, f"{URL}/models/{name}", kind)
         finally:
@@ -141,7 +138,7 @@ def bare_serve() -> float:
     environment |= {"RAY_ADDRESS": "local", "PYTHONPATH": str(project)}
     begin = time.perf_counter()
     command = [str(Path(sys.executable).with_name("serve")), "run", "config.yaml"]
-    server = Server(command, project / "log", project, environment)
+    server = Server(command, project, environment)
     server.stop_signal = Roster.stop_signal
     with closing(server):
         server.wait(lambda: responds(BARE_URL, b'{"inputs": "a"}'))
@@ -164,8 +161,7 @@ def _project(name: str, gateway: bool, bare: bool) -> Path:
         (project / folder).mkdir(parents=True)
     (project / NOOP / "config.yml").write_text(f"module_id: {NOOP_ID}\n")
     for package in ("deployments", "ui"):
-        ignore = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, project / package, ignore=ignore)
+        shutil.copytree(ROOT / package, project / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "noop.py", project / "deployments" / "tasks")
     shutil.copy(HERE / "bare_ingress.py", project)
     config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())

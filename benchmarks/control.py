@@ -12,24 +12,21 @@ from benchmarks import baseline, cluster, harness, server, workload
 
 TITLE = "Control plane"
 SMALL = workload.ROOT / "models" / "sentiment"
-SIZES = (10, 100, 500)
-CLIENTS = 64
+SIZES, CLIENTS = (10, 100, 500), 64
 MAX_HOT, MIN_KEPT = 1.3, 0.95
 SETTLE_S = 10.0  # with many models a cluster never becomes as idle as `wait_until_idle` expects
-ZERO = {
-    **{"min_replicas": 0, "max_replicas": 1, "downscale_delay_s": 1, "downscale_to_zero_delay_s": 1},
-    **{"look_back_period_s": 1, "metrics_interval_s": 0.5},
-}
+LIMITS = {"min_replicas": 0, "max_replicas": 1}
+DELAYS = {"downscale_delay_s": 1, "downscale_to_zero_delay_s": 1, "look_back_period_s": 1}
+ZERO = {**LIMITS, **DELAYS, "metrics_interval_s": 0.5}
 # Warm workers have the usual environment. A replica with another one starts without them.
 COLD = {"ray_actor_options": {"runtime_env": {"env_vars": {"ROSTER_BENCHMARK": "no warm worker"}}}}
-IDLE = {"autoscaling_config": {"min_replicas": 0, "max_replicas": 1}}
+IDLE = {"autoscaling_config": LIMITS}
 
 
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     """Compare start-up with bare Ray Serve, first responses with bare Python, rates by number of models."""
     bench.close()
-    serve_s = cluster.bare_serve()
-    roster = bench.roster
+    serve_s, roster = cluster.bare_serve(), bench.roster  # one after the other: they use the same ports
     findings.add("start-up until ready, without models / bare `serve run`", roster.started_s / serve_s)
     findings.raw["start-up"] = f"Roster {roster.started_s:.1f} s, bare `serve run` {serve_s:.1f} s"
     _first_responses(bench, roster, findings)
@@ -49,11 +46,10 @@ def _first_responses(bench: harness.Bench, roster: cluster.Roster, findings: har
     }
     found = harness.interleave(bench.rounds, calls)
     roster.remove("from-zero")
-    hot, cold, zero, bare = found.values()
-    base = "bare Python that imports and loads the same"
-    findings.add(f"hot add of a small model / {base}", harness.ratio(hot, bare), f"≤ {MAX_HOT}")
-    findings.add(f"the same without a spare worker / {base}", harness.ratio(cold, bare))
-    findings.add(f"scale from zero / {base}", harness.ratio(zero, bare))
+    names = ("hot add of a small model", "the same without a spare worker", "scale from zero")
+    for name, goal, each in zip(names, (f"≤ {MAX_HOT}", "", ""), found.values(), strict=False):
+        share = harness.ratio(each, found["bare Python"])
+        findings.add(f"{name} / bare Python that imports and loads the same", share, goal)
     for name, each in found.items():
         findings.raw[f"{name}, to the first response"] = ", ".join(f"{seconds:.2f} s" for seconds in each)
 
@@ -119,8 +115,7 @@ def _many_models(bench: harness.Bench, roster: cluster.Roster, findings: harness
 def _report(
     findings: harness.Findings, rates: dict[int, list[float]], changes: dict[int, str], single: list[float]
 ) -> None:
-    bases = [fmean(pair) for pair in pairwise(single)]  # interpolated to the times of the runs between them
-    points = [(1, 1.0)]
+    points, bases = [(1, 1.0)], list(map(fmean, pairwise(single)))  # at the times of the runs in between
     for index, (size, each) in enumerate(rates.items()):
         share = harness.ratio(each, bases[index :: len(SIZES)])
         goal = f"≥ {MIN_KEPT}" if size == SIZES[-1] else ""

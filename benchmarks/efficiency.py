@@ -8,19 +8,17 @@ from typing import Any, NamedTuple
 from benchmarks import baseline, cluster, harness, load
 
 TITLE = "Efficiency: how much of the model's speed reaches the callers"
-CLIENTS = (1, 16, 64, 256)
-MANY = 64
+CLIENTS, MANY = (1, 16, 64, 256), 64
 SHARE_GOALS = {"embeddings": 0.85, "classification": 0.9}  # of the baseline's rate, at 64 clients
 SINGLE_GOALS = {"embeddings": "≤ 1.4"}  # p50 of one client, to the baseline's time for one input
 TAIL_GOAL = "≤ 3"  # p99 to p50, at 64 clients
-HALF_MIN_COSINE = 0.999
+MIN_COSINES = {"auto": harness.MIN_COSINE, "bfloat16": 0.999}
 
 
 class Case(NamedTuple):
-    """A checkpoint with an engine and a dtype.
+    """A checkpoint, an engine and a dtype. A case with a dtype has no goals: its responses differ.
 
     The first baseline is in torch and the checkpoint's own float32; responses are compared with its outputs.
-    With another dtype they differ, so a case with a dtype has no goals.
     """
 
     kind: str
@@ -30,7 +28,6 @@ class Case(NamedTuple):
 
     @property
     def baselines(self) -> dict[str, dict[str, str]]:
-        """The options of the baselines, by name."""
         name = self.engine if self.dtype == "auto" else f"{self.engine}, {self.dtype}"
         return {"torch": {}, name: {"engine": self.engine, "dtype": self.dtype}}
 
@@ -89,8 +86,7 @@ def measure_case(
         findings.raw[f"{label}, one input alone"] = f"{1000 * runs[name, 'single'][-1]:.1f} ms"
     for n in case.clients:
         findings.raw[f"{prefix}{n} clients"] = harness.summary(runs[OWN, n], unit)
-    least = harness.MIN_COSINE if case.dtype == "auto" else HALF_MIN_COSINE
-    return runs, harness.check_responses(responses, expected, least)
+    return runs, harness.check_responses(responses, expected, MIN_COSINES[case.dtype])
 
 
 def share(runs: Runs, clients: int, name: str = "torch") -> harness.Ratio:
@@ -104,10 +100,9 @@ def _add_figures(name: str, case: Case, runs: Runs, findings: harness.Findings) 
     for way in case.baselines:
         label = f"in-process in {way}"
         for n in case.clients if way == "torch" else (MANY,):
-            goal = share_goal if n == MANY else ""
+            goal = share_goal * (n == MANY)
             findings.add(f"{name}: {n} clients / {label}, items/s", share(runs, n, way), goal)
         single = harness.ratio([run.p(50) for run in runs[OWN, 1]], runs[way, "single"])
         findings.add(f"{name}: p50 of 1 client / one call {label}", single, single_goal)
-    many = runs[OWN, MANY]
-    tail = harness.ratio([run.p(99) for run in many], [run.p(50) for run in many])
-    findings.add(f"{name}: p99 / p50 at {MANY} clients", tail, tail_goal)
+    p99, p50 = ([run.p(percent) for run in runs[OWN, MANY]] for percent in (99, 50))
+    findings.add(f"{name}: p99 / p50 at {MANY} clients", harness.ratio(p99, p50), tail_goal)

@@ -10,12 +10,10 @@ from benchmarks import baseline, harness, load, peers, server, workload
 
 TITLE = "Generation: streams side by side"
 KIND = "generation"
-STREAMS = (1, 8, 16, 32)
-MANY = 16
-MIN_TO_SERVE, MIN_TO_SINGLE = 1.2, 4.0
+STREAMS, MANY = (1, 8, 16, 32), 16
+SERVE_GOAL, MIN_TO_SINGLE = "≥ 1.2", 4.0
 SINGLE, SERVE = "one at a time", "transformers serve"
 OPTIONS = {"parameters": {"max_new_tokens": baseline.NEW_TOKENS, "do_sample": False}, "stream": True}
-Runs = dict[tuple[str, int], list[Any]]
 
 
 def tokens_per_s(run: load.Run) -> float:
@@ -24,13 +22,11 @@ def tokens_per_s(run: load.Run) -> float:
     return run.events / run.seconds * baseline.NEW_TOKENS * len(events) / sum(events)
 
 
-def _rate(endpoint: server.Endpoint) -> float:
-    return tokens_per_s(endpoint.run(MANY, peers.TRIAL_S))
-
-
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     """Run all of them in turn, at 1 to 32 streams."""
-    settings = peers.best_settings(KIND, [SERVE], _rate, "tokens/s", findings)
+    settings = peers.best_settings(
+        KIND, [SERVE], lambda endpoint: tokens_per_s(endpoint.run(MANY, peers.TRIAL_S)), "tokens/s", findings
+    )
     start = partial(baseline.Processes, workload.checkpoint(KIND), workload.COUNTS[KIND], worker="Generate")
     with (
         closing(start(threads=baseline.CORES)) as wide,
@@ -52,7 +48,7 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
         findings.notes.append(f"{name}: {same} of {len(found)} sampled answers equal those of {SINGLE}.")
 
 
-def _report(findings: harness.Findings, runs: Runs, names: list[str], setting: str) -> None:
+def _report(findings: harness.Findings, runs: dict[Any, list[Any]], names: list[str], setting: str) -> None:
     single = runs.pop((SINGLE, 1))
     rates = {key: [tokens_per_s(run) for run in each] for key, each in runs.items()}
     firsts = {key: [load.percentile(run.first_bytes, 50) for run in each] for key, each in runs.items()}
@@ -64,11 +60,10 @@ def _report(findings: harness.Findings, runs: Runs, names: list[str], setting: s
         own, label = rates[roster, MANY], f"tokens/s at {MANY} streams: {roster}"
         findings.add(f"{label} / {SINGLE}", harness.ratio(own, single), f"≥ {MIN_TO_SINGLE:g}")
         if not setting:
-            missing = f"{label} / {SERVE}", "-", f"≥ {MIN_TO_SERVE:g}", None, "it does not run here"
-            findings.figures.append(harness.Figure(*missing))
+            missing = harness.Figure(f"{label} / {SERVE}", "-", SERVE_GOAL, note="it does not run here")
+            findings.figures.append(missing)
             continue
-        share = harness.ratio(own, rates[SERVE, MANY])
-        findings.add(f"{label} / {SERVE}", share, f"≥ {MIN_TO_SERVE:g}", setting)
+        findings.add(f"{label} / {SERVE}", harness.ratio(own, rates[SERVE, MANY]), SERVE_GOAL, setting)
         for streams in STREAMS:
             label = f"time to first token at {streams} streams: {roster} / {SERVE}"
             findings.add(label, harness.ratio(firsts[roster, streams], firsts[SERVE, streams]))

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import field
 from functools import cached_property, partial
@@ -11,7 +11,7 @@ from importlib import metadata
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy
@@ -22,10 +22,7 @@ from pydantic.dataclasses import dataclass
 from benchmarks import cluster, load, workload
 from benchmarks.server import Endpoint, Server
 
-K = TypeVar("K", bound=Hashable)
-T = TypeVar("T")
-MIN_COSINE = 0.9999
-SETTINGS = "settings.json"
+MIN_COSINE, SETTINGS = 0.9999, "settings.json"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 IMAGES = workload.ROOT / "docs" / "images"
 # Instruction sets that decide the speed of matrix products, by the names that Linux gives them.
@@ -35,7 +32,7 @@ ARM = ("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme")
 
 @dataclass
 class Bench:
-    """Measure for `seconds` per point, in `rounds`; `alone` leaves Roster out."""
+    """How to measure: `seconds` per point, `rounds`, `alone` without Roster; `roster` starts at first use."""
 
     seconds: float = 4.0
     rounds: int = 3
@@ -43,11 +40,9 @@ class Bench:
 
     @cached_property
     def roster(self) -> cluster.Roster:
-        """The cluster that the questions share, started at first use."""
         return cluster.Roster()
 
     def close(self) -> None:
-        """End the cluster, if there is one; the next question starts another."""
         if roster := self.__dict__.pop("roster", None):
             roster.close()
 
@@ -66,9 +61,9 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Ratio:
     return Ratio(median(each), min(each), max(each))
 
 
-def interleave(rounds: int, runs: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:
+def interleave(rounds: int, runs: Mapping[Any, Callable[[], Any]]) -> dict[Any, list[Any]]:
     """Call each of `runs` once per round, A B B A: a machine's speed changes from minute to minute."""
-    results: dict[K, list[T]] = {name: [] for name in runs}
+    results: dict[Any, list[Any]] = {name: [] for name in runs}
     for number in range(rounds):
         for name in list(runs)[:: -1 if number % 2 else 1]:
             results[name].append(runs[name]())
@@ -95,7 +90,7 @@ def compare(
 
 
 def numbers(rates: Sequence[float]) -> str:
-    """Format the rounds' rates."""
+    """Format rates."""
     return ", ".join(f"{rate:.{1 if rate < 100 else 0}f}" for rate in rates)
 
 
@@ -110,9 +105,7 @@ class Disagreement(Exception):
     """A server's response differs from the expected one."""
 
 
-def check_responses(
-    responses: Mapping[int, Any], expected: Sequence[Any], least: float = MIN_COSINE
-) -> float:
+def check_responses(responses: dict[int, Any], expected: list[Any], least: float = MIN_COSINE) -> float:
     """Compare each response with the expected one of its index; return the least cosine.
 
     A response is a vector, or labels with scores, nested in any number of lists. Raises `Disagreement`.
@@ -200,8 +193,7 @@ def write(paths: Sequence[Path]) -> None:
 def document(results: Sequence[Findings], machine: str = "") -> str:
     """Return RESULTS.md as text; without `machine`, only the sections of `results`."""
     layout = jinja2.Template(RESULTS.with_suffix(".md.j2").read_text(), keep_trailing_newline=True)
-    facts = {"python": platform.python_version(), "version": metadata.version}
-    return str(layout.render(results=results, machine=machine, **facts)).rstrip() + "\n"
+    return str(layout.render(results=results, machine=machine, version=metadata.version)).rstrip() + "\n"
 
 
 def machine() -> str:
@@ -214,7 +206,8 @@ def machine() -> str:
     processor = info.get("brand_raw", platform.machine()) + f" ({features})" * bool(features)
     gpus = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
     gpus = f"GPUs not used: {gpus}" if gpus else "no GPU that torch sees"
-    return f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, {gpus}"
+    system = f"{os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, {gpus}"
+    return f"{processor}, {system}. Python {platform.python_version()}"
 
 
 def draw(findings: Findings) -> None:

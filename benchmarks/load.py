@@ -19,8 +19,7 @@ import uvloop
 
 SAMPLE = 16  # responses that a run keeps, to compare them with expected ones
 DRAIN_S = 15.0  # for responses that are outstanding at the end; they are not counted
-RECONNECT_S = 0.02
-BURST_GAP_S, BURST_S = 0.01, 0.1
+RECONNECT_S, BURST_GAP_S, BURST_S = 0.02, 0.01, 0.1
 OK = 200
 
 

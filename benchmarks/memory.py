@@ -1,8 +1,7 @@
 """Measure memory: a replica's, against that of a bare process with the same module and workload.
 
-Memory grows with the size of batches, so those of the bare process are as large as the average batch of the
-replica in torch. But the bare process repeats the same batches, and a replica's have new shapes again and
-again: oneDNN caches a primitive for each shape, and a replica limits that cache.
+Memory grows with batches: those of the bare process are as large as the average of the replica in torch. But
+they repeat, and a replica's have new shapes: oneDNN caches primitives by shape; a replica limits the cache.
 """
 
 import time
@@ -13,9 +12,7 @@ from benchmarks import baseline, harness, peers, workload
 
 TITLE = "Memory of a replica"
 KINDS = ("embeddings", "classification")
-CLIENTS = 64
-MAX_SHARE = 1.2
-MIB = 2**20
+CLIENTS, MAX_SHARE, MIB = 64, 1.2, 2**20
 
 
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
@@ -23,8 +20,8 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     lines: dict[str, list[tuple[str, float]]] = {}
     for kind in KINDS:
         found = {name: _replica(bench, kind, options) for name, options in peers.ROSTERS.items()}
-        folder, count = workload.checkpoint(kind), workload.COUNTS[kind]
-        with closing(baseline.Processes(folder, count)) as bare:  # of one thread, as a replica has
+        # One thread, as a replica has.
+        with closing(baseline.Processes(workload.checkpoint(kind), workload.COUNTS[kind])) as bare:
             bare.budget = max(1, round(found["Roster"]["batch"]))
             bare.rate(bench.seconds)
             found["bare process"] = {**bare.first("memory"), "batch": bare.budget}

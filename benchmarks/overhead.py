@@ -4,20 +4,17 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
-from benchmarks import cluster, harness, load, server, workload
+from benchmarks import cluster, harness, server, workload
 
 TITLE = "Overhead: what the gateway costs"
-PORT = 8590
+PORT, BODY = 8590, b'{"inputs": "a"}'
 OWN, BARE, STARLETTE = "Roster, no-op model", "bare Serve ingress", "Starlette on uvicorn"
 STARLETTE_URL = f"http://127.0.0.1:{PORT}/"
 URLS = {OWN: f"{cluster.URL}/models/{cluster.NOOP}", BARE: cluster.BARE_URL, STARLETTE: STARLETTE_URL}
-BODY = b'{"inputs": "a"}'
-CLIENTS = (1, 16, 64)
-MANY = 64
-MIN_SHARE = 0.6
-MAX_HOP_MS, MAX_HOP = 1.2, 3.0
-Runs = dict[tuple[str, int], list[load.Run]]
+CLIENTS, MANY = (1, 16, 64), 64
+MIN_SHARE, MAX_HOP_MS, MAX_HOP = 0.6, 1.2, 3.0
 
 
 def measure(bench: harness.Bench, findings: harness.Findings) -> None:
@@ -33,7 +30,7 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     _report(runs, findings)
 
 
-def _report(runs: Runs, findings: harness.Findings) -> None:
+def _report(runs: dict[Any, list[Any]], findings: harness.Findings) -> None:
     rates = {key: [run.rate for run in each] for key, each in runs.items()}
     for name, other, goal in (("bare ingress", BARE, f"≥ {MIN_SHARE}"), ("Starlette alone", STARLETTE, "")):
         share = harness.ratio(rates[OWN, MANY], rates[other, MANY])
@@ -48,8 +45,7 @@ def _report(runs: Runs, findings: harness.Findings) -> None:
     figure.met = figure.met or hop <= MAX_HOP_MS
     for (name, clients), each in runs.items():
         findings.raw[f"{name}, {clients} clients"] = harness.summary(each, "requests/s")
-    replicas = f"{cluster.ROUTERS} replicas each behind the same proxy"
-    findings.notes.append(f"Gateway and bare ingress have {replicas}.")
+    findings.notes.append(f"Gateway, bare ingress: {cluster.ROUTERS} replicas each behind the same proxy.")
     lines = {name: [(clients, fmean(rates[name, clients])) for clients in CLIENTS] for name in URLS}
     findings.plot = harness.Plot("A model that does nothing", "clients", "requests per second", lines)
 
@@ -57,6 +53,6 @@ def _report(runs: Runs, findings: harness.Findings) -> None:
 def _starlette() -> server.Server:
     application = ["bare_ingress:app", "--app-dir", str(Path(__file__).parent), "--port", str(PORT)]
     command = [sys.executable, "-m", "uvicorn", *application, "--no-access-log", "--log-level", "warning"]
-    starlette = server.Server(command, workload.home() / "starlette.log", workload.home())
+    starlette = server.Server(command, workload.home() / "run" / "starlette")
     starlette.wait_or_close(lambda: server.responds(STARLETTE_URL, BODY))
     return starlette

@@ -1,7 +1,4 @@
-"""Compare with peers: the same checkpoint and workload, each server with its best setting on this machine.
-
-`peers.yml` describes them; each is installed in a separate environment.
-"""
+"""Compare with the peers of `peers.yml`: the same checkpoints and texts, each peer with its best setting."""
 
 import json
 import re
@@ -22,17 +19,14 @@ from benchmarks import baseline, cluster, harness, load, server, workload
 
 TITLE = "Against its peers"
 HERE = Path(__file__).parent
-INSTALL_S = 900.0
-TRIAL_S = 4.0
-CLIENTS = 64
+INSTALL_S, TRIAL_S, CLIENTS = 900.0, 4.0, 64
 SETTING = {"workers": 1, "threads": 1, "batch": 1, "arguments": ""}
 NAIVE, NAMES = "naive", ("naive", "litserve", "mosec", "bentoml", "mlserver")
 GOALS = {"embeddings": ("≥ 2", "≥ 4"), "classification": ("≥ 1.5", "")}  # to the best peer, to the naive one
 ROSTERS = {"Roster": {"engine": "torch"}, "Roster, engine openvino": {"engine": "openvino"}}
 HALF, HALF_KIND = "Roster, dtype bfloat16", "embeddings"  # has no goal: its responses are not the peers'
-
-
 Rate = Callable[[server.Endpoint], float]
+Settings = Mapping[str, str]  # of peers, by their names
 
 
 class Peer(BaseModel):
@@ -49,8 +43,7 @@ class Peer(BaseModel):
 
     def start(self, kind: str, setting: str) -> server.Endpoint:
         """Start it, and wait for its first response. Raises `SubprocessError`, `StartError`."""
-        folder, log = str(workload.checkpoint(kind)), workload.home() / "run" / self.name / "log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+        folder = str(workload.checkpoint(kind))
         values = {**SETTING, **self.settings[setting], "kind": kind, "folder": folder, "port": self.port}
         values |= {"bin": self.install() / "bin", "servers": HERE / "peer_servers"}
         command = [word.format(**values) for word in self.command.split()] + values["arguments"].split()
@@ -59,7 +52,7 @@ class Peer(BaseModel):
         request = json.dumps(self.request).replace('"{folder}"', json.dumps(folder))
         texts = workload.texts(workload.COUNTS[kind])
         bodies = [request.replace('"{text}"', json.dumps(text)).encode() for text in texts]
-        process = server.Server(command, log, log.parent, environment)
+        process = server.Server(command, workload.home() / "run" / self.name, environment)
         process.wait_or_close(lambda: server.responds(url, bodies[0]))
         return server.Endpoint(process, url, [load.post(url, body) for body in bodies], READERS[self.format])
 
@@ -86,10 +79,10 @@ class Peer(BaseModel):
 
 def best_settings(
     kind: str, names: Sequence[str], rate: Rate, unit: str, findings: harness.Findings
-) -> dict[str, str]:
+) -> Settings:
     """Return the title of each peer's fastest setting; add a note for each that does not run here."""
 
-    def measure(peer: Peer, setting: str) -> float:
+    def measure(setting: str) -> float:
         endpoint = peer.start(kind, setting)
         with closing(endpoint.server):
             return rate(endpoint)
@@ -98,8 +91,7 @@ def best_settings(
     for name in names:
         label, peer = f"{name}, {kind}", PEERS[name]
         try:
-            key = f"{label}, {baseline.CORES} cores"
-            rates = harness.measured_settings(key, peer.settings, partial(measure, peer))
+            rates = harness.measured_settings(f"{label}, {baseline.CORES} cores", peer.settings, measure)
         except FAILURES as error:
             findings.notes.append(f"{label}: {type(error).__name__}: {error}")
             continue
@@ -111,14 +103,14 @@ def best_settings(
 
 @contextmanager
 def running(
-    bench: harness.Bench, kind: str, settings: Mapping[str, str], rosters: Mapping[str, dict[str, Any]]
+    bench: harness.Bench, kind: str, settings: Settings, rosters: Mapping[str, dict[str, Any]]
 ) -> Iterator[dict[str, server.Endpoint]]:
     """Start peers with their settings, and Roster's models unless `bench` leaves Roster out."""
     with ExitStack() as stack:
         endpoints = {}
         for name, setting in settings.items():
             endpoints[name] = PEERS[name].start(kind, setting)
-            stack.callback(endpoints[name].server.close)
+            stack.enter_context(closing(endpoints[name].server))
         for name, options in ({} if bench.alone else rosters).items():
             endpoints[name] = stack.enter_context(bench.roster.model(kind, **options))
         yield endpoints
@@ -137,7 +129,7 @@ def _open_inference_data(body: bytes) -> Any:
 
 
 FAILURES = (subprocess.SubprocessError, server.StartError, ConnectionError, harness.Disagreement)
-READERS = {"json": json.loads, "open_inference": _open_inference_data, "stream": stream_text}
+READERS: Any = {"json": json.loads, "open_inference": _open_inference_data, "stream": stream_text}
 FILE = yaml.safe_load(jinja2.Template((HERE / "peers.yml").read_text()).render(cores=baseline.CORES))
 PEERS = {name: Peer(name=name, **peer) for name, peer in FILE["peers"].items()}
 
@@ -148,8 +140,7 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     for kind in GOALS:
         with closing(baseline.Processes(workload.checkpoint(kind), load.SAMPLE)) as processes:
             expected = processes.first("responses", count=load.SAMPLE)
-        rate = partial(_checked_rate, expected)
-        settings = best_settings(kind, NAMES, rate, "items/s", findings)
+        settings = best_settings(kind, NAMES, partial(_checked_rate, expected), "items/s", findings)
         half = {HALF: {"dtype": "bfloat16"}} if kind == HALF_KIND and cluster.supports("bfloat16") else {}
         with running(bench, kind, settings, {**ROSTERS, **half}) as endpoints:
             runs = harness.compare(bench, endpoints, [CLIENTS])
@@ -161,15 +152,13 @@ def measure(bench: harness.Bench, findings: harness.Findings) -> None:
     findings.plot = harness.Plot(title, "", y, shares)
 
 
-def _checked_rate(expected: Sequence[Any], endpoint: server.Endpoint) -> float:
+def _checked_rate(expected: list[Any], endpoint: server.Endpoint) -> float:
     run = endpoint.run(CLIENTS, TRIAL_S)
     harness.check_responses(endpoint.responses(run), expected)
     return run.rate
 
 
-def _report(
-    kind: str, rates: dict[str, list[float]], settings: dict[str, str], findings: harness.Findings
-) -> None:
+def _report(kind: str, rates: dict[str, list[float]], settings: Settings, findings: harness.Findings) -> None:
     for name, each in rates.items():
         label = ", ".join(filter(None, [name, kind, f"{CLIENTS} clients", settings.get(name)]))
         findings.raw[label] = f"{harness.numbers(each)} items/s"
@@ -177,13 +166,13 @@ def _report(
     if not peers:
         return
     best = max(peers, key=lambda name: sum(peers[name]))
-    if HALF in rates:
-        note = "no goal: the peer is in float32, and answers differ"
-        share = harness.ratio(rates[HALF], peers[best])
-        findings.add(f"{kind}: {HALF} / best peer ({best})", share, note=note)
-    for roster in (name for name in ROSTERS if name in rates):
+    for roster in (name for name in (HALF, *ROSTERS) if name in rates):
         shares = {name: harness.ratio(rates[roster], each) for name, each in peers.items()}
         label, (goal_best, goal_naive) = f"{kind}: {roster}", GOALS[kind]
+        if roster == HALF:
+            note = "no goal: the peer is in float32, and answers differ"
+            findings.add(f"{label} / best peer ({best})", shares[best], note=note)
+            continue
         findings.add(f"{label} / best peer ({best})", shares[best], goal_best)
         for name, share in shares.items():
             if name == NAIVE:

@@ -16,8 +16,7 @@ import psutil
 
 from benchmarks import load, workload
 
-START_S = 120.0
-END_S = 60.0
+START_S, END_S = 120.0, 60.0
 CLIENT = httpx.Client(timeout=60, trust_env=False, verify=False)
 
 
@@ -26,19 +25,17 @@ class StartError(Exception):
 
 
 class Server:
-    """One command in a separate session, with all processes below it."""
+    """One command in a separate session, with all processes below it; `folder` gets its log."""
 
     stop_signal = signal.SIGTERM
 
-    def __init__(
-        self, command: Sequence[str], log: Path, cwd: Path, env: Mapping[str, str] | None = None
-    ) -> None:
-        self.log = log
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})}
-        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT}
-        with log.open("wb") as output:
-            streams |= {"stdout": output, "start_new_session": True}
-            self._process = psutil.Popen(command, cwd=cwd, env=environment, **streams)
+    def __init__(self, command: Sequence[str], folder: Path, env: Mapping[str, str] = {}) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = folder / "log"
+        options: dict[str, Any] = {"cwd": folder, "env": {**os.environ, "HF_HUB_OFFLINE": "1", **env}}
+        with self._log.open("wb") as log:
+            options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+            self._process = psutil.Popen(command, start_new_session=True, **options)
 
     def wait(self, is_ready: Callable[[], bool], state: str = "ready", poll_s: float = 0.1) -> None:
         """Wait until `is_ready`. Raises `StartError` when the process ends first or it takes too long."""
@@ -48,7 +45,7 @@ class Server:
                 if is_ready():
                     return
             time.sleep(poll_s)
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         last = ([line for line in lines if "Error" in line] or lines or ["(empty)"])[-1].strip()[:300]
         raise StartError(f"not {state} within {START_S:g} s; the log ends: {last}")
 
@@ -100,7 +97,7 @@ class Endpoint:
 
     server: Server
     url: str
-    requests: Sequence[bytes]
+    requests: list[bytes]
     read: Callable[[bytes], Any] = json.loads
 
     def run(self, clients: int, seconds: float) -> load.Run:

@@ -1,7 +1,7 @@
 """Make the workload, the same on every machine: texts of mixed lengths, images, checkpoints.
 
-The checkpoints that `checkpoints.yml` describes have random weights from a fixed seed. They are made once, in
-`.bench/`, which git ignores. Every server in a comparison loads the same files.
+The checkpoints of `checkpoints.yml` have random weights from a fixed seed. They are made once, in `.bench/`,
+which git ignores. Every server in a comparison loads the same files.
 """
 
 import hashlib
@@ -19,16 +19,12 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[1]
-BENCH, KINDS = ROOT / ".bench", Path(__file__).with_name("checkpoints.yml")
+KINDS = ROOT / "benchmarks" / "checkpoints.yml"
 VERSION = hashlib.sha256(Path(__file__).read_bytes() + KINDS.read_bytes()).hexdigest()[:8]
 COUNTS = {"embeddings": 1024, "classification": 256, "generation": 64, "images": 16, "noop": 256}
-SEED = 20261122
-VOCABULARY = 28_000  # whole words that the tokenizer knows
-MEDIAN_WORDS = 9.0
-SPREAD = 0.8  # of the logarithm of a text's length
-MAX_WORDS = 160
-ENDINGS = ("ing", "ed", "ness", "ly", "s")
-UNKNOWN = 0.12  # the share of words that the tokenizer splits
+SEED, VOCABULARY = 20261122, 28_000  # the vocabulary: whole words that the tokenizer knows
+MEDIAN_WORDS, MAX_WORDS, SPREAD = 9.0, 160, 0.8  # of a text; the spread is that of the length's logarithm
+ENDINGS, UNKNOWN = ("ing", "ed", "ness", "ly", "s"), 0.12  # the share of words that the tokenizer splits
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -75,8 +71,8 @@ def photographs(count: int, width: int = 1600, height: int = 1200) -> tuple[byte
 
 def home() -> Path:
     """Return `.bench/`, which git ignores."""
-    BENCH.mkdir(exist_ok=True)
-    return BENCH
+    (ROOT / ".bench" / "results").mkdir(parents=True, exist_ok=True)
+    return ROOT / ".bench"
 
 
 def checkpoint(kind: str) -> Path:

@@ -1,7 +1,6 @@
 """A model as careful users of these servers wrap it: one padded forward pass per batch.
 
-`FOLDER` is the checkpoint, `KIND` "embeddings" or "classification". The peers share this file, so that a
-comparison is one of servers. It runs in each peer's own environment and does not import Roster.
+The peers share this file, so that a comparison is one of servers. It runs in each peer's own environment.
 """
 
 import os
@@ -10,7 +9,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 FOLDER = os.environ["FOLDER"]
-KIND = os.environ["KIND"]
+KIND = os.environ["KIND"]  # "embeddings" or "classification"
 
 
 class Encoder:

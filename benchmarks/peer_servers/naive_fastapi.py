@@ -3,29 +3,23 @@
 import os
 
 import torch
-from fastapi import FastAPI
-from pydantic import BaseModel
+from fastapi import Body, FastAPI
 from transformers import pipeline
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 options = {"model": os.environ["FOLDER"], "device": "cpu"}
 app = FastAPI()
 
-
-class Question(BaseModel):
-    inputs: str
-
-
 if os.environ["KIND"] == "embeddings":
     pipe = pipeline("feature-extraction", return_tensors=True, **options)
 
     @app.post("/predict")
-    def embed(question: Question) -> list[float]:
-        return torch.nn.functional.normalize(pipe(question.inputs)[0].mean(0), dim=-1).tolist()
+    def embed(inputs: str = Body(embed=True)) -> list[float]:
+        return torch.nn.functional.normalize(pipe(inputs)[0].mean(0), dim=-1).tolist()
 
 else:
     pipe = pipeline("text-classification", top_k=None, **options)
 
     @app.post("/predict")
-    def classify(question: Question) -> list:
-        return pipe(question.inputs, truncation=True)
+    def classify(inputs: str = Body(embed=True)) -> list:
+        return pipe(inputs, truncation=True)
