@@ -34,7 +34,7 @@ class ImageFetcher:
         if not count:
             return inputs
         if count > MAX_URLS:
-            raise TooLarge(f"{count} pictures are given by URL; at most {MAX_URLS} are fetched at a time")
+            raise TooLarge(f"{count} images are given by URL; at most {MAX_URLS} are fetched at a time")
         images = await self._fetch_all({url for named in urls for url in named.values()})
         return [_with_images(input, named, images) for input, named in zip(inputs, urls, strict=True)]
 
@@ -51,22 +51,22 @@ class ImageFetcher:
         except InferenceError as refused:
             return refused
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
-            return InvalidInput(f"the picture could not be fetched from {host!r}")
+            return InvalidInput(f"the image could not be fetched from {host!r}")
 
     def _allowed_host(self, url: str) -> str:
         try:
             host = urlsplit(url).hostname or ""
         except ValueError:
-            raise InvalidInput("the picture's URL is not one") from None
+            raise InvalidInput("the image's URL is invalid") from None
         if host not in self.hosts:
-            raise Forbidden(f"pictures are not fetched from {host!r}; send the picture itself")
+            raise Forbidden(f"images are not fetched from {host!r}; send the image itself")
         return host
 
     async def _fetch(self, url: str) -> bytes:
         assert self._client is not None, "no host is allowed without a client"
         async with self._client.stream("GET", url) as response:
             if response.status_code != httpx.codes.OK:
-                raise InvalidInput(f"{response.url.host!r} answered {response.status_code} for the picture")
+                raise InvalidInput(f"{response.url.host!r} answered {response.status_code} for the image")
             return await _read_bounded(response)
 
 
@@ -75,7 +75,7 @@ async def _read_bounded(response: httpx.Response) -> bytes:
     async for data in response.aiter_bytes():
         image += data
         if len(image) > MAX_BYTES:
-            raise TooLarge(f"the picture is over {MAX_BYTES:,} bytes")
+            raise TooLarge(f"the image is over {MAX_BYTES:,} bytes")
     return bytes(image)
 
 

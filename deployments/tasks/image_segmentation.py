@@ -120,7 +120,7 @@ def _auto_class(config: Any) -> Any:
 
 
 def _png(mask: "torch.Tensor", size: Size) -> bytes:
-    """Draw the mask in the picture's size, which the network's may differ from."""
+    """Draw the mask in the image's size, which may differ from the network's."""
     from PIL import Image as Pictures
 
     png, (height, width) = io.BytesIO(), size

@@ -67,7 +67,7 @@ def codecs() -> None:
 
 
 def hugging_face_runtime() -> None:
-    """Return the content types of MLServer's Hugging Face runtime."""
+    """Send the content types of MLServer's Hugging Face runtime."""
 
     def string_input(name: str, value: str, content_type: str) -> RequestInput:
         parameters = Parameters(content_type=content_type)

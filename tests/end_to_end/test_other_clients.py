@@ -33,7 +33,7 @@ def test_mlserver_codecs(cluster: Cluster, tmp_path: Path) -> None:
         cluster.grpc_address,
         POSITIVE,
         NEGATIVE,
-        str(tmp_path / "picture"),
+        str(tmp_path / "image"),
     )
 
 

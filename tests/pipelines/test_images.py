@@ -1,4 +1,4 @@
-"""Image tasks: boxes and masks on the picture that was sent, thresholds, sizes, subtasks."""
+"""Image tasks: boxes and masks in the coordinates of the input image, thresholds, sizes, subtasks."""
 
 import io
 from typing import Any

@@ -62,7 +62,7 @@ async def test_failed_image_fetch_fails_its_input_alone() -> None:
 
 async def test_too_many_urls_are_refused_before_fetching() -> None:
     fetcher, paths = mock_image_fetcher(lambda _: httpx.Response(200))
-    with pytest.raises(TooLarge, match="17 pictures"):
+    with pytest.raises(TooLarge, match="17 images"):
         await fetcher.resolve_image_urls(PICTURES, [*URLS, URL])
     assert not paths
 

@@ -87,7 +87,7 @@ async def test_image_in_json(http, router, content_type: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("count", "status", "message", "fetched"),
-    [(16, 400, "row 3: 'allowed.example' answered 404", 16), (17, 413, "17 pictures", 0)],
+    [(16, 400, "row 3: 'allowed.example' answered 404", 16), (17, 413, "17 images", 0)],
 )
 async def test_each_image_url_is_fetched_once(
     http, router, count: int, status: int, message: str, fetched: int
