@@ -27,7 +27,7 @@ def test_four_quarter_gpu_models_share_one_gpu_and_an_unplaceable_model_is_unava
         response = cluster.http.post(f"/models/{model_id}", json={"inputs": "A fine day."})
         assert response.status_code == httpx.codes.OK
     card = cluster.wait_for_state("greedy", "unavailable", 20)
-    assert card["reason"] == "a replica deployment_with_gpus 8 GPU, and no node has more than 4"
+    assert card["reason"] == "a replica wants 8 GPU, and no node has more than 4"
     refused = cluster.http.post("/models/greedy", json={"inputs": "A fine day."})
     assert refused.status_code == httpx.codes.SERVICE_UNAVAILABLE
     assert cluster.card("sentiment")["state"] == "ready"
