@@ -13,7 +13,12 @@ serve: $(VENV)/serve.stamp
 	@$(BIN)/python -m deployments $(ARGS)
 
 test: $(VENV)/test.stamp $(VENV)/clients/kserve.stamp $(VENV)/clients/mlserver.stamp
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -q -n auto -m "not cluster"
+	$(BIN)/python -m pytest -m cluster
+endif
 
 check: $(VENV)/test.stamp
 	$(BIN)/ruff format --check .
