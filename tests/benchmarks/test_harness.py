@@ -97,7 +97,6 @@ def test_results_show_figures_before_raw_numbers() -> None:
 def test_draw_writes_lines_and_bars(
     points: list[tuple[int | str, float]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(harness, "IMAGES", tmp_path)
     found = some_findings()
     found.plot = Plot("A plot", "x", "y", {"all": points, "one": points[:1]}, {"goal": 1.0})

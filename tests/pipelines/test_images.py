@@ -143,7 +143,7 @@ def test_semantic_map_is_computed_in_strips(
     module = starter(ImageSegmentation.module_id)
     [prepared] = module.encode([module.task.input(image=picture(*size))], module.task.params())
     with torch.inference_mode():
-        outputs = module.model(**prepared.input.prepared)
+        outputs = module.model(**prepared.input.features)
     [whole] = module.processor.post_process_semantic_segmentation(outputs, target_sizes=[size[::-1]])
     enlarged.clear()
     [found] = see(module, picture(*size))
