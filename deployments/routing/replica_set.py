@@ -99,14 +99,15 @@ class ReplicaSet(ReplicaTransport):
         Returns an incompatible one only if none is connected, and None if there is neither.
         """
         self._sync_replicas()
-        connected = [replica for replica in list(self._listed) if self._is_connected(replica)]
-        if connected:
-            return min(connected, key=lambda replica: self._connections[replica].load)
-        return next(iter(self._incompatible), None)
-
-    def _is_connected(self, replica: Any) -> bool:
-        connection = self._connections.get(replica)
-        return connection is not None and not connection.closed.is_set()
+        best, best_load = None, 0
+        for replica in list(self._listed):
+            connection = self._connections.get(replica)
+            if connection is None or connection.closed.is_set():
+                continue
+            load = connection.load
+            if best is None or load < best_load:
+                best, best_load = replica, load
+        return next(iter(self._incompatible), None) if best is None else best
 
     def _sync_replicas(self) -> None:
         """Connect to newly listed replicas; stop routing to removed ones."""
