@@ -1,18 +1,20 @@
 # make serve   set up what serving needs, then serve models/ in the foreground
 # make test    set up what the tests need, then run them all
-# make check   format, lint, types, import contract and generated documents: under a minute
+# make check   format, lint, types, import contract and the rules of the project: under a minute
 # make bench   measure this project beside its peers, and write benchmarks/RESULTS.md: half an hour
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
+CLIENTS := kserve mlserver javascript  # of tests/clients/
+
 .PHONY: serve test check bench format docs starter-models chromium clean
 
 serve: $(VENV)/serve.stamp
 	@$(BIN)/python -m deployments $(ARGS)
 
-test: $(VENV)/test.stamp $(VENV)/clients/kserve.stamp $(VENV)/clients/mlserver.stamp
+test: $(VENV)/test.stamp $(CLIENTS:%=$(VENV)/clients/%.stamp)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
@@ -25,7 +27,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest -q -n auto -m "not cluster and not model and not browser and not slow" --durations=0 --durations-min=2
+	$(BIN)/python -m pytest -q -n auto tests/test_*.py tests/reference
 
 bench: $(VENV)/test.stamp
 	$(PIP) --editable '.[bench]'
@@ -63,6 +65,11 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt
 $(VENV)/test.stamp: $(VENV)/serve.stamp
 	$(PIP) --editable '.[test,check]'
 	@command -v chromium > /dev/null || $(MAKE) --no-print-directory chromium
+	@touch $@
+
+$(VENV)/clients/javascript.stamp: tests/clients/package.json $(VENV)/test.stamp
+	mkdir -p $(@D)/javascript && cp $< $(@D)/javascript
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/npm install --silent --prefix $(@D)/javascript
 	@touch $@
 
 # Clients that need other versions than Roster, each in a separate environment.

@@ -28,16 +28,13 @@ def test_tasks_import_nothing_heavy(module: str) -> None:
     assert loaded_by(module, *HEAVY, "ray", "starlette") == set()
 
 
-@pytest.mark.slow
 def test_ui_imports_no_torch() -> None:
     assert loaded_by("ui.app", "torch", "transformers", "ray") == set()
 
 
-@pytest.mark.slow
 def test_replica_imports_no_gradio_and_no_pandas() -> None:
     assert loaded_by("deployments.replica.model_replica, torch, transformers", "gradio", "pandas") == set()
 
 
-@pytest.mark.slow
 def test_pandas_can_be_imported_after_ray_serve() -> None:
     assert loaded_by("deployments.cluster.ray_private.replicas, pandas", "pandas") == {"pandas"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Cluster, in_modes, wait_for
+from tests.end_to_end.cluster import Cluster, in_modes, wait_for
 from tests.end_to_end.test_requests import Caikit
 
 pytestmark = [pytest.mark.cluster, in_modes("added_task")]

@@ -19,7 +19,7 @@ from huggingface_hub import InferenceClient
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from llama_index.embeddings.text_embeddings_inference import TextEmbeddingsInference
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_modes, wait_for
+from tests.end_to_end.cluster import ROOT, Cluster, in_modes, wait_for
 from tests.end_to_end.test_requests import (
     DISSIMILAR,
     NEGATIVE,

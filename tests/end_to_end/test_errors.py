@@ -11,7 +11,7 @@ import httpx
 import pytest
 from grpc import StatusCode
 
-from tests.end_to_end.conftest import Cluster, in_modes
+from tests.end_to_end.cluster import Cluster, in_modes
 from tests.end_to_end.test_requests import POSITIVE, Caikit, example_image
 
 pytestmark = [pytest.mark.cluster, in_modes("fast", "slow", "handle")]

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.end_to_end.conftest import Cluster, in_modes, wait_for
+from tests.end_to_end.cluster import Cluster, in_modes, wait_for
 
 pytestmark = [pytest.mark.cluster, in_modes("gpus")]
 

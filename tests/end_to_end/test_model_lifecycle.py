@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_modes, wait_for
+from tests.end_to_end.cluster import ROOT, Cluster, in_modes, wait_for
 from tests.end_to_end.load import Load
 
 pytestmark = [pytest.mark.cluster, in_modes("fast", "slow")]

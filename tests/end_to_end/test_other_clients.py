@@ -1,20 +1,28 @@
 """Clients that need other versions than Roster, in separate environments that `make test` creates."""
 
 import json
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_modes
-from tests.end_to_end.test_requests import NEGATIVE, POSITIVE, QUERY, example_image
+from tests.end_to_end.cluster import ROOT, Cluster, in_modes
+from tests.end_to_end.test_requests import NEGATIVE, NEWS, POSITIVE, PROMPT, QUERY, QUESTION, example_image
 
 pytestmark = [pytest.mark.cluster, in_modes("fast", "slow")]
 
 
+CLIENTS = ROOT / ".venv" / "clients"
+
+
 def run(environment: str, script: str, *arguments: str) -> str:
-    python = ROOT / ".venv" / "clients" / environment / "bin" / "python"
-    command = [str(python), str(ROOT / "tests" / "clients" / script), *arguments]
+    python = CLIENTS / environment / "bin" / "python"
+    return _output(str(python), str(ROOT / "tests" / "clients" / script), *arguments)
+
+
+def _output(*command: str) -> str:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stdout
@@ -35,6 +43,15 @@ def test_mlserver_codecs(cluster: Cluster, tmp_path: Path) -> None:
         NEGATIVE,
         str(tmp_path / "image"),
     )
+
+
+def test_hugging_face_javascript_client(cluster: Cluster, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(example_image())
+    script = CLIENTS / "javascript" / "with_huggingface.mjs"  # beside its node_modules
+    shutil.copy(ROOT / "tests" / "clients" / script.name, script)
+    node = str(Path(sys.executable).with_name("node"))
+    _output(node, str(script), cluster.url, POSITIVE, NEWS, PROMPT, QUESTION, str(image))
 
 
 @pytest.mark.parametrize("path", ["/models/embeddings", "/models/embeddings/embed", "/embed", "/"])

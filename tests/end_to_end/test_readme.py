@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, Cluster, in_modes
+from tests.end_to_end.cluster import ROOT, Cluster, in_modes
 
 pytestmark = [pytest.mark.cluster, in_modes("fast")]
 

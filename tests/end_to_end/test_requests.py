@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from huggingface_hub import InferenceClient
 from PIL import Image, ImageDraw
 
-from tests.end_to_end.conftest import Cluster, in_modes
+from tests.end_to_end.cluster import Cluster, in_modes
 
 pytestmark = [pytest.mark.cluster, in_modes("fast", "slow", "handle")]
 

@@ -17,7 +17,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Locator
 
-from tests.end_to_end.conftest import Cluster, in_modes, wait_for
+from tests.end_to_end.cluster import Cluster, in_modes, wait_for
 from tests.end_to_end.load import Load
 from tests.end_to_end.test_requests import (
     DISSIMILAR,

@@ -25,7 +25,7 @@ from tests.generation_fixtures import (
 )
 from tests.loaded_models import MODELS, loaded
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 FOLDER = str(MODELS / "text_generation")
 TOKEN_S = 0.001

@@ -1,5 +1,9 @@
-"""The gateway conforms to the OpenAPI document: generated requests receive documented responses."""
+"""The gateway conforms to the OpenAPI document: generated requests receive documented responses.
 
+`ROSTER_EXAMPLES=100` tries more requests for each operation.
+"""
+
+import os
 import re
 
 import pytest
@@ -18,7 +22,8 @@ from deployments.gateway import http_app
 from deployments.task import TASKS
 from tests.fake_router import FakeRouter
 
-EXAMPLES = 8
+EXAMPLES = int(os.environ.get("ROSTER_EXAMPLES", "6"))
+MODES = [schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE]
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance]
 SEGMENT = re.compile(http_app.SegmentConvertor.regex)
 SIMILARITY = TASKS["sentence-similarity"]
@@ -53,13 +58,15 @@ def set_model(case: schemathesis.Case, model_id: str) -> None:
         case.body[field] = model_id
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES, ids=[mode.value for mode in MODES])
 @pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.label for operation in OPERATIONS])
 def test_generated_request_receives_documented_response(
-    caplog: pytest.LogCaptureFixture, operation: schemathesis.APIOperation
+    caplog: pytest.LogCaptureFixture,
+    operation: schemathesis.APIOperation,
+    mode: schemathesis.GenerationMode,
 ) -> None:
     @given(
-        operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE),
+        operation.as_strategy(generation_mode=mode),
         st.sampled_from(supporting_models(operation.path)),
     )
     @settings(

@@ -10,7 +10,7 @@ from transformers import ByT5Tokenizer
 from deployments.generation.output import GenerationOutput
 from tests import tiny_models as tiny
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 TOKENIZERS = {"bytes": tiny.byte_bpe(), "sentencepiece": tiny.sentencepiece()}
 EOS = 1

@@ -8,7 +8,7 @@ import torch
 
 from deployments.generation.sampling import GumbelSampler, SamplingLogitsProcessor, gumbel_noise, noise_key
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 LOGITS = torch.tensor([2.0, 1.0, 0.5, 0.0, -0.5, -1.0, -3.0, 1.5])
 SAMPLES = 20_000

@@ -32,7 +32,7 @@ from tests.generation_fixtures import (
 )
 from tests.loaded_models import loaded
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 
 @cache

@@ -25,7 +25,7 @@ from tests.generation_fixtures import (
     wait_until_idle,
 )
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 NO_MEMORY = torch.cuda.OutOfMemoryError("CUDA out of memory")
 

@@ -37,7 +37,7 @@ from tests.loaded_models import MODELS, answers, loaded
 from tests.tiny_models import louder
 from tests.waiting import until
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 LENGTHS = [(3,), (20, 3, 11, 60, 1), (1, 1, 2), (60, 59) * 4]
 FOLDERS = [(Embeddings, "embeddings"), (SentenceSimilarity, "sentence_similarity"), (Sentiment, "sentiment")]

@@ -19,7 +19,7 @@ from deployments.engines.torch.unpadded_generation import RESERVED_TOKENS, Unpad
 from deployments.generation.sequence_runner import SequenceRunner
 from tests import tiny_models as tiny
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 LONG = {

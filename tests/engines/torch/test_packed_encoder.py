@@ -10,7 +10,7 @@ import transformers as hf
 from deployments.engines.packing import PACKED_PADDING
 from deployments.engines.torch.packed_encoder import pack
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 SIZE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,

@@ -15,7 +15,7 @@ from deployments.tasks.sentiment import Sentiment
 from tests import tiny_models as tiny
 from tests.loaded_models import answers, loaded
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 SIZE = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64,
