@@ -98,6 +98,8 @@ class Module:
     unit: ClassVar[Literal["tokens", "pixels", "items"]] = "tokens"
     engines: ClassVar[tuple[str, ...]] = ("torch",)
     """The engines that a config may name for this module."""
+    network_kinds: ClassVar[tuple[str, ...]] = ()
+    """The kinds of networks that it serves (`engines/architectures.py`); empty where any may fit."""
 
     model: Any
     tokenizer: Any = None

@@ -1,12 +1,12 @@
 """The schema of a model's `config.yml`."""
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 import deployments.tasks  # noqa: F401  (registers the modules that a config may name)
+from deployments.config.folder_contents import has_checkpoint
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.torch.prepacked_linear import prepack
 from deployments.limits import Batching
@@ -100,14 +100,13 @@ class ModelConfig(BaseModel):
     def checkpoint(self, folder: Path | None) -> Checkpoint:
         """Return the checkpoint to load: `hf_model`, else the folder's own, else the module's default."""
         name, revision, pickle = self.hf_model, self.hf_model_revision, self.allow_pickle
-        # `Path.exists` raises without permission and for a name that is too long.
-        if name is None and folder and os.path.exists(folder / "config.json"):
+        if name is None and folder and has_checkpoint(folder):
             name, revision = str(folder), None  # a local folder has no revision
         elif name is None:
             name, revision = self.module.default_model, revision or self.module.default_revision
             # Some defaults are older than safetensors. Roster has checked the revisions that it pins.
             pickle = pickle or (revision is not None and revision == self.module.default_revision)
-        elif folder and os.path.exists(folder / name / "config.json"):
+        elif folder and has_checkpoint(folder / name):
             name, revision = str(folder / name), None
         return Checkpoint(
             name,

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from deployments.config.errors import ConfigError, describe_errors
+from deployments.config.folder_contents import problem_with
 from deployments.config.model_config import ModelConfig
 from deployments.config.serve_options import check_deployment
 
@@ -49,7 +50,10 @@ def read(folder: Path) -> ModelConfig:
         raise ConfigError(f"{_short(path)}: cannot be read: {unreadable.strerror}") from None
     except yaml.YAMLError as broken:
         raise ConfigError(f"{_short(path)}: not YAML: {_one_line(broken)}") from None
-    return parse(content, _short(path))
+    config = parse(content, _short(path))
+    if problem := problem_with(folder, names_model=config.hf_model is not None):
+        raise ConfigError(f"{folder.name}: {problem}")
+    return config
 
 
 def parse(content: Any, source: str) -> ModelConfig:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from deployments.engines.device import limit_gpu_memory
-from deployments.engines.load_failures import FailedLoad, explain
+from deployments.engines.load_failures import PICKLED, FailedLoad, explain
 from deployments.errors import InferenceError, ModelNotReady
 
-NO_LIMIT = 1_000_000  # a tokenizer that was saved without a limit has 1e30
+HEADLESS = {"AutoModel", "AutoModelForTextEncoding"}
+# Weights that transformers computes or that count training steps.
+CONSTANT = re.compile(r"(^|\.)(position_ids|inv_freq|masked_bias|attn\.bias|num_batches_tracked)$")
+# Heads of pretraining (masked words, next sentence, replaced words), and a decoder beside a lone encoder.
+PRETRAINING = re.compile(
+    r"^((cls|lm_head|lm_loss|pred_layer|generator\w*|\w*predictions|vocab_\w+|contact_head|mlm_head|head|decoder)"
+    r"\.|final_logits_bias$)"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Checkpoint:
     checkpoint's dtype (float32 on a CPU that does not support that). `pickle` allows weights that are not
     safetensors; `trust_remote_code` allows the checkpoint's Python code. `engine` names the engine, and
     `engine_options` have the engine's names. `prepare` modifies a loaded network. Every method raises
-    `ModelNotReady` with the reason if it cannot load its part.
+    `ModelNotReady` with the reason if it cannot load its part. `subfolder` has the network and the tokenizer.
     """
 
     name: str
@@ -35,9 +43,12 @@ class Checkpoint:
     engine: str = "torch"
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Any], None] | None = None
+    subfolder: str = ""
 
     def from_pretrained(self, auto_class: Any, **options: Any) -> Any:
         """Load an image processor or config: `checkpoint.from_pretrained(AutoConfig)`."""
+        if self.subfolder:
+            options["subfolder"] = self.subfolder
         with self._load_errors(auto_class, safetensors="use_safetensors" in options):
             return auto_class.from_pretrained(
                 self.name, revision=self.revision, trust_remote_code=self.trust_remote_code, **options
@@ -61,7 +72,9 @@ class Checkpoint:
         model, report = self.from_pretrained(
             auto_class, dtype=self.dtype, output_loading_info=True, **weights, **options
         )
-        self._check_for_random_weights(model, report["missing_keys"])
+        headless = auto_class.__name__ in HEADLESS
+        self._check_for_random_weights(model, report["missing_keys"], headless)
+        self._check_for_dropped_weights(model, report["unexpected_keys"])
         if self.dtype == "auto" and self.device == "cpu" and not cpu_supports_dtype(str(model.dtype)):
             model = model.float()
         limit_gpu_memory(self.device)
@@ -97,6 +110,21 @@ class Checkpoint:
                 pass
         return None
 
+    def tensors(self, folder: str) -> dict[str, Any]:
+        """Return the tensors of a layer that is saved in its own folder of the checkpoint."""
+        import torch
+        from huggingface_hub.errors import EntryNotFoundError
+        from safetensors.torch import load_file
+
+        with self._load_errors(safetensors=True):
+            try:
+                return load_file(self._local_path(f"{folder}/model.safetensors"))
+            except EntryNotFoundError:
+                if not self.pickle:
+                    raise ModelNotReady(f"{self.name!r} {PICKLED}") from None
+                path = self._local_path(f"{folder}/pytorch_model.bin")
+                return dict(torch.load(path, map_location="cpu", weights_only=True))
+
     def _local_path(self, path: str) -> Path:
         """Return the local path of one of the checkpoint's files, and download it if necessary.
 
@@ -118,17 +146,30 @@ class Checkpoint:
                 raise EntryNotFoundError(path) from None
             raise
 
-    def _check_for_random_weights(self, model: Any, missing: set[str]) -> None:
+    def _check_for_random_weights(self, model: Any, missing: set[str], headless: bool) -> None:
         """Reject a checkpoint that lacks weights, which transformers fills with random numbers.
 
-        Only a pooler may be random, because no task uses it.
+        Only the pooler of a network without a head may be random, because no task uses it.
         """
         random = sorted(
-            name for name, _ in model.named_parameters() if name in missing and "pooler" not in name
+            name
+            for name in model.state_dict()
+            if name in missing and not (CONSTANT.search(name) or (headless and "pooler" in name))
         )
         if random:
             raise ModelNotReady(
                 f"{self.name!r} was not trained for this task: it has no weights for {random[0]!r}"
+            )
+
+    def _check_for_dropped_weights(self, model: Any, unexpected: set[str]) -> None:
+        """Reject a checkpoint with a head that this network lacks, unless only pretraining needs the head."""
+        dropped = sorted(
+            name for name in unexpected if not (CONSTANT.search(name) or PRETRAINING.search(name))
+        )
+        if dropped:
+            raise ModelNotReady(
+                f"{self.name!r} has weights that {type(model).__name__} does not use: {dropped[0]!r}; "
+                "another module may fit it"
             )
 
     @contextmanager
@@ -142,15 +183,6 @@ class Checkpoint:
             name = getattr(auto_class, "__name__", "")
             load = FailedLoad(name, safetensors, self.trust_remote_code, self._local_path)
             raise ModelNotReady(f"{self.name!r} {explain(error, load)}") from error
-
-
-def max_length(tokenizer: Any, config: Any) -> int:
-    """Return the most tokens that both tokenizer and network accept; 4096 if neither has a limit."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if positions and positions % 256 == 2:  # RoBERTa models have two more than they use: 514, 4098, 8194
-        positions -= 2
-    limits = (tokenizer.model_max_length, positions)
-    return min((limit for limit in limits if limit and 0 < limit < NO_LIMIT), default=4096)
 
 
 def eos_token_ids(model: Any, tokenizer: Any) -> set[int]:

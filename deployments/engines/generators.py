@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from deployments.engines import vllm
-from deployments.engines.checkpoint import Checkpoint, eos_token_ids, flatten_token_ids, max_length
+from deployments.engines.checkpoint import Checkpoint, eos_token_ids, flatten_token_ids
 from deployments.engines.openvino import generation as openvino
+from deployments.engines.positions import max_length
 from deployments.engines.torch import generation as torch
 from deployments.generation.engine import Engine
 from deployments.generation.scheduler import ContinuousBatching
@@ -35,7 +36,7 @@ def _load_batched(
     pad_ids = flatten_token_ids(tokenizer.pad_token_id) or eos_token_ids(model, tokenizer)
     runner = create_runner(model, next(iter(pad_ids), 0))
     engine = ContinuousBatching(runner, WaitingQueue(limits))
-    return model, engine, max_length(tokenizer, model.config)
+    return model, engine, max_length(tokenizer, model)
 
 
 ENGINES: dict[str, Callable[[Checkpoint, Any, Limits], tuple[Any, Engine, int]]] = {

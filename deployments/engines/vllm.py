@@ -6,8 +6,9 @@ import uuid
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.checkpoint import Checkpoint, max_length
+from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.device import GPU_MEMORY_SHARE, assigned_gpus
+from deployments.engines.positions import max_length
 from deployments.errors import InvalidInput, ModelNotReady
 from deployments.generation.engine import Engine
 from deployments.generation.generation_rules import generation_rules
@@ -28,7 +29,7 @@ def load(checkpoint: Checkpoint, tokenizer: Any, _: Any) -> "tuple[Any, Vllm, in
             f"{checkpoint.name!r} has token rules in its generation config that vLLM does not support"
         )
     engine = Vllm(checkpoint)
-    longest = min(max_length(tokenizer, model.config), engine.max_context_tokens)
+    longest = min(max_length(tokenizer, model), engine.max_context_tokens)
     return model.to(engine.dtype), engine, longest
 
 

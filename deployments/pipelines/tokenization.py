@@ -56,13 +56,18 @@ def _truncate(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> li
 class Collator:
     """Pads token ids to a batch, as the tokenizer would, but faster.
 
-    `vocabulary` is the size of the network's embedding table; a tokenizer may have more tokens.
+    The padding id is the network's own, or else the tokenizer's. A decoder that classifies finds the last
+    token of a text by it; without one, each batch gets an id that none of its texts has.
     """
 
-    def __init__(self, tokenizer: Any, vocabulary: float) -> None:
-        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        self.pad_id: int = next(id for id in candidates if id is not None and id < vocabulary)
-        self.vocabulary = vocabulary
+    def __init__(self, tokenizer: Any, model: Any) -> None:
+        # A tokenizer may have more tokens than the network's embedding table.
+        self.vocabulary = vocabulary_size(model)
+        self._config = model.config.get_text_config()
+        own = self._config.pad_token_id
+        self._unset = own is None or not 0 <= own < self.vocabulary
+        candidates = (own, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        self.pad_id: int = next(id for id in candidates if id is not None and 0 <= id < self.vocabulary)
         self.left = tokenizer.padding_side == "left"
 
     def __call__(self, ids: Sequence[Sequence[int]], device: Any) -> dict[str, "torch.Tensor"]:
@@ -76,9 +81,26 @@ class Collator:
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         positions = np.arange(lengths.max())
         mask = (positions[::-1] if self.left else positions) < lengths[:, None]
-        rows = np.full(mask.shape, self.pad_id)
-        rows[mask] = np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())
-        if rows.max() >= self.vocabulary:
-            raise InvalidInput(UNKNOWN_TOKEN.format(rows.max()))
+        tokens = np.fromiter(chain.from_iterable(ids), np.int64, lengths.sum())
+        if tokens.max() >= self.vocabulary:
+            raise InvalidInput(UNKNOWN_TOKEN.format(tokens.max()))
+        rows = np.full(mask.shape, self._unused_id(tokens, len(ids)) if self._unset else self.pad_id)
+        rows[mask] = tokens
         batch = {"input_ids": rows, "attention_mask": mask.astype(np.int64)}
         return {name: torch.from_numpy(values).to(device) for name, values in batch.items()}
+
+    def _unused_id(self, tokens: Any, texts: int) -> int:
+        """Return an id that no text of the batch has, and let the network take it for padding."""
+        if texts == 1:
+            self._config.pad_token_id = None
+            return self.pad_id
+        used = set(tokens.tolist())
+        unused = (
+            id for id in (self.pad_id, *range(len(used) + 1)) if id not in used and id < self.vocabulary
+        )
+        if (id := next(unused, None)) is None:
+            raise RuntimeError(
+                "the texts of the batch have all tokens of the vocabulary"
+            )  # a smaller one runs
+        self._config.pad_token_id = id
+        return id

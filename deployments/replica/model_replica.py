@@ -16,6 +16,7 @@ import ray
 from deployments.card import Description
 from deployments.cluster.ray_private.replicas import ongoing_requests
 from deployments.config.model_config import ModelConfig
+from deployments.engines.architectures import check_architecture
 from deployments.engines.device import pick_device, release_cached_memory
 from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady, count_failures
 from deployments.limits import Batching
@@ -25,7 +26,7 @@ from deployments.replica.passthrough import PassthroughScheduler
 from deployments.replica.stream_chunks import chunk_lists
 from deployments.results import InferenceResults
 from deployments.schema import Schema, TextToken
-from deployments.task import Module
+from deployments.task import MODULES, Module
 from deployments.transport.server import ReplicaServer
 
 log = logging.getLogger(__name__)
@@ -159,9 +160,12 @@ class Replica:
 
 
 def load(config: ModelConfig, folder: Path | None, device: str) -> Module:
-    """Load the model onto this replica's device."""
-    module = config.module()
-    module.load(replace(config.checkpoint(folder), device=device))
+    """Load the model onto this replica's device. Raises `ModelNotReady` if it cannot, or does not fit."""
+    module, checkpoint = config.module(), replace(config.checkpoint(folder), device=device)
+    if module.network_kinds:
+        fitting = {f"`{other.task.name}`": other.network_kinds for other in MODULES.values()}
+        check_architecture(checkpoint.json("config.json"), module.network_kinds, fitting)
+    module.load(checkpoint)
     return module
 
 

@@ -38,6 +38,7 @@ class Conversational(Module):
     module_id = "BC008C71-A272-4858-9D43-7297B35ABAC4"
     default_model = "microsoft/DialoGPT-small"
     default_revision = "4e936e3a11f8e077b31eec8f045499c92c7cf087"
+    network_kinds = ("CAUSAL_LM",)
     engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
 from deployments.errors import InvalidInput
-from deployments.pipelines.text_encoder import Pooling, TextEncoder, normalize
+from deployments.pipelines.text_encoder import NETWORK_KINDS, Pooling, TextEncoder, normalize
 from deployments.schema import Schema, Text, Vector
 from deployments.task import Encoded, Module, task
 
@@ -67,6 +67,7 @@ class Embeddings(Module):
     module_id = "01A9FC92-EF27-4AE7-8D95-E2DC488302D4"
     default_model = "distilbert/distilbert-base-uncased"
     default_revision = "1c4513b2eedbda136f57676a34eea67aba266e5c"
+    network_kinds = NETWORK_KINDS
     engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -75,7 +76,8 @@ class Embeddings(Module):
         self.max_length, self.padding_cost = self.encoder.max_length, self.encoder.padding_cost
 
     def encode(self, inputs: list[EmbeddingsInput], params: EmbeddingsParams) -> list[Encoded]:
-        size = self.model.config.hidden_size
+        self.encoder.check_pooling(params.pooling)
+        size = self.encoder.token_size if params.pooling else self.encoder.size
         if params.dimensions and params.dimensions > size:
             problem = f"`dimensions` is {params.dimensions}; this model has {size}"
             raise InvalidInput(problem, field="dimensions")
@@ -87,7 +89,8 @@ class Embeddings(Module):
 
     def run(self, inputs: list[list[int]], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
         if params.pooling != "none":
-            vectors = self._finish(self.encoder.vectors(inputs, params.pooling), params)
+            skip = self.encoder.prompt_length(params.prompt_name)
+            vectors = self._finish(self.encoder.vectors(inputs, params.pooling, skip), params)
             return [EmbeddingsOutput(embedding=vector) for vector in vectors.tolist()]
         matrices = [self._finish(matrix, params).tolist() for matrix in self.encoder.token_vectors(inputs)]
         return [
@@ -98,5 +101,5 @@ class Embeddings(Module):
     def _finish(self, vectors: "torch.Tensor", params: EmbeddingsParams) -> "torch.Tensor":
         """Shorten, then scale, so that a shortened vector has length 1 too."""
         vectors = vectors[..., : params.dimensions]
-        trained = self.encoder.normalize and params.pooling != "none"
+        trained = self.encoder.config.normalize and params.pooling != "none"
         return normalize(vectors) if (trained if params.normalize is None else params.normalize) else vectors

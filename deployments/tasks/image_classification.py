@@ -34,6 +34,7 @@ class ImageClassification(Module):
 
     module_id = "D7B3B724-147B-41C1-A41E-A38F9D00F905"
     default_model = "google/vit-base-patch16-224"
+    network_kinds = ("IMAGE_CLASSIFICATION",)
     unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:

@@ -49,6 +49,12 @@ class ImageSegmentation(Module):
     module_id = "D44941F7-6967-45ED-823B-C1070C9257F9"
     default_model = "facebook/detr-resnet-50-panoptic"
     default_revision = "fc15262"
+    network_kinds = (
+        "IMAGE_SEGMENTATION",
+        "SEMANTIC_SEGMENTATION",
+        "INSTANCE_SEGMENTATION",
+        "UNIVERSAL_SEGMENTATION",
+    )
     unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:

@@ -30,6 +30,7 @@ class ObjectDetection(Module):
     module_id = "D4C4B6CF-E0C3-4B3F-A325-5071FB126773"
     default_model = "hustvl/yolos-tiny"
     default_revision = "3686e65df0c914833fc8cbeca745a33b374c499b"
+    network_kinds = ("OBJECT_DETECTION",)
     unit = "pixels"
 
     def load(self, checkpoint: Checkpoint) -> None:

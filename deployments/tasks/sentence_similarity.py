@@ -1,5 +1,6 @@
 """Sentence similarity: a sentence and others in, how near each of them is out."""
 
+from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -7,7 +8,7 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
-from deployments.pipelines.text_encoder import TextEncoder, normalize
+from deployments.pipelines.text_encoder import NETWORK_KINDS, TextEncoder, normalize
 from deployments.schema import Schema, Text, Texts, Vector
 from deployments.task import Encoded, Module, task
 
@@ -40,7 +41,9 @@ class SentenceSimilarityParams(Schema):
 
 class SentenceSimilarityOutput(Schema):
     similarities: list[float] | None = Field(
-        default=None, description="The cosine between the source sentence and each sentence, -1 to 1."
+        default=None,
+        description="How near each sentence is to the source sentence: by the checkpoint's function, or else "
+        "the cosine, -1 to 1; a distance is negative.",
     )
     embeddings: list[Vector] | None = Field(
         default=None, description="Each sentence's vector, by its index, without a source sentence."
@@ -60,6 +63,7 @@ class SentenceSimilarity(Module):
 
     module_id = "A2543F83-1520-416B-85E4-F2BCB6F63354"
     default_model = "sentence-transformers/all-MiniLM-L6-v2"
+    network_kinds = NETWORK_KINDS
     engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -76,7 +80,7 @@ class SentenceSimilarity(Module):
         for item in inputs:
             own = list(islice(ids, len(_all(item))))
             have_source = item.source_sentence is not None
-            numbers = len(item.sentences) * (1 if have_source else self.model.config.hidden_size)
+            numbers = len(item.sentences) * (1 if have_source else self.encoder.size)
             encoded.append(Encoded(Sentences(own, have_source), sum(map(len, own)), numbers))
         return encoded
 
@@ -85,19 +89,40 @@ class SentenceSimilarity(Module):
     ) -> list[SentenceSimilarityOutput]:
         import torch
 
-        vectors = self.encoder.vectors_in_passes([ids for item in inputs for ids in item.ids])
-        vectors = normalize(vectors) if self.encoder.normalize else vectors
+        ids = [ids for item in inputs for ids in item.ids]
+        vectors = self.encoder.vectors_in_passes(ids, self.encoder.prompt_length(None))
+        vectors = normalize(vectors) if self.encoder.config.normalize else vectors
         rows = iter(vectors)
-        return [_compare(item, torch.stack([*islice(rows, len(item.ids))])) for item in inputs]
+        return [self._compare(item, torch.stack([*islice(rows, len(item.ids))])) for item in inputs]
+
+    def _compare(self, item: Sentences, vectors: "torch.Tensor") -> SentenceSimilarityOutput:
+        if item.have_source:
+            similarities = SIMILARITIES[self.encoder.config.similarity](vectors[0], vectors[1:])
+            return SentenceSimilarityOutput(similarities=similarities.tolist())
+        embeddings = [Vector(index=index, values=values) for index, values in enumerate(vectors.tolist())]
+        return SentenceSimilarityOutput(embeddings=embeddings)
 
 
 def _all(item: SentenceSimilarityInput) -> list[str]:
     return item.sentences if item.source_sentence is None else [item.source_sentence, *item.sentences]
 
 
-def _compare(item: Sentences, vectors: "torch.Tensor") -> SentenceSimilarityOutput:
-    if item.have_source:
-        vectors = normalize(vectors)
-        return SentenceSimilarityOutput(similarities=(vectors[1:] @ vectors[0]).tolist())
-    embeddings = [Vector(index=index, values=values) for index, values in enumerate(vectors.tolist())]
-    return SentenceSimilarityOutput(embeddings=embeddings)
+def _cosine(source: "torch.Tensor", others: "torch.Tensor") -> "torch.Tensor":
+    return normalize(others) @ normalize(source)
+
+
+def _dot(source: "torch.Tensor", others: "torch.Tensor") -> "torch.Tensor":
+    return others @ source
+
+
+def _negative_distance(order: int) -> Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]:
+    return lambda source, others: -(others - source).norm(p=order, dim=-1)
+
+
+# How near each vector is to the source's, by the names of sentence-transformers.
+SIMILARITIES: dict[str, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {
+    "cosine": _cosine,
+    "dot": _dot,
+    "euclidean": _negative_distance(2),
+    "manhattan": _negative_distance(1),
+}

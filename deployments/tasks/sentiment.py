@@ -2,10 +2,11 @@
 
 from pydantic import Field
 
-from deployments.engines.checkpoint import Checkpoint, max_length
+from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
+from deployments.engines.positions import max_length
 from deployments.pipelines.labels import Function, top_labels
-from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
+from deployments.pipelines.tokenization import Collator, token_ids
 from deployments.schema import Label, Schema, Text
 from deployments.task import Encoded, Module, task
 
@@ -43,6 +44,7 @@ class Sentiment(Module):
 
     module_id = "FADC770C-25C8-4685-A176-51FF67B382C1"
     default_model = "distilbert/distilbert-base-uncased-finetuned-sst-2-english"
+    network_kinds = ("SEQUENCE_CLASSIFICATION",)
     engines = tuple(ENGINES)
 
     max_length: int
@@ -52,8 +54,8 @@ class Sentiment(Module):
 
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSequenceClassification)
-        self.max_length = max_length(self.tokenizer, self.model.config)
-        self.collate = Collator(self.tokenizer, vocabulary_size(self.model))
+        self.max_length = max_length(self.tokenizer, self.model)
+        self.collate = Collator(self.tokenizer, self.model)
         self.padding_cost = ENGINES[checkpoint.engine](self.model)
 
     def encode(self, inputs: list[SentimentInput], params: SentimentParams) -> list[Encoded]:

@@ -4,13 +4,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from deployments.engines.checkpoint import Checkpoint, max_length
+from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.positions import max_length
 from deployments.errors import InvalidInput
 from deployments.generation.params import MAX_NEW_TOKENS, SamplingParams
 from deployments.generation.sampling import SamplingLogitsProcessor
 from deployments.generation.settings import random_seed, resolve_sampling
 from deployments.pipelines.text_generator import pop_generation_defaults
-from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
+from deployments.pipelines.tokenization import Collator, token_ids
 from deployments.schema import Schema, Text
 from deployments.task import Encoded, Module, task
 
@@ -66,6 +67,7 @@ class Summarization(Module):
     module_id = "866DB835-F2EA-4AD1-A57E-E2707A293EB9"
     default_model = "JulesBelveze/t5-small-headline-generator"
     default_revision = "0db30a2"
+    network_kinds = ("SEQ_TO_SEQ_CAUSAL_LM",)
 
     max_length: int
 
@@ -74,8 +76,8 @@ class Summarization(Module):
 
         self.tokenizer = checkpoint.tokenizer()
         self.model = checkpoint.network(AutoModelForSeq2SeqLM)
-        self.max_length = max_length(self.tokenizer, self.model.config)
-        self.collate = Collator(self.tokenizer, vocabulary_size(self.model))
+        self.max_length = max_length(self.tokenizer, self.model)
+        self.collate = Collator(self.tokenizer, self.model)
         self.own = pop_generation_defaults(self.model, self.task.pipeline_tag)
 
     def encode(self, inputs: list[SummarizationInput], params: SummarizationParams) -> list[Encoded]:

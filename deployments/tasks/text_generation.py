@@ -38,6 +38,7 @@ class TextGeneration(Module):
     module_id = "9E42606B-34A8-4D4C-9B6C-6F66DAD8EC5A"
     default_model = "rpgz31/tiny-nfl"
     default_revision = "4a18ca7"
+    network_kinds = ("CAUSAL_LM",)
     engines = tuple(ENGINES)
 
     def load(self, checkpoint: Checkpoint) -> None:

@@ -4,16 +4,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 import torch
+import transformers as hf
 from huggingface_hub import errors as hub
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from deployments.engines.checkpoint import Checkpoint, max_length
+from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import ModelNotReady
 from deployments.task import MODULES
 from deployments.tasks.image_classification import ImageClassification
@@ -22,7 +22,7 @@ from deployments.tasks.object_detection import ObjectDetection
 from deployments.tasks.sentiment import Sentiment
 from tests import tiny_models as tiny
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 
 def pickle_weights(folder: Path) -> None:
@@ -189,17 +189,42 @@ def test_float16_becomes_float32_on_cpus_unless_configured(folder: Path) -> None
     assert Checkpoint(str(folder), dtype="float16").network(AutoModel).dtype == torch.float16
 
 
-@pytest.mark.parametrize(("tokenizer_limit", "positions", "limit"), [
-    (512, 514, 512), (10**30, 514, 512), (10**30, 8194, 8192), (1024, 1024, 1024), (77, None, 77),
-    (10**30, None, 4096),
-])  # fmt: skip
-def test_max_length(tokenizer_limit: int, positions: int | None, limit: int) -> None:
-    config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(max_position_embeddings=positions))
-    assert max_length(SimpleNamespace(model_max_length=tokenizer_limit), config) == limit
-
-
 def test_dtype_is_the_configured_or_the_checkpoints_one() -> None:
     from transformers import AutoModel
 
-    assert Checkpoint(str(tiny.bert())).network(AutoModel).dtype == torch.float32
-    assert Checkpoint(str(tiny.bert()), dtype="bfloat16").network(AutoModel).dtype == torch.bfloat16
+    assert Checkpoint(str(tiny.encoder())).network(AutoModel).dtype == torch.float32
+    assert Checkpoint(str(tiny.encoder()), dtype="bfloat16").network(AutoModel).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "name", ["classifier.weight", "score.weight", "qa_outputs.bias", "v_head.summary.weight"]
+)
+def test_a_head_is_not_dropped(name: str, tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = shutil.copytree(tiny.encoder(), tmp_path / "m")
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), name: torch.zeros(2, 16)}, path, {"format": "pt"})
+    with pytest.raises(ModelNotReady, match=name):
+        Checkpoint(str(folder)).network(AutoModel)
+
+
+@pytest.mark.parametrize("make", [hf.BertForMaskedLM, hf.BertForPreTraining, hf.ElectraForPreTraining])
+def test_a_head_of_pretraining_is_not_needed(make: Any) -> None:
+    from transformers import AutoModel
+
+    torch.manual_seed(0)
+    config = make.config_class(
+        vocab_size=30, **tiny.SMALL, **({"embedding_size": 16} if "Electra" in make.__name__ else {})
+    )
+    network = make(config)
+    loaded = Checkpoint(str(tiny.save(network))).network(AutoModel)
+    assert torch.equal(loaded.get_input_embeddings().weight, network.get_input_embeddings().weight)
+
+
+def test_a_pooler_that_a_head_reads_is_not_random(tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny.bert(), tmp_path / "m")
+    path = folder / "model.safetensors"
+    save_file({key: t for key, t in load_file(path).items() if "pooler" not in key}, path, {"format": "pt"})
+    with pytest.raises(ModelNotReady, match=r"pooler.*"):
+        Checkpoint(str(folder)).network(hf.AutoModelForSequenceClassification)

@@ -20,7 +20,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import answers, loaded, starter
 from tests.samples import picture
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 SIZES = [(64, 64), (90, 60), (40, 120), (64, 64), (200, 130), (33, 71)]
 SEGMENTS = {"threshold": 0, "mask_threshold": 0.1}

@@ -1,13 +1,20 @@
 """Vectors are those of sentence-transformers, whose files in a checkpoint say how it was trained."""
 
+import json
+import shutil
+import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
 import torch
+import transformers as hf
 from torch.nn.functional import cosine_similarity
 
+from deployments.engines.checkpoint import Checkpoint
 from deployments.tasks.embeddings import Embeddings, EmbeddingsInput, EmbeddingsParams
 from deployments.tasks.sentence_similarity import (
     SentenceSimilarity,
@@ -57,8 +64,10 @@ def reference(folder: Path) -> Any:
 
 
 def ours(folder: Path, **params: Any) -> torch.Tensor:
-    module: Any = loaded(Embeddings.module_id, folder)
-    chosen = EmbeddingsParams(**params)
+    return embed(loaded(Embeddings.module_id, folder), EmbeddingsParams(**params))
+
+
+def embed(module: Any, chosen: EmbeddingsParams) -> torch.Tensor:
     encoded = module.encode([EmbeddingsInput(text=text) for text in TEXTS], chosen)
     return torch.tensor([one.embedding for one in module.run([one.input for one in encoded], chosen)])
 
@@ -112,3 +121,121 @@ def test_dimensions_match_sentence_transformers(pooling: str) -> None:
         TEXTS, convert_to_tensor=True, truncate_dim=8, normalize_embeddings=True
     )
     same(ours(folder, dimensions=8), theirs)
+
+
+def saved(*parts: Any, lowercase: bool = False, **settings: Any) -> Path:
+    """Save a tiny encoder with further layers, as sentence-transformers itself saves them."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Transformer
+
+    folder = Path(mkdtemp(dir=tiny.ROOT))
+    transformer = Transformer(str(tiny.encoder()), max_seq_length=12)
+    with warnings.catch_warnings(action="ignore"):
+        SentenceTransformer(modules=[transformer, *parts], device="cpu", **settings).save(str(folder))
+    if lowercase:
+        path = folder / "sentence_bert_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "do_lower_case": True}))
+    return folder
+
+
+def dense(size: int, activation: Any = None, bias: bool = True) -> Any:
+    from sentence_transformers.models import Dense
+
+    torch.manual_seed(size)
+    return Dense(size, 10, bias=bias, activation_function=activation)
+
+
+def pooling(*modes: str, **settings: Any) -> Any:
+    from sentence_transformers.models import Pooling
+
+    return Pooling(16, pooling_mode=modes, **settings)
+
+
+RECIPES: dict[str, Callable[[], Path]] = {
+    "max": lambda: saved(pooling("max")),
+    "mean_sqrt_len": lambda: saved(pooling("mean_sqrt_len_tokens")),
+    "weightedmean": lambda: saved(pooling("weightedmean")),
+    "two poolings": lambda: saved(pooling("max", "cls")),
+    "three poolings": lambda: saved(pooling("lasttoken", "mean", "weightedmean")),
+    "dense": lambda: saved(pooling("mean"), dense(16, torch.nn.Tanh())),
+    "dense without bias": lambda: saved(pooling("cls"), dense(16, torch.nn.Identity(), bias=False)),
+    "dense of two poolings": lambda: saved(pooling("cls", "max"), dense(32, torch.nn.GELU()), normalizing()),
+    "norms": lambda: saved(pooling("mean"), layer_norm(), normalizing(), dense(16, torch.nn.ReLU())),
+    "lowercase": lambda: saved(pooling("mean"), lowercase=True),
+    "prompt not pooled": lambda: saved(
+        pooling("mean", "cls", include_prompt=False), prompts={"query": "My "}, default_prompt_name="query"
+    ),
+}
+
+
+def layer_norm() -> Any:
+    from sentence_transformers.models import LayerNorm
+
+    layer = LayerNorm(16)
+    torch.nn.init.normal_(layer.norm.weight, generator=torch.Generator().manual_seed(0))
+    return layer
+
+
+def normalizing() -> Any:
+    from sentence_transformers.models import Normalize
+
+    return Normalize()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_saved_layers_match_sentence_transformers(recipe: str, engine: str) -> None:
+    folder = RECIPES[recipe]()
+    module = Embeddings()
+    module.load(Checkpoint(str(folder), engine=engine))
+    found = embed(module, EmbeddingsParams())
+    same(found, reference(folder).encode(TEXTS, convert_to_tensor=True))
+    assert found.shape[1] == module.encoder.size
+
+
+def test_lowercase_is_visible() -> None:
+    """The tokenizer alone must tell the cases apart, or the comparison above proves nothing."""
+    upper, lower = "ABC", "abc"
+    plain, lowered = (
+        loaded(Embeddings.module_id, saved(pooling("mean"), lowercase=low)) for low in (False, True)
+    )
+    if plain.tokenizer(upper)["input_ids"] != plain.tokenizer(lower)["input_ids"]:
+        assert lowered.tokenizer(upper)["input_ids"] == lowered.tokenizer(lower)["input_ids"]
+
+
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+def test_similarity_function_matches_sentence_transformers(name: str) -> None:
+    folder = saved(pooling("mean"), similarity_fn_name=name)
+    module: Any = loaded(SentenceSimilarity.module_id, folder)
+    item, params = (
+        SentenceSimilarityInput(source_sentence=TEXTS[0], sentences=TEXTS[1:]),
+        SentenceSimilarityParams(),
+    )
+    (output,) = module.run([one.input for one in module.encode([item], params)], params)
+    theirs = reference(folder)
+    expected = theirs.similarity(theirs.encode(TEXTS[:1]), theirs.encode(TEXTS[1:]))[0]
+    assert output.similarities == pytest.approx(expected.tolist(), rel=1e-4, abs=1e-5)
+
+
+def test_encoder_of_a_subfolder_matches_sentence_transformers() -> None:
+    """Early versions saved the network in `0_Transformer`, with the file of its architecture."""
+    source = tiny.encoder()
+    folder = tiny.save(
+        modules=[{**MODULES[0], "path": "0_Transformer"}, MODULES[1]],
+        **{"1_Pooling/config": {"word_embedding_dimension": 16, "pooling_mode_max_tokens": True}},
+    )
+    shutil.copytree(source, folder / "0_Transformer")
+    (folder / "0_Transformer" / "sentence_roberta_config.json").write_text('{"max_seq_length": 9}')
+    assert loaded(Embeddings.module_id, folder).max_length == 9
+    same(ours(folder), reference(folder).encode(TEXTS, convert_to_tensor=True))
+
+
+def test_t5_encoder_matches_sentence_transformers() -> None:
+    source = tiny.seq2seq()
+    encoder = hf.T5EncoderModel.from_pretrained(source)
+    files = {"modules": MODULES[:2], "1_Pooling/config": {"word_embedding_dimension": 16}}
+    tokenizer = hf.AutoTokenizer.from_pretrained(source)
+    alone, whole = tiny.save(encoder, tokenizer, **files), tiny.save(tokenizer, **files)
+    hf.T5ForConditionalGeneration.from_pretrained(source).save_pretrained(whole)
+    same(ours(alone), reference(alone).encode(TEXTS, convert_to_tensor=True))
+    same(ours(whole), ours(alone))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import tokenizers
 import torch
+from safetensors.torch import save_file
 from torch.nn.functional import cosine_similarity
 
 from deployments.engines.checkpoint import Checkpoint
@@ -21,7 +22,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import answers, loaded
 from tests.samples import LONG
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 TEXTS = ["I loved it.", "Hello! How are you? My name is Anna.", "A"]
 MODULES = [
@@ -30,6 +31,7 @@ MODULES = [
 ]
 NORMALIZE = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
 DENSE = {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+NORM = {"idx": 2, "name": "2", "path": "2_LayerNorm", "type": "sentence_transformers.models.LayerNorm"}
 CLS = {"word_embedding_dimension": 16, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
 PROMPTS = {"prompts": {"query": "Hello! ", "document": ""}, "default_prompt_name": None}
 
@@ -130,16 +132,41 @@ def test_output_numbers_are_counted(plain: Embeddings) -> None:
 
 def test_newer_pooling_config_is_read() -> None:
     folder = tiny.encoder(modules=MODULES, **{"1_Pooling/config": {"pooling_mode": "lasttoken"}})
-    assert TextEncoder(Checkpoint(str(folder))).pooling == "last"
+    assert TextEncoder(Checkpoint(str(folder))).config.poolings == ("last",)
 
 
-@pytest.mark.parametrize("files", [
-    {"modules": [*MODULES, DENSE], "1_Pooling/config": CLS},
-    {"modules": MODULES, "1_Pooling/config": {"pooling_mode_max_tokens": True}},
+@pytest.mark.parametrize(("files", "named"), [
+    ({"modules": [*MODULES, {**DENSE, "type": "sentence_transformers.models.LSTM"}]}, "LSTM"),
+    ({"modules": [{**MODULES[0], "type": "models.WordEmbeddings"}, MODULES[1]]}, "WordEmb"),
+    ({"modules": MODULES[:1]}, "a Pooling"),
+    ({"modules": [MODULES[0], DENSE, MODULES[1]]}, "Transformer, Dense, Pooling"),
+    ({"modules": MODULES, "1_Pooling/config": {"pooling_mode_median_tokens": True}}, "median"),
+    ({"modules": MODULES, "1_Pooling/config": {"pooling_mode": ["mean", "median"]}}, "median"),
+    ({"modules": [*MODULES, DENSE], "2_Dense/config": {"in_features": 16, "out_features": 8,
+      "activation_function": "os.system"}}, "os.system"),
+    ({"modules": [*MODULES, DENSE], "2_Dense/config": {"in_features": 16, "out_features": 8}}, "safetensors"),
+    ({"modules": [*MODULES, DENSE], "2_Dense/config": {"module_input_name": "token_embeddings"}}, "token"),
+    ({"modules": MODULES, "sentence_albert_config": {"query_expansion": {"length": 32}}}, "query_expansion"),
+    ({"modules": MODULES, "config_sentence_transformers": {"model_type": "SparseEncoder"}}, "SparseEncoder"),
+    ({"modules": MODULES, "config_sentence_transformers": {"similarity_fn_name": "jaccard"}}, "jaccard"),
+    ({"modules": MODULES, "config_sentence_transformers": {"default_prompt_name": "nope"}}, "nope"),
 ])  # fmt: skip
-def test_unsupported_pooling_is_refused(files: dict[str, Any]) -> None:
-    with pytest.raises(ModelNotReady, match="not supported"):
+def test_unsupported_configuration_is_refused_by_name(files: dict[str, Any], named: str) -> None:
+    with pytest.raises(ModelNotReady, match=named):
         TextEncoder(Checkpoint(str(tiny.encoder(**files))))
+
+
+def test_pooling_of_a_request_does_not_skip_layers() -> None:
+    folder = tiny.encoder(modules=[*MODULES, NORM], **{"2_LayerNorm/config": {"dimension": 16}})
+    save_file(
+        {"norm.weight": torch.ones(16), "norm.bias": torch.zeros(16)},
+        folder / NORM["path"] / "model.safetensors",
+    )
+    module = loaded(Embeddings.module_id, folder)
+    assert torch.allclose(embed(module, "A", pooling="mean")[0], embed(module, "A")[0])
+    with pytest.raises(InvalidInput, match="mean") as refused:
+        embed(module, "A", pooling="cls")
+    assert refused.value.field == "pooling"
 
 
 def test_decoder_without_pad_token_embeds() -> None:
@@ -208,9 +235,9 @@ class TestSimilarity:
     ) -> None:
         passes, vectors = [], similarity.encoder.vectors
 
-        def spy(ids: Any) -> Any:
+        def spy(ids: Any, **given: Any) -> Any:
             passes.append(len(ids) * max(map(len, ids)))
-            return vectors(ids)
+            return vectors(ids, **given)
 
         monkeypatch.setattr(similarity.encoder, "vectors", spy)
         sentences = [f"{number} {'quick ' * (number % 20)}" for number in range(200)]

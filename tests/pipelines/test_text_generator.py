@@ -13,7 +13,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import loaded, starter
 from tests.samples import LONG
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 PROMPTS = ["Once upon a time", "I", "The quick brown fox jumps over the lazy dog", "Hello! How"]
 SAMPLED = {"temperature": 1.2, "max_new_tokens": 12, "details": True}

@@ -20,7 +20,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import answers
 from tests.samples import LONG
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 TEXTS = ["I loved it.", "A", "Hello! How are you? My name is Anna."]
 

@@ -11,7 +11,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import loaded
 from tests.samples import user
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 
 async def talk(module: Conversational, *messages: dict[str, str], **params: Any) -> Generated:

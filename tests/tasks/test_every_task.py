@@ -13,7 +13,7 @@ from deployments.task import MODULES, TASKS, Module, Task
 from tests.loaded_models import answers, starter
 from tests.samples import inputs, params
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 PLAIN = (str, bytes, int, float, bool, type(None))
 

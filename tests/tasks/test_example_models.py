@@ -7,7 +7,7 @@ import pytest
 from deployments.config.yaml_file import read
 from deployments.task import MODULES
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "example_models").iterdir())
 

@@ -1,8 +1,10 @@
 """Sentiment: what makes scores, and in which order labels come."""
 
+import json
 from typing import Any
 
 import pytest
+import torch
 import transformers as hf
 
 from deployments.tasks.sentiment import Sentiment, SentimentInput, SentimentParams
@@ -10,7 +12,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import answers, loaded, starter
 from tests.samples import LONG
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 
 def judge(module: Sentiment, text: str, **params: Any) -> list[tuple[str, float]]:
@@ -60,3 +62,37 @@ def test_long_texts_are_truncated() -> None:
     module = loaded(Sentiment.module_id, tiny.bert())
     assert module.max_length == 32
     assert judge(module, LONG) == judge(module, LONG + LONG)
+
+
+@pytest.mark.parametrize("own_padding", [None, 0, 1, 7, -1])
+@pytest.mark.parametrize("tokenizer_padding", [None, "<pad>", "</s>"])
+@pytest.mark.parametrize("make", [hf.GPT2ForSequenceClassification, hf.LlamaForSequenceClassification])
+def test_decoder_scores_texts_together_as_alone(
+    make: Any, tokenizer_padding: str | None, own_padding: int | None
+) -> None:
+    torch.manual_seed(0)
+    tokenizer = tiny.byte_bpe(**({"pad_token": tokenizer_padding} if tokenizer_padding else {}))
+    inner = {"intermediate_size": 16} if "Llama" in make.__name__ else {}
+    config = make.config_class(
+        vocab_size=len(tokenizer), max_position_embeddings=64, hidden_size=16, num_hidden_layers=1,
+        num_attention_heads=2, num_labels=2, initializer_range=0.5, **inner,
+    )  # fmt: skip
+    config.pad_token_id = None if own_padding == -1 else own_padding  # it would be no row of the embeddings
+    network = make(config).eval()
+    folder = tiny.save(network, tokenizer)
+    if own_padding == -1:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token_id": -1}))
+    module = loaded(Sentiment.module_id, folder)
+    texts = ["I loved it.", LONG[:40], "A", "How are you?</s>", "<pad>"]
+    params = SentimentParams(sort=False)
+    together = answers(module, [SentimentInput(text=text) for text in texts], params)
+    for text, output in zip(texts, together, strict=True):
+        with torch.inference_mode():
+            logits = network(input_ids=torch.tensor([tokenizer(text)["input_ids"]])).logits
+        assert [label.score for label in output.labels] == pytest.approx(
+            logits.softmax(-1)[0].tolist(), abs=1e-5
+        )
+        assert judge(module, text, sort=False) == [
+            (la.label, pytest.approx(la.score, abs=1e-5)) for la in output.labels
+        ]

@@ -11,7 +11,7 @@ from tests import tiny_models as tiny
 from tests.loaded_models import answers, loaded, starter
 from tests.samples import LONG
 
-pytestmark = pytest.mark.model  # loads weights: `make check` leaves these to `make test`
+pytestmark = pytest.mark.model
 
 TEXTS = [example["text"] for example in Summarization.task.examples()] + ["Fog in Paris."]
 
