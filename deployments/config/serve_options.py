@@ -23,6 +23,7 @@ def check_deployment(options: dict[str, Any]) -> None:
     for name, nested in nested_schemas().items():
         if options.get(name) is not None:
             _check(f"deployment.{name}", options[name], nested, {*nested.model_fields})
+    _check_environment(options.get("ray_actor_options") or {})
 
 
 def deployment_schema() -> tuple[type[BaseModel], set[str]]:
@@ -45,6 +46,19 @@ def nested_schemas() -> dict[str, type[BaseModel]]:
         "request_router_config": config.RequestRouterConfig,
         "backpressure_config": config.BackpressureConfig,
     }
+
+
+def _check_environment(actor_options: dict[str, Any]) -> None:
+    """Check the environment variables, whose values Ray refuses only after it has started to deploy."""
+    where = "deployment.ray_actor_options.runtime_env.env_vars"
+    variables = actor_options.get("runtime_env", {}).get("env_vars", {})
+    if not isinstance(variables, dict):
+        raise ConfigError(f"`{where}` must be a mapping of names to texts")
+    for name, value in variables.items():
+        if not isinstance(name, str) or not name or {*name} & {"=", "\0"}:
+            raise ConfigError(f"`{where}`: {name!r} cannot be the name of an environment variable")
+        if not isinstance(value, str) or "\0" in value:
+            raise ConfigError(f"`{where}.{name}` must be a text, not {value!r}; put it in quotes")
 
 
 def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **fixed: Any) -> None:
