@@ -104,9 +104,9 @@ def _to_eight_bit(image: "Image.Image") -> "Image.Image":
     """Scale deeper greyscale to 8 bit. PIL's own conversion clips it at white."""
     if not image.mode.startswith(("I", "F")):
         return image
-    darkest, brightest = cast("tuple[float, float]", image.getextrema())
-    if image.mode.startswith("I;16"):
-        darkest, brightest = 0, 65535
+    darkest, brightest = 0.0, 65535.0
+    if not image.mode.startswith("I;16"):
+        darkest, brightest = cast("tuple[float, float]", image.getextrema())
     scale = 255 / ((brightest - darkest) or 1)
     return image.convert("F").point(lambda value: value * scale - darkest * scale).convert("L")
 

@@ -59,11 +59,12 @@ def test_image_over_pixel_or_byte_limit_is_too_large(monkeypatch: pytest.MonkeyP
     ("image", "format"),
     [
         (Image.fromarray(GREY.astype(np.uint16)), "PNG"),
+        (Image.fromarray(GREY.astype(">u2")), "TIFF"),
         (Image.fromarray(GREY.astype(np.int32)), "TIFF"),
         (Image.fromarray(GREY.astype(np.float32)), "TIFF"),
         (Image.fromarray((GREY / 257).astype(np.uint8)), "PNG"),
     ],
-    ids=["16 bit", "32 bit", "float", "8 bit"],
+    ids=["16 bit", "16 bit, big endian", "32 bit", "float", "8 bit"],
 )
 def test_grey_image_of_any_bit_depth_keeps_its_shades(image: Image.Image, format: str) -> None:
     shades = np.asarray(decode_image(encoded(image, format)))[:, :, 0].astype(float)

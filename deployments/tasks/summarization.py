@@ -21,8 +21,8 @@ class SummarizationInput(Schema):
     text: Text = Field(
         description="The text to shorten.",
         examples=[
-            "Heavy snow fell in Boston on Friday. The airport cancelled twenty flights. Schools stayed closed, "
-            "and many people worked from home.",
+            "Heavy snow fell in Boston on Friday. The airport cancelled twenty flights. Schools stayed "
+            "closed, and many people worked from home.",
             "After five years of work, a new museum was opened in Vienna on Friday. Visitors waited in long "
             "lines. The mayor thanked everyone for their patience.",
         ],

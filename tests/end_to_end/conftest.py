@@ -195,6 +195,7 @@ def _config(home: Path, mode: str, http_port: int, grpc_port: int) -> Path:
     config["applications"][0]["args"]["models"] = str(home / "models")
     config["applications"][0]["args"]["allow_model_control"] = mode == "slow"
     config["applications"][0]["args"]["default_model"] = "embeddings"
+    config["applications"][0]["args"]["allowed_origins"] = ["http://localhost:3000"]
     path = home / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
