@@ -82,6 +82,26 @@ def test_module_id_alone_is_a_config(tmp_path: Path) -> None:
         ),
         (f"module_id: {ID}\ndeployment: {{name: other}}", "`deployment.name`"),
         (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_cpus: two}}}}",
+            "`deployment.ray_actor_options.num_cpus`: Input should be a valid number",
+        ),
+        (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_gpus: '0.5'}}}}",
+            "`deployment.ray_actor_options.num_gpus` must be a number, not the text '0.5'",
+        ),
+        (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{runtime_env: {{working_dir: 3}}}}}}",
+            "`deployment.ray_actor_options.runtime_env`: `working_dir` must be a string",
+        ),
+        (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{runtime_env: {{pip: 3}}}}}}",
+            "`deployment.ray_actor_options.runtime_env`: runtime_env['pip'] must be of type",
+        ),
+        (
+            f"module_id: {ID}\ndeployment: {{ray_actor_options: {{runtime_env: [a]}}}}",
+            "`deployment.ray_actor_options.runtime_env`: Input should be a valid dictionary",
+        ),
+        (
             f"module_id: {ID}\ndeployment: {{ray_actor_options: {{num_cpus: .inf}}}}",
             "`deployment.ray_actor_options.num_cpus` must be a finite number",
         ),
