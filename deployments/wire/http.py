@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from deployments.errors import InferenceError, Internal, InvalidInput, TooLarge
+from deployments.errors import InferenceError, Internal, InvalidInput, TimedOut, TooLarge
 from deployments.wire.compression import decompress
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 MAX_BODY = 32 * 1024 * 1024
 MAX_ELEMENTS = 1_000_000
 ENCODINGS = {"gzip", "x-gzip", "deflate"}
+STALL_S = 30.0  # the longest pause between two parts of a body
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -44,7 +45,8 @@ async def read_body(request: Request) -> bytes:
     """Read the whole body, and decompress it if its Content-Encoding is gzip or deflate.
 
     Raises `TooLarge` as soon as the body, compressed or not, is over 32 MiB; `UnsupportedMedia` for another
-    Content-Encoding; `InvalidInput` if the compressed data is broken.
+    Content-Encoding; `InvalidInput` if the compressed data is broken; `TimedOut` if the client
+    pauses for 30 s.
     """
     is_compressed = _is_compressed(request)
     body = await _read_raw(request)
@@ -75,10 +77,16 @@ async def _read_raw(request: Request) -> bytes:
     if declared.isdecimal() and int(declared) > MAX_BODY:
         raise _too_large(int(declared))
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise _too_large(len(body))
+    try:
+        async with asyncio.timeout(STALL_S) as pause:
+            async for chunk in request.stream():
+                pause.reschedule(asyncio.get_running_loop().time() + STALL_S)
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise _too_large(len(body))
+    except TimeoutError:
+        # Proxies wait an hour for a client that has announced more than it sends.
+        raise TimedOut(f"the body is incomplete: {len(body):,} bytes, then none for {STALL_S:g} s") from None
     return bytes(body)
 
 
