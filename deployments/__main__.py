@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import httpx
-import yaml
 
 from deployments.app import ROOT
 from deployments.cluster.environment import available, environment
+from deployments.config.errors import ConfigError
+from deployments.config.strict_yaml import load
 
 STARTUP_POLL_S, STEADY_POLL_S = 0.5, 2.0
 LOG_TAIL_LINES = 30
@@ -28,11 +29,15 @@ LOG_TAIL_LINES = 30
 def main() -> int:
     """Run until Ctrl-C or until Serve ends; return Serve's exit status."""
     arguments = _parse_arguments()
+    try:
+        url = gateway_url(ROOT / arguments.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
     # A shell ignores SIGINT in background processes, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with _open_log(arguments.verbose) as log:
         serve = _start_serve(arguments, log)
-        url = _gateway_url(arguments.config)
         threading.Thread(target=_print_progress, args=(url, serve), daemon=True).start()
         _stop_on_signals(serve)
         status = abs(serve.wait())
@@ -139,10 +144,18 @@ def _usage(url: str, states: dict[str, str]) -> str:
     return f"\n{count}\n  Click:  {url}/\n  Call:   {call}\n  Stop:   Ctrl-C\n"
 
 
-def _gateway_url(config: str) -> str:
-    with open(ROOT / config, encoding="utf-8") as file:
-        http = yaml.safe_load(file).get("http_options", {})
-    return f"http://localhost:{http.get('port', 8000)}"
+def gateway_url(path: Path) -> str:
+    """Return the address of the gateway that a Serve config describes. Raises `ConfigError`."""
+    try:
+        config = load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise ConfigError(f"{path.name}: cannot be read: {unreadable}") from None
+    except ConfigError as broken:
+        raise ConfigError(f"{path.name}: {broken}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path.name}: must be a mapping")
+    http = config.get("http_options")
+    return f"http://localhost:{http.get('port', 8000) if isinstance(http, dict) else 8000}"
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -41,6 +41,7 @@ def build(args: dict[str, Any]) -> serve.Application:
         catalog.bind(models, gateway.allow_model_control, gateway.warm_workers),
         ui.bind() if gateway.ui else None,
         gateway.allowed_image_hosts,
+        gateway.allowed_origins,
         gateway.timeout_s,
         gateway.default_model,
         gateway.transport,

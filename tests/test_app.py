@@ -18,11 +18,11 @@ def deployment(application: Any) -> Any:
 
 @pytest.mark.parametrize("ui", [True, False])
 def test_gateway_has_the_ui_only_if_enabled(ui: bool) -> None:
-    router = deployment(build({"ui": ui, "timeout_s": 5}))
+    router = deployment(build({"ui": ui, "timeout_s": 5, "allowed_origins": ["http://localhost:3000"]}))
     catalog, pages, *others = router.init_args
     assert (router.name, deployment(catalog).name) == ("Router", "Catalog")
     assert (pages is not None) == ui
-    assert others == [[], 5.0, None, "channel"]
+    assert others == [[], ["http://localhost:3000"], 5.0, None, "channel"]
 
 
 def test_unknown_gateway_argument_is_refused() -> None:

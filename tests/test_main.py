@@ -1,4 +1,4 @@
-"""`python -m deployments` stops HAProxy processes that Serve leaves behind."""
+"""`python -m deployments` checks its config, and stops HAProxy processes that Serve leaves behind."""
 
 import os
 import shutil
@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deployments.__main__ import end_haproxy
+from deployments.__main__ import end_haproxy, gateway_url
+from deployments.config.errors import ConfigError
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Ray Serve uses HAProxy on Linux only")
@@ -46,3 +47,31 @@ def _session(process: psutil.Process) -> int:
         return os.getsid(process.pid)
     except ProcessLookupError:
         return 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("http_options: {port: 8123}", "http://localhost:8123"), ("applications: []", "http://localhost:8000")],
+)
+def test_gateway_url_has_the_port_of_the_serve_config(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "serve.yaml").write_text(text)
+    assert gateway_url(tmp_path / "serve.yaml") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "http_options:\n  port: 1\n  port: 2\n",
+            r"^serve\.yaml: line 3, column 3: the key `port` is there twice",
+        ),
+        ("[", r"^serve\.yaml: line 1, column 2: "),
+        ("- a", r"^serve\.yaml: must be a mapping"),
+    ],
+)
+def test_broken_serve_config_is_refused_before_serve_starts(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "serve.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        gateway_url(tmp_path / "serve.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        gateway_url(tmp_path / "absent.yaml")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.media import EXAMPLE_IMAGE, decode_image, image_bytes
+from deployments.media import EXAMPLE_IMAGE, FORMATS, decode_image, image_bytes
 
 GREY = np.linspace(0, 65535, 64 * 64).reshape(64, 64)
 
@@ -55,21 +55,16 @@ def test_image_over_pixel_or_byte_limit_is_too_large(monkeypatch: pytest.MonkeyP
         image_bytes(base64.b64encode(PNG).decode())
 
 
-def test_postscript_is_unknown_format() -> None:
-    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
-    with pytest.raises(InvalidInput, match="known format"):
-        image_bytes(postscript)
-
-
 @pytest.mark.parametrize(
     ("image", "format"),
     [
         (Image.fromarray(GREY.astype(np.uint16)), "PNG"),
+        (Image.fromarray(GREY.astype(">u2")), "TIFF"),
         (Image.fromarray(GREY.astype(np.int32)), "TIFF"),
         (Image.fromarray(GREY.astype(np.float32)), "TIFF"),
         (Image.fromarray((GREY / 257).astype(np.uint8)), "PNG"),
     ],
-    ids=["16 bit", "32 bit", "float", "8 bit"],
+    ids=["16 bit", "16 bit, big endian", "32 bit", "float", "8 bit"],
 )
 def test_grey_image_of_any_bit_depth_keeps_its_shades(image: Image.Image, format: str) -> None:
     shades = np.asarray(decode_image(encoded(image, format)))[:, :, 0].astype(float)
@@ -90,3 +85,64 @@ def test_damaged_image_is_invalid() -> None:
 
 def test_example_image_is_valid() -> None:
     assert decode_image(image_bytes(EXAMPLE_IMAGE)).size == (64, 64)
+
+
+def test_transparent_palette_keeps_its_colours() -> None:
+    palette = Image.new("P", (4, 3), 1)
+    palette.putpalette([0, 0, 0, 200, 10, 10])
+    data = io.BytesIO()
+    palette.save(data, "PNG", transparency=b"\x00\x80")
+    assert decode_image(data.getvalue()).getpixel((0, 0)) == (200, 10, 10)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "RGB"])
+def test_every_mode_is_decoded_to_grey(mode: str) -> None:
+    image = Image.linear_gradient("L").convert(mode)
+    grey = decode_image(encoded(image, "TIFF" if mode == "CMYK" else "PNG"), "L")
+    assert grey.mode == "L"
+    assert np.array_equal(np.asarray(grey), np.asarray(image.convert("RGB").convert("L")))
+
+
+def heic() -> bytes:
+    """Return an image as an iPhone's: HEIC, which lies on its side and has EXIF."""
+    import pillow_heif
+
+    sideways, data = Image.Exif(), io.BytesIO()
+    sideways[0x0112], sideways[0x010F] = 6, "The maker of the camera"
+    image = Image.new("RGB", (64, 32), (200, 10, 10))
+    image.paste((10, 10, 200), (0, 0, 32, 32))
+    pillow_heif.from_pillow(image).save(data, exif=sideways.tobytes(), quality=95)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("broken", [None, b"II*\0", b"nonsense"])
+def test_heic_is_read_upright_whatever_exif_says(broken: bytes | None) -> None:
+    data = heic()
+    assert data.count(b"MM\0*") == 1
+    image = decode_image(
+        image_bytes(data.replace(b"MM\0*\0\0\0\x08", broken.ljust(8, b"\xff")) if broken else data)
+    )
+    assert image.size == (32, 64)
+    for position, colour in (((16, 8), (10, 10, 200)), ((16, 56), (200, 10, 10))):
+        assert np.abs(np.subtract(image.getpixel(position), colour)).max() < 12
+
+
+def test_heic_is_refused_by_name_without_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.media._formats", lambda: FORMATS)
+    with pytest.raises(InvalidInput, match="HEIC images are not read"):
+        image_bytes(heic())
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"%PDF-1.7 ...", "PDF"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b'\xef\xbb\xbf<?xml version="1.0"?><svg/>', "SVG"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", "PostScript"),
+    ],
+)
+def test_format_that_is_not_read_is_named(data: bytes, name: str) -> None:
+    with pytest.raises(InvalidInput, match=name):
+        image_bytes(data)

@@ -1,9 +1,26 @@
 """The gateway's `args` in serve_config.yaml."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+# An origin as browsers write it in a request: in small letters, without a path.
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@*\sA-Z]+")
+DEFAULT_PORTS = re.compile(r"http://[^/]+:80|https://[^/]+:443")
+
+
+def _check_origin(origin: str) -> str:
+    if origin != "*" and (not ORIGIN.fullmatch(origin) or DEFAULT_PORTS.fullmatch(origin)):
+        raise ValueError(
+            f"{origin!r} is no origin; write it as browsers do, in small letters, without a path and "
+            "a default port: `https://app.example.com` or `http://localhost:3000`"
+        )
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_check_origin)]
 
 
 class GatewayArgs(BaseModel):
@@ -17,6 +34,11 @@ class GatewayArgs(BaseModel):
     )
     allowed_image_hosts: list[str] = Field(
         [], description="The hosts from which Routers may fetch images that a request names by URL."
+    )
+    allowed_origins: list[Origin] = Field(
+        [],
+        description="The origins whose pages may call the gateway from a browser (CORS), such as "
+        "`https://app.example.com` or `http://localhost:3000`; `*` allows every page.",
     )
     timeout_s: float = Field(
         60.0,

@@ -14,15 +14,19 @@ RESERVED = {
     "user_config",
     "func_or_class",
 }  # Roster sets these itself
+RUNTIME_ENV = "deployment.ray_actor_options.runtime_env"
 
 
 def check_deployment(options: dict[str, Any]) -> None:
     """Check Ray Serve deployment options with Serve's own schemas, and their names. Raises `ConfigError`."""
     schema, known = deployment_schema()
-    _check("deployment", options, schema, known, name="model")
-    for name, nested in nested_schemas().items():
+    _check_names("deployment", options, known)
+    _check_runtime_env(options.get("ray_actor_options"))
+    for name, nested in nested_schemas().items():  # first, because their errors name the fields in them
         if options.get(name) is not None:
-            _check(f"deployment.{name}", options[name], nested, {*nested.model_fields})
+            _check_names(f"deployment.{name}", options[name], {*nested.model_fields})
+            _validate(f"deployment.{name}", options[name], nested)
+    _validate("deployment", {"name": "model", **options}, schema)
 
 
 def deployment_schema() -> tuple[type[BaseModel], set[str]]:
@@ -47,7 +51,33 @@ def nested_schemas() -> dict[str, type[BaseModel]]:
     }
 
 
-def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **fixed: Any) -> None:
+def _check_runtime_env(actor_options: Any) -> None:
+    """Check the runtime environment as Ray does, but before it has started to deploy."""
+    from ray.runtime_env import RuntimeEnv
+
+    runtime_env = actor_options.get("runtime_env") if isinstance(actor_options, dict) else None
+    if not isinstance(runtime_env, dict):
+        return  # absent, or the schema of the actor options refuses it
+    _check_env_vars(runtime_env.get("env_vars", {}))
+    try:
+        RuntimeEnv(**runtime_env)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"`{RUNTIME_ENV}`: {' '.join(str(error).split())}") from None
+
+
+def _check_env_vars(variables: Any) -> None:
+    if not isinstance(variables, dict):
+        raise ConfigError(f"`{RUNTIME_ENV}.env_vars` must be a mapping of names to texts")
+    for name, value in variables.items():
+        if not isinstance(name, str) or not name or {*name} & {"=", "\0"}:
+            problem = f"{name!r} cannot be the name of an environment variable"
+            raise ConfigError(f"`{RUNTIME_ENV}.env_vars`: {problem}")
+        if not isinstance(value, str) or "\0" in value:
+            problem = f"must be a text, not {value!r}; put it in quotes"
+            raise ConfigError(f"`{RUNTIME_ENV}.env_vars.{name}` {problem}")
+
+
+def _check_names(where: str, given: Any, known: set[str]) -> None:
     if not isinstance(given, dict):
         raise ConfigError(f"`{where}` must be a mapping")
     for name in given:
@@ -55,7 +85,14 @@ def _check(where: str, given: Any, schema: type[BaseModel], known: set[str], **f
             raise ConfigError(f"`{where}.{name}` is no option of Ray Serve{suggest(name, known)}")
         if isinstance(given[name], float) and not isfinite(given[name]):
             raise ConfigError(f"`{where}.{name}` must be a finite number")
+
+
+def _validate(where: str, given: dict[str, Any], schema: type[BaseModel]) -> None:
     try:
-        schema.model_validate({**fixed, **given})
+        validated = schema.model_validate(given)
     except ValidationError as invalid:
         raise ConfigError(describe_errors(invalid, schema, where)) from None
+    for name, value in given.items():
+        # The schemas accept "0.5" for 0.5, but Serve gets the options as they are written.
+        if isinstance(value, str) and isinstance(getattr(validated, name, None), (int, float)):
+            raise ConfigError(f"`{where}.{name}` must be a number, not the text {value!r}")

@@ -47,7 +47,7 @@ dialect = Dialect(
     supported_calls=supported_calls,
     error=CaikitFailure,
     extra_error_responses={
-        415: "a Content-Type that is neither JSON nor a form",
+        415: "a Content-Type that is neither JSON nor a form; a Content-Encoding, except gzip and deflate",
         422: "a body of the wrong shape",
     },
 )

@@ -70,5 +70,7 @@ dialect = Dialect(
     operations=operations,
     supported_calls=supported_calls,
     error=HubFailure,
-    extra_error_responses={415: "a Content-Type that the task does not accept"},
+    extra_error_responses={
+        415: "a Content-Type that the task does not accept; a Content-Encoding, except gzip and deflate"
+    },
 )

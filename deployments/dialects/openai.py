@@ -103,5 +103,7 @@ dialect = Dialect(
     operations=operations,
     supported_calls=supported_calls,
     error=OpenAIFailure,
-    extra_error_responses={415: "the Content-Type is not JSON"},
+    extra_error_responses={
+        415: "the Content-Type is not JSON, or the Content-Encoding neither gzip nor deflate"
+    },
 )

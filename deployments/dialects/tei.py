@@ -128,7 +128,7 @@ dialect = Dialect(
     error=TeiFailure,
     extra_error_responses={
         400: "an empty text or list",
-        415: "a Content-Encoding",
+        415: "a Content-Encoding that is neither gzip nor deflate",
         422: "a request of the wrong shape",
     },
 )

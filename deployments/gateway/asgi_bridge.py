@@ -13,8 +13,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.dialect import HTTP_STATUS
-from deployments.errors import TooLarge
-from deployments.wire.http import read_body
+from deployments.errors import InferenceError
+from deployments.wire.http import UnsupportedMedia, decompressed_scope, read_body
 
 FORWARDED_KEYS = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string")
 
@@ -28,10 +28,11 @@ class AsgiBridge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await read_body(Request(scope, receive))
-        except TooLarge as error:
-            await PlainTextResponse(str(error), HTTP_STATUS[error.kind])(scope, receive, send)
+        except InferenceError as error:
+            status = 415 if isinstance(error, UnsupportedMedia) else HTTP_STATUS[error.kind]
+            await PlainTextResponse(str(error), status)(scope, receive, send)
             return
-        messages = self._asgi.remote(_picklable(scope), body)
+        messages = self._asgi.remote(_picklable(decompressed_scope(scope)), body)
         try:
             async for message in messages:
                 await send(message)

@@ -9,6 +9,8 @@ import orjson
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
@@ -73,18 +75,35 @@ def _route_key(path: str) -> tuple[str, int]:
     return segments[1] if len(segments) > 1 else "", path.count("/")
 
 
-def build(router: "Router", dialects: Sequence[Dialect]) -> Starlette:
+def build(router: "Router", dialects: Sequence[Dialect], allowed_origins: Sequence[str] = ()) -> Starlette:
     """Build the application that serves every operation of `dialects` with `router`.
 
+    Browsers may call it from pages of `allowed_origins`; "*" allows every page.
     The caller may append further routes (a mounted UI) to its `routes`. Raises `ValueError` if two operations
     have the same method and path.
     """
     app = Starlette(
         routes=[RouteIndex(_routes(router, dialects))],
+        middleware=[_cors(allowed_origins)] if allowed_origins else [],
         exception_handlers={HTTPException: _http_error_response, Exception: _internal_error_response},
     )
     app.state.openapi = cache(lambda: orjson.dumps(document(dialects)))
     return app
+
+
+def _cors(allowed_origins: Sequence[str]) -> Middleware:
+    """Answer preflight requests of every route, and let pages read every header of a response.
+
+    Roster knows no cookies: a page sends its key in a header, so credentials are not allowed.
+    """
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["*"],
+        allow_private_network=True,
+    )
 
 
 def _routes(router: "Router", dialects: Sequence[Dialect]) -> Iterator[Route]:

@@ -25,17 +25,19 @@ class Ingress(Router):
         catalog: DeploymentHandle,
         ui: DeploymentHandle | None,
         allowed_image_hosts: list[str],
+        allowed_origins: list[str],
         timeout_s: float,
         default_model: str | None,
         transport: str,
     ) -> None:
         super().__init__(catalog, allowed_image_hosts, timeout_s, default_model, TRANSPORTS[transport])
         self._ui = ui
+        self._allowed_origins = allowed_origins
         self.has_ui = ui is not None
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Build the ASGI application. Ray Serve calls this after the constructor."""
-        app = http_app.build(self, DIALECTS)
+        app = http_app.build(self, DIALECTS, self._allowed_origins)
         if self._ui is not None:
             app.routes.append(Mount("/ui", AsgiBridge(self._ui)))
         gc.set_threshold(GC_THRESHOLD)

@@ -10,10 +10,12 @@ from pydantic.json_schema import models_json_schema
 from deployments import errors
 from deployments.dialect import HTTP_STATUS, Dialect, JsonSchema, Operation
 from deployments.errors import InferenceError
+from deployments.wire.http import MAX_BODY
 
 PARAMETER_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]*$"
 GET_ERROR_KINDS = {"not_found", "unavailable", "internal"}
 """The kinds of error that a GET may return."""
+BODY = f"At most {MAX_BODY:,} bytes, also after decompression; the Content-Encoding may be gzip or deflate."
 
 Mode = Literal["validation", "serialization"]
 References = Mapping[Any, Mapping[str, Any]]
@@ -91,7 +93,7 @@ def _request_body(operation: Operation, references: References) -> dict[str, Any
         content["application/json"] = {"schema": _schema(operation.body, "validation", references)}
     if operation.raw_body:
         content[operation.raw_body] = {"schema": {"type": "string", "format": "binary"}}
-    return {"content": content} if content else {}
+    return {"description": BODY, "content": content} if content else {}
 
 
 def _response(operation: Operation, references: References) -> dict[str, Any]:

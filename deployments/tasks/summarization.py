@@ -22,10 +22,10 @@ class SummarizationInput(Schema):
     text: Text = Field(
         description="The text to shorten.",
         examples=[
-            "The city council voted on Tuesday to build a new bridge over the river. The old bridge was "
-            "closed last year after engineers found cracks in its pillars. Work will begin in spring.",
-            "Heavy snow fell in the mountains overnight. Several roads are closed, and schools in the valley "
-            "will not open before noon.",
+            "Heavy snow fell in Boston on Friday. The airport cancelled twenty flights. Schools stayed "
+            "closed, and many people worked from home.",
+            "After five years of work, a new museum was opened in Vienna on Friday. Visitors waited in long "
+            "lines. The mayor thanked everyone for their patience.",
         ],
     )
 

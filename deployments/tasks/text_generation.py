@@ -19,7 +19,7 @@ from deployments.task import Module, task
 class TextGenerationInput(Schema):
     text: Text = Field(
         description="The prompt.",
-        examples=["Once upon a time", "The old dog looked at the moon and"],
+        examples=["Once upon a time", "Once there was a brave fox named Mia. One day, Mia"],
     )
 
 

@@ -1,5 +1,6 @@
 """Read and write HTTP bodies: the size limit, JSON, and the errors that a client may see."""
 
+import asyncio
 import logging
 import uuid
 from typing import Any, TypeVar
@@ -8,13 +9,17 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
-from deployments.errors import InferenceError, Internal, InvalidInput, TooLarge
+from deployments.errors import InferenceError, Internal, InvalidInput, TimedOut, TooLarge
+from deployments.wire.compression import decompress
 
 log = logging.getLogger(__name__)
 
 MAX_BODY = 32 * 1024 * 1024
 MAX_ELEMENTS = 1_000_000
+ENCODINGS = {"gzip", "x-gzip", "deflate"}
+STALL_S = 30.0  # the longest pause between two parts of a body
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,21 +42,51 @@ def to_public_error(error: Exception, request_id: str) -> InferenceError:
 
 
 async def read_body(request: Request) -> bytes:
-    """Read the whole body, which may not be compressed.
+    """Read the whole body, and decompress it if its Content-Encoding is gzip or deflate.
 
-    Raises `TooLarge` as soon as the body is over 32 MiB, `UnsupportedMedia` if it has a Content-Encoding.
+    Raises `TooLarge` as soon as the body, compressed or not, is over 32 MiB; `UnsupportedMedia` for another
+    Content-Encoding; `InvalidInput` if the compressed data is broken; `TimedOut` if the client
+    pauses for 30 s.
     """
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMedia(f"the Content-Encoding {encoding!r} is not supported")
+    is_compressed = _is_compressed(request)
+    body = await _read_raw(request)
+    return await asyncio.to_thread(decompress, body, MAX_BODY) if is_compressed else body
+
+
+def decompressed_scope(scope: Scope) -> Scope:
+    """Return a request's scope without the headers that describe its compressed body."""
+    headers = scope["headers"]
+    if not any(name == b"content-encoding" for name, _ in headers):
+        return scope
+    outdated = (b"content-encoding", b"content-length")
+    return {**scope, "headers": [header for header in headers if header[0] not in outdated]}
+
+
+def _is_compressed(request: Request) -> bool:
+    values = ",".join(request.headers.getlist("content-encoding")).split(",")
+    encodings = [value.strip().lower() for value in values if value.strip().lower() not in ("", "identity")]
+    if len(encodings) > 1 or not {*encodings} <= ENCODINGS:
+        raise UnsupportedMedia(
+            f"the Content-Encoding {', '.join(encodings)!r} is not supported; send gzip, deflate or none"
+        )
+    return bool(encodings)
+
+
+async def _read_raw(request: Request) -> bytes:
     declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > MAX_BODY:
+    if declared.isdecimal() and int(declared) > MAX_BODY:
         raise _too_large(int(declared))
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise _too_large(len(body))
+    try:
+        async with asyncio.timeout(STALL_S) as pause:
+            async for chunk in request.stream():
+                pause.reschedule(asyncio.get_running_loop().time() + STALL_S)
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise _too_large(len(body))
+    except TimeoutError:
+        # Proxies wait an hour for a client that has announced more than it sends.
+        raise TimedOut(f"the body is incomplete: {len(body):,} bytes, then none for {STALL_S:g} s") from None
     return bytes(body)
 
 

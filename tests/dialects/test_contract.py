@@ -1,7 +1,9 @@
 """Every dialect with every task: supported calls work as documented, and errors have the dialect's form."""
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -89,6 +91,13 @@ async def send(http: httpx.AsyncClient, call: SupportedCall) -> httpx.Response:
     return await http.request(call.method, call.path, json=call.body, headers=dict(call.headers))
 
 
+async def send_encoded(
+    http: httpx.AsyncClient, call: SupportedCall, encoding: str, body: bytes
+) -> httpx.Response:
+    headers = {**call.headers, "content-type": "application/json", "content-encoding": encoding}
+    return await http.request(call.method, call.path, content=body, headers=headers)
+
+
 def response_class(rpc: str) -> type[Message]:
     """Return the class of an rpc's response, from the descriptors that reflection serves."""
     service, name = rpc.split("/")
@@ -148,6 +157,42 @@ async def test_call_to_model_of_another_task_is_refused(http, router, dialect: D
             documented_operation(call)["responses"][str(response.status_code)],
             "application/json",
         )
+    assert not router.received
+
+
+@every_supported_pair
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP, identity"])
+async def test_body_may_be_compressed(http, router, dialect: Dialect, task: Task, encoding: str) -> None:
+    compress = zlib.compress if encoding == "deflate" else gzip.compress
+    for call in dialect.supported_calls(task, task.name):
+        if call.method != "POST":
+            continue
+        plain = await send(http, call)
+        response = await send_encoded(http, call, encoding, compress(json.dumps(call.body).encode()))
+        assert (response.status_code, plain.status_code) == (200, 200), f"{call.path}: {response.text}"
+        first, second = router.received[-2:] if router.received else (None, None)
+        assert first == second, call.path
+
+
+@every_supported_pair
+async def test_encoded_body_that_cannot_be_read_is_refused(
+    http, router, dialect: Dialect, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deployments.wire.http.MAX_BODY", 10_000)
+    bomb = gzip.compress(b" " * 10_001)
+    for call in dialect.supported_calls(task, task.name):
+        if call.method != "POST":
+            continue
+        for encoding, body in (("br", b"x"), ("gzip, gzip", b"x")):
+            unknown = await send_encoded(http, call, encoding, body)
+            assert unknown.status_code == 415, call.path
+            assert f"the Content-Encoding '{encoding}' is not supported" in unknown.text
+        huge = await send_encoded(http, call, "gzip", bomb)
+        assert huge.status_code == 413, call.path
+        assert_conforms(huge.json(), documented_operation(call)["responses"]["413"], "application/json")
+        broken = await send_encoded(http, call, "gzip", b"{}")
+        assert broken.status_code in (400, 422), call.path
+        assert "Content-Encoding" in broken.text
     assert not router.received
 
 

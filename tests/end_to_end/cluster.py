@@ -243,5 +243,6 @@ def _write_config(path: Path, mode: str, http_port: int, grpc_port: int) -> None
         "transport": "handle" if mode == "handle" else "channel",
         "allow_model_control": mode == "slow",
         "default_model": "embeddings",
+        "allowed_origins": ["http://localhost:3000"],
     }
     path.write_text(yaml.safe_dump(config))

@@ -1,6 +1,7 @@
 """The nine starter models through the three doors, with inputs that no training has seen."""
 
 import base64
+import gzip
 import io
 import math
 import re
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import httpx
 import numpy as np
+import orjson
 import pytest
 from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -217,3 +219,19 @@ def test_sentiment_over_caikit_keeps_the_order_of_the_label_ids(cluster: Cluster
     for text in (POSITIVE, NEGATIVE):
         answer = Caikit(cluster.channel).call("Sentiment", {"text_in": text}, ("mm-model-id", "sentiment"))
         assert [one["class_name"] for one in answer["classes"]] == ["NEGATIVE", "POSITIVE"]
+
+
+def test_page_of_an_allowed_origin_may_send_a_compressed_request(cluster: Cluster) -> None:
+    page = {"origin": "http://localhost:3000"}
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "content-encoding"}
+    preflight = cluster.http.options("/models/sentiment", headers={**page, **asks})
+    assert (preflight.status_code, preflight.headers["access-control-allow-origin"]) == (200, page["origin"])
+    body = gzip.compress(orjson.dumps({"inputs": POSITIVE}))
+    headers = {**page, "content-type": "application/json", "content-encoding": "gzip"}
+    response = cluster.http.post("/models/sentiment", content=body, headers=headers)
+    assert response.json()[0][0]["label"] == "POSITIVE"
+    assert response.headers["access-control-allow-origin"] == page["origin"]
+    elsewhere = cluster.http.options(
+        "/models/sentiment", headers={**page, **asks, "origin": "http://evil.example"}
+    )
+    assert elsewhere.status_code == 400

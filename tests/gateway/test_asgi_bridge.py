@@ -1,6 +1,7 @@
 """The ASGI bridge: bodies, headers, streams and disconnects cross it."""
 
 import asyncio
+import gzip
 import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,6 +55,7 @@ async def echo(request: Request) -> Response:
             "query": request.url.query,
             "body": len(body),
             "header": request.headers.get("x"),
+            "encoding": request.headers.get("content-encoding"),
         }
     )
 
@@ -100,7 +102,13 @@ async def test_request_crosses_with_path_query_body_and_headers(
     http: httpx.AsyncClient, app: Starlette
 ) -> None:
     response = await http.post("/ui/echo?a=1", content=b"x" * 100_000, headers={"x": "y"})
-    assert response.json() == {"path": "/ui/echo", "query": "a=1", "body": 100_000, "header": "y"}
+    assert response.json() == {
+        "path": "/ui/echo",
+        "query": "a=1",
+        "body": 100_000,
+        "header": "y",
+        "encoding": None,
+    }
     assert app.state.alive, "the lifespan runs"
     assert (await http.get("/ui/nowhere")).status_code == 404
 
@@ -139,3 +147,11 @@ async def test_health_check_fails_after_lifespan_has_ended(app: Starlette) -> No
     await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="lifespan"):
         await bridged.check_health()
+
+
+async def test_compressed_body_crosses_decompressed(http: httpx.AsyncClient) -> None:
+    body = gzip.compress(b"x" * 1000)
+    response = await http.post("/ui/echo", content=body, headers={"content-encoding": "gzip", "x": "y"})
+    assert response.json() == {"path": "/ui/echo", "query": "", "body": 1000, "header": "y", "encoding": None}
+    unknown = await http.post("/ui/echo", content=body, headers={"content-encoding": "br"})
+    assert unknown.status_code == 415

@@ -213,3 +213,58 @@ async def test_appended_route_is_served() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         assert (await http.get("/ui")).text == "the UI"
         assert (await http.get("/models")).status_code == 200
+
+
+PAGE = "http://localhost:3000"
+PREFLIGHT = {
+    "origin": PAGE,
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type,x-stainless-os",
+}
+
+
+def browser(*origins: str) -> httpx.AsyncClient:
+    """Return a client of an application that allows pages of these origins."""
+    app = http_app.build(None, [ONE], origins)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test", verify=False)
+
+
+@pytest.mark.parametrize("origins", [(PAGE,), ("https://other.example", PAGE), ("*",)])
+@pytest.mark.parametrize("path", ["/models/a", "/models/a/pipeline/b", "/v1/chat/a/y", "/nowhere"])
+async def test_preflight_of_every_route_is_answered_for_allowed_origins(
+    path: str, origins: tuple[str, ...]
+) -> None:
+    response = await browser(*origins).options(path, headers=PREFLIGHT)
+    assert response.status_code == 200
+    assert response.headers["access-control-allow-origin"] in (PAGE, "*")
+    assert "POST" in response.headers["access-control-allow-methods"]
+    assert response.headers["access-control-allow-headers"] == PREFLIGHT["access-control-request-headers"]
+    assert "access-control-allow-credentials" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["/models/a", "/models/a/pipeline/sentiment", "/fail", "/nowhere", "/models"]
+)
+async def test_response_to_a_page_can_be_read_if_its_origin_is_allowed(path: str) -> None:
+    allowed = await browser(PAGE).post(path, headers={"origin": PAGE})
+    assert allowed.headers["access-control-allow-origin"] == PAGE
+    assert allowed.headers["access-control-expose-headers"] == "*"
+    assert allowed.headers["vary"] == "Origin"
+    refused = await browser(PAGE).post(path, headers={"origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in refused.headers
+    assert refused.status_code == allowed.status_code
+
+
+async def test_preflight_of_another_origin_is_refused() -> None:
+    response = await browser(PAGE).options(
+        "/models/a", headers={**PREFLIGHT, "origin": "http://localhost:3001"}
+    )
+    assert response.status_code == 400
+    assert "access-control-allow-origin" not in response.headers
+
+
+async def test_no_origin_is_allowed_by_default(http) -> None:
+    assert (await http.options("/models/a", headers=PREFLIGHT)).status_code == 405
+    response = await http.post("/models/a", headers={"origin": PAGE})
+    assert not [name for name in response.headers if name.startswith("access-control")]

@@ -1,6 +1,7 @@
 """Image tasks: boxes and masks in the coordinates of the input image, thresholds, sizes, subtasks."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import transformers as hf
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from deployments.errors import InvalidInput
+from deployments.engines.checkpoint import Checkpoint
+from deployments.errors import InvalidInput, ModelNotReady
+from deployments.pipelines.images import input_channels
 from deployments.pipelines.segmentation import max_mask_size
 from deployments.task import Module
 from deployments.tasks.image_classification import ImageClassification
@@ -209,3 +212,59 @@ def test_unusable_image_shape_is_invalid_input() -> None:
     module = loaded(ObjectDetection.module_id, tiny.detr_detection())
     with pytest.raises(InvalidInput, match="9000 x 1 pixels"):
         see(module, picture(9000, 1))
+
+
+def vit_of_channels(channels: int, processed: int | None = None, **processor: Any) -> Path:
+    """Return a ViT that reads images of some channels, with a processor that has means for `processed`."""
+    torch.manual_seed(0)
+    mean = [0.4] * (processed or channels)
+    config = hf.ViTConfig(image_size=32, patch_size=16, num_channels=channels, **tiny.SMALL, **tiny.LABELS)
+    size = {"height": 32, "width": 32}
+    images = hf.ViTImageProcessorPil(size=size, image_mean=mean, image_std=mean, **processor)
+    return tiny.save(tiny.louder(hf.ViTForImageClassification(config), 6), images)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_network_of_one_channel_sees_what_transformers_shows_it(mode: str) -> None:
+    module = loaded(ImageClassification.module_id, vit_of_channels(1))
+    data, shades = io.BytesIO(), Image.linear_gradient("L").resize((50, 40))
+    image = (
+        Image.fromarray(np.asarray(shades).astype(np.uint16) * 257)
+        if mode == "I;16"
+        else shades.convert(mode)
+    )
+    image.save(data, "PNG")
+    grey = shades if mode == "I;16" else image.convert("RGB").convert("L")
+    with torch.inference_mode():
+        outputs = module.model(**module.processor(images=[grey], return_tensors="pt"))
+    expected = outputs.logits.softmax(-1)[0].sort(descending=True)
+    [found] = see(module, data.getvalue())
+    assert [label.score for label in found.labels] == pytest.approx(expected.values.tolist(), abs=1e-5)
+    assert [label.label for label in found.labels] == [
+        tiny.LABELS["id2label"][i] for i in expected.indices.tolist()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("channels", "processor", "reason"),
+    [
+        (2, {}, "reads images of 2 channels; Roster has only images of 1 .* and 3 .* channels"),
+        (4, {}, "reads images of 4 channels"),
+        (
+            1,
+            {"processed": 3},
+            "reads images of 1 channel; its image processor cannot prepare such an image: ",
+        ),
+        (1, {"processed": 3, "do_convert_rgb": True}, "its image processor makes images of 3 channels"),
+        (3, {"processed": 1}, "reads images of 3 channels; its image processor cannot prepare"),
+    ],
+)
+def test_network_of_unusable_channels_is_unavailable(channels: int, processor: Any, reason: str) -> None:
+    with pytest.raises(ModelNotReady, match=reason):
+        ImageClassification().load(Checkpoint(str(vit_of_channels(channels, **processor))))
+
+
+def test_channels_of_a_backbone_are_known() -> None:
+    assert input_channels(hf.DetrConfig(backbone_config=hf.ResNetConfig(num_channels=1))) == 1
+    assert input_channels(hf.CLIPConfig(vision_config={"num_channels": 4})) == 4
+    assert input_channels(hf.BertConfig()) == 3

@@ -9,8 +9,7 @@ from starlette.responses import Response
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
 from deployments.schema import Schema
 from deployments.task import Task
-from deployments.wire.compression import read_decompressed_body
-from deployments.wire.http import json_response
+from deployments.wire.http import json_response, read_body
 from deployments.wire.open_inference.bodies import parse_body
 from deployments.wire.open_inference.errors import Failure
 from deployments.wire.open_inference.service import DIALECT, find_task, stream_text
@@ -73,7 +72,7 @@ async def _parse_request(router: "Router", request: Request) -> tuple[str, Task,
     field = input_layout(task.input).single_field
     if field is None or not can_generate(task):
         raise TaskMismatch(f"the model {model_id!r} performs {task.name}, which cannot continue a text")
-    body = parse_body(GenerateRequest, await read_decompressed_body(request))
+    body = parse_body(GenerateRequest, await read_body(request))
     params = _rename_params(task, {**(body.model_extra or {}), **(body.parameters or {})})
     items = [{field: body.text_input}]
     (input,), validated = await router.validator.validate(task, DIALECT, items, params)

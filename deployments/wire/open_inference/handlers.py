@@ -7,8 +7,7 @@ from starlette.responses import Response
 
 from deployments.card import Card
 from deployments.errors import ModelNotReady
-from deployments.wire.compression import read_decompressed_body
-from deployments.wire.http import json_response
+from deployments.wire.http import json_response, read_body
 from deployments.wire.open_inference import service
 from deployments.wire.open_inference.bodies import HEADER, inference_response, parse_body, parse_inference
 from deployments.wire.open_inference.types import (
@@ -31,7 +30,7 @@ def model_and_version(request: Request) -> tuple[str, str]:
 
 
 async def infer(router: "Router", request: Request) -> Response:
-    inference = parse_inference(request.headers.get(HEADER), await read_decompressed_body(request))
+    inference = parse_inference(request.headers.get(HEADER), await read_body(request))
     model_id, version = model_and_version(request)
     tensors = await service.infer(router, model_id, version, inference)
     return inference_response(model_id, inference, tensors)
@@ -75,17 +74,17 @@ async def show_statistics(router: "Router", request: Request) -> Response:
 
 
 async def list_repository(router: "Router", request: Request) -> Response:
-    body = parse_body(IndexRequest, await read_decompressed_body(request))
+    body = parse_body(IndexRequest, await read_body(request))
     return json_response([model.model_dump() for model in service.repository_index(router, body.ready)])
 
 
 async def load(router: "Router", request: Request) -> Response:
-    body = parse_body(LoadRequest, await read_decompressed_body(request))
+    body = parse_body(LoadRequest, await read_body(request))
     await service.load(router, request.path_params["model_id"], body.parameters or {})
     return json_response({})
 
 
 async def unload(router: "Router", request: Request) -> Response:
-    body = parse_body(LoadRequest, await read_decompressed_body(request))
+    body = parse_body(LoadRequest, await read_body(request))
     await service.unload(router, request.path_params["model_id"], body.parameters or {})
     return json_response({})

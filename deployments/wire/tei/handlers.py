@@ -9,7 +9,7 @@ from starlette.types import Message
 
 from deployments.dialect import Endpoint
 from deployments.errors import ModelNotFound, ModelNotReady, TaskMismatch
-from deployments.wire.http import json_response, read_body, read_json, validate
+from deployments.wire.http import decompressed_scope, json_response, read_body, read_json, validate
 from deployments.wire.model_info import Health, ModelType, model_health, model_info, model_type_of
 from deployments.wire.tei import types as wire
 from deployments.wire.tei.call import TeiCall
@@ -134,7 +134,7 @@ def _replayed(router: "Router", request: Request, raw: bytes, value: Any) -> Req
     async def receive() -> Message:
         return {"type": "http.request", "body": raw}
 
-    return Request({**request.scope, "path_params": path_params}, receive)
+    return Request({**decompressed_scope(request.scope), "path_params": path_params}, receive)
 
 
 def _model_id(router: "Router", request: Request) -> str:

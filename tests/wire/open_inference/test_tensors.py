@@ -1,7 +1,6 @@
 """Tensors in binary and in JSON: equality with Triton's own codecs, and validation of all input."""
 
 import time
-import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -18,8 +17,6 @@ from tritonclient.utils import (
 )
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.wire.compression import decompress
-from deployments.wire.http import MAX_BODY
 from deployments.wire.open_inference.tensors import (
     DATATYPES,
     FORMATS,
@@ -184,12 +181,3 @@ def test_huge_shapes_are_refused_quickly(datatype: str, shape: list[int]) -> Non
 def test_number_outside_the_range_of_its_datatype_is_an_error(datatype: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=f"does not fit {datatype}"):
         to_bytes(Tensor("x", datatype, (1,), [value]))
-
-
-def test_decompression_is_limited() -> None:
-    assert decompress(zlib.compress(b"x" * MAX_BODY)) == b"x" * MAX_BODY
-    with pytest.raises(TooLarge):
-        decompress(zlib.compress(b"x" * (MAX_BODY + 1)))
-    for broken in (b"", b"x", zlib.compress(b"x" * 99)[:-1], zlib.compress(b"x") + b"y"):
-        with pytest.raises(InvalidInput):
-            decompress(broken)
