@@ -1,6 +1,6 @@
 """Kinds of networks, by the architecture that a checkpoint's config names: transformers' own tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -12,7 +12,7 @@ BASE = "BASE"
 """The kind of networks without a head."""
 
 
-def check_architecture(config: Any, kinds: Iterable[str], fitting: dict[str, Iterable[str]]) -> None:
+def check_architecture(config: Any, kinds: Iterable[str], fitting: Mapping[str, Iterable[str]]) -> None:
     """Raise `ModelNotReady` if transformers knows the checkpoint as another kind of network than `kinds`.
 
     `config` is the content of config.json, or None. `fitting` has the kinds that each module serves, by the

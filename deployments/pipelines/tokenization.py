@@ -103,4 +103,4 @@ class Collator:
                 "the texts of the batch have all tokens of the vocabulary"
             )  # a smaller one runs
         self._config.pad_token_id = id
-        return id
+        return int(id)
