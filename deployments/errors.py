@@ -2,7 +2,8 @@
 
 InferenceError        kind          raised when
 ├─ InvalidInput       invalid       the request has a field that the task cannot read
-│  └─ TaskMismatch    invalid       the model performs another task
+│  ├─ TaskMismatch    invalid       the model performs another task
+│  └─ ContextLengthExceeded         a text has more tokens than the network reads
 ├─ Unauthorized       unauthorized  the client has not authenticated
 ├─ Forbidden          forbidden     the operator does not allow the action
 ├─ ModelNotFound      not_found     no model has this name
@@ -65,6 +66,10 @@ class InvalidInput(InferenceError):
 
 
 class TaskMismatch(InvalidInput):
+    pass
+
+
+class ContextLengthExceeded(InvalidInput):
     pass
 
 

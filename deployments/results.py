@@ -8,12 +8,14 @@ from typing import Any
 class Usage:
     """The cost of one call.
 
-    `costs` holds each input's cost: the tokens of a text, 0 if it could not be read. `queued_s` is the
+    `costs` holds each input's cost: the tokens of a text, 0 if it could not be read. `truncated` holds the
+    number of tokens that were cut off each input, because the network reads fewer. `queued_s` is the
     longest time that an input waited, of which `encoded_s` was spent on encoding; `inference_s` is the time
     in the network of the batches with these inputs, and `batches` the sizes of those batches.
     """
 
     costs: list[int] = field(default_factory=list)
+    truncated: list[int] = field(default_factory=list)
     queued_s: float = 0.0
     encoded_s: float = 0.0
     inference_s: float = 0.0

@@ -5,7 +5,7 @@ every dialect supports a task that uses these types. This module imports nothing
 """
 
 import base64
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     WithJsonSchema,
 )
 from typing_extensions import TypedDict
@@ -58,6 +59,26 @@ def _to_messages(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_check_text), Field(json_schema_extra={"format": "text"})]
 """A text of 1 to 1,000,000 characters. The model truncates it at its own limit."""
+
+
+class TextOrTokens(Schema):
+    """An input with a text that a client may give as token ids, which are read as they are.
+
+    `text` is then their text, for limits and echoes. The ids are no field: only a protocol sets them.
+    """
+
+    _token_ids: list[int] | None = PrivateAttr(None)
+
+    def with_token_ids(self, ids: list[int]) -> Self:
+        """Set the token ids. Returns the input."""
+        self._token_ids = ids
+        return self
+
+    @property
+    def token_ids(self) -> list[int] | None:
+        """The token ids that the client gave, or None for a text."""
+        return self._token_ids
+
 
 Texts = Annotated[list[Text], BeforeValidator(_check_texts), Field(json_schema_extra={"format": "texts"})]
 """1 to 1,000 texts that belong to one input."""
@@ -128,7 +149,10 @@ class Vector(Schema):
 
 # A text can have a million tokens. Dictionaries pickle ten times faster than objects.
 class TextToken(TypedDict):
-    """A token of a text and its span in characters; a special token has no span."""
+    """A token of a text and its span in characters.
+
+    A special token has no span, and no token has one if the tokenizer does not know them.
+    """
 
     id: int
     text: str

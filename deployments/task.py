@@ -69,11 +69,13 @@ class Encoded(NamedTuple):
     """An encoded input for `run`, and its cost in the module's `unit`: tokens or pixels.
 
     `numbers` is the count of numbers in the output, if it grows with the input; a request has a limit.
+    `truncated` is the number of tokens that the input lost, because the network reads fewer.
     """
 
     input: Any
     cost: int = 1
     numbers: int = 0
+    truncated: int = 0
 
 
 class Module:

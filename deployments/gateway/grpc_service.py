@@ -19,6 +19,7 @@ import deployments.tasks  # noqa: F401 - registers the tasks whose rpcs the dial
 from deployments.dialect import GRPC_STATUS, Rpc, StreamRpc
 from deployments.dialects import DIALECTS
 from deployments.errors import ModelNotFound, TooLarge
+from deployments.telemetry.truncation import observe_truncation
 from deployments.wire import protobuf
 from deployments.wire.http import MAX_BODY, to_public_error
 
@@ -102,7 +103,11 @@ def _unary_method(rpc: Rpc) -> Callable[..., Any]:
     async def method(self: "Router", raw: bytes, grpc_context: Any) -> SerializedMessage:
         try:
             metadata = dict(grpc_context.invocation_metadata())
-            return SerializedMessage(await rpc.call(self, _check_size(raw), metadata))
+            with observe_truncation() as truncation:
+                response = await rpc.call(self, _check_size(raw), metadata)
+            if trailers := [*truncation.header.items()]:
+                grpc_context.set_trailing_metadata([*(grpc_context.trailing_metadata() or ()), *trailers])
+            return SerializedMessage(response)
         except Exception as error:
             return _set_error(error, grpc_context)
 

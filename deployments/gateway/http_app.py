@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 import deployments.tasks  # noqa: F401 - registers the tasks whose operations the dialects list
 from deployments.dialect import Dialect, Operation
 from deployments.gateway.openapi import document
+from deployments.telemetry.truncation import observe_truncation
 from deployments.wire.http import json_response, request_id_of, to_public_error
 
 if TYPE_CHECKING:
@@ -129,7 +130,9 @@ async def handle_request(
 ) -> Response:
     """Serve one HTTP request; convert any exception to the dialect's error response."""
     try:
-        response = await operation.endpoint(router, request)
+        with observe_truncation() as truncation:
+            response = await operation.endpoint(router, request)
+        response.headers.update(truncation.header)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     except Exception as exception:

@@ -55,7 +55,9 @@ class GeneratedChunk(Schema):
         None, description="The most likely tokens at this position, best first, if requested."
     )
     generated_text: str | None = Field(default=None, description="The whole text, in the last chunk.")
-    details: StreamDetails | None = Field(default=None, description="The details, in the last chunk.")
+    details: StreamDetails | None = Field(
+        default=None, description="The details, in the last chunk, if requested."
+    )
 
 
 class GenerationOutput:

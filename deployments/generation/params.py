@@ -57,10 +57,16 @@ class GenerationParams(SamplingParams):
     stop: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(
         [], max_length=16, description="Strings that end the output; they are not part of it."
     )
+    max_length: int | None = Field(
+        None,
+        ge=1,
+        description="The most tokens of prompt and output together; `max_new_tokens` takes precedence.",
+    )
     truncate: int | None = Field(
         None,
         ge=1,
-        description="Keep only this many of the prompt's last tokens; by default all that fit.",
+        description="Keep only this many of the prompt's last tokens, or fewer if fewer fit; by default a "
+        "prompt that does not fit is refused.",
     )
     details: bool = Field(False, description="Return the finish reason, the seed and the tokens as well.")
     top_n_tokens: int | None = Field(

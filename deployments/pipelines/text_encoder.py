@@ -12,7 +12,7 @@ from deployments.engines.positions import max_length
 from deployments.errors import InvalidInput, ModelNotReady, out_of_memory
 from deployments.pipelines.pooling import pool
 from deployments.pipelines.sentence_config import read_sentence_config
-from deployments.pipelines.tokenization import Collator, token_ids
+from deployments.pipelines.tokenization import Collator, TokenIds, token_ids
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ class TextEncoder:
             own = " and ".join(self.config.poolings)
             raise InvalidInput(f"the layers of this model follow the pooling {own!r} only", field="pooling")
 
-    def tokenize(self, texts: Sequence[str], side: str = "right", truncate: bool = True) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str], side: str = "right", truncate: bool = True) -> list[TokenIds]:
         """Return each text's token ids, without padding; too long a text is truncated on `side`."""
         return token_ids(self.tokenizer, texts, self.max_length, truncate=truncate, side=side)
 

@@ -1,11 +1,12 @@
 """Text generation with a causal language model: token ids in, whole or streamed outputs out."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from deployments.engines.checkpoint import Checkpoint, eos_token_ids
 from deployments.engines.generators import ENGINES
-from deployments.errors import InvalidInput
+from deployments.errors import ContextLengthExceeded, InvalidInput
 from deployments.generation.generation_rules import generation_rules
 from deployments.generation.output import GeneratedChunk, GenerationOutput
 from deployments.generation.params import GenerationParams
@@ -42,9 +43,14 @@ class TextGenerator:
         await self.engine.generate(sequences)
         return [sequence.output for sequence in sequences]
 
-    def stream(self, prompt: list[int], params: GenerationParams) -> AsyncGenerator[GeneratedChunk, None]:
-        """Return the chunks of an output as they arrive; closing the iterator stops it within a token."""
-        return self.engine.stream(self._sequence(prompt, params))
+    async def stream(
+        self, prompt: list[int], params: GenerationParams
+    ) -> AsyncGenerator[GeneratedChunk, None]:
+        """Yield the chunks of an output as they arrive; closing the iterator stops it within a token."""
+        async with aclosing(self.engine.stream(self._sequence(prompt, params))) as chunks:
+            async for chunk in chunks:
+                is_wanted = params.details or chunk.details is None
+                yield chunk if is_wanted else chunk.model_copy(update={"details": None})
 
     def counters(self) -> dict[str, int]:
         """Return the engine's running totals."""
@@ -73,7 +79,12 @@ class TextGenerator:
         self, prompt: list[int], params: GenerationParams, sampling: dict[str, Any]
     ) -> GenerationOutput:
         prompt = self._truncate(prompt, params.truncate or len(prompt))
-        new_tokens = params.max_new_tokens or self._default_new_tokens(len(prompt))
+        new_tokens = params.max_new_tokens or self._new_tokens_within(params.max_length, len(prompt))
+        if len(prompt) >= self.max_length and params.truncate is None:
+            raise ContextLengthExceeded(
+                f"the text has {len(prompt):,} tokens; this model reads at most {self.max_length - 1:,}, and "
+                "writes after them"
+            )
         if len(prompt) >= self.max_length:
             reserved = min(new_tokens, int(self.max_length * OUTPUT_SHARE))
             prompt = self._truncate(prompt, self.max_length - reserved)
@@ -92,6 +103,15 @@ class TextGenerator:
             stop_strings=params.stop,
             seed=(random_seed() if params.seed is None else params.seed) if sampling else None,
         )
+
+    def _new_tokens_within(self, max_length: int | None, prompt_length: int) -> int:
+        """Return how many tokens a prompt leaves of `max_length`, or else the checkpoint's number."""
+        if max_length is None:
+            return self._default_new_tokens(prompt_length)
+        if max_length <= prompt_length:
+            problem = f"the prompt has {prompt_length:,} tokens, which `max_length` counts as well"
+            raise InvalidInput(problem, field="max_length")
+        return max_length - prompt_length
 
     def _default_new_tokens(self, prompt_length: int) -> int:
         new_tokens = self.defaults.get("max_new_tokens", DEFAULT_NEW_TOKENS)

@@ -5,7 +5,8 @@ from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from deployments.errors import InvalidInput
+from deployments.errors import ContextLengthExceeded, InvalidInput
+from deployments.schema import TextOrTokens
 
 if TYPE_CHECKING:
     import torch
@@ -21,26 +22,46 @@ def vocabulary_size(model: Any) -> float:
         return inf
 
 
+class TokenIds(list[int]):
+    """A text's token ids, without padding, after the text lost `truncated` tokens."""
+
+    truncated: int = 0
+
+
 def token_ids(
     tokenizer: Any, texts: Sequence[str], limit: int, *, truncate: bool = True, side: str | None = None
-) -> list[list[int]]:
-    """Return each text's token ids, without padding; a text over `limit` tokens is truncated on `side`.
+) -> list[TokenIds]:
+    """Return each text's token ids; a text over `limit` tokens is truncated on `side`.
 
-    Raises `InvalidInput` for a text without tokens, or over `limit` without `truncate`.
+    Raises `InvalidInput` for a text without tokens, `ContextLengthExceeded` over `limit` without `truncate`.
     """
     encoding = tokenizer(list(texts), verbose=False, return_attention_mask=False, return_token_type_ids=False)
-    ids: list[list[int]] = encoding["input_ids"]
+    ids = [*map(TokenIds, encoding["input_ids"])]
     if not all(ids):
         raise InvalidInput("the text has no tokens for this model")
     longest = max(map(len, ids))
     if longest <= limit:
         return ids
     if not truncate:
-        raise InvalidInput(f"the text has {longest:,} tokens; this model reads at most {limit:,}")
+        raise ContextLengthExceeded(f"the text has {longest:,} tokens; this model reads at most {limit:,}")
     return _truncate(tokenizer, ids, limit, side or tokenizer.truncation_side)
 
 
-def _truncate(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> list[list[int]]:
+def input_token_ids(
+    tokenizer: Any, inputs: Sequence[TextOrTokens], texts: Sequence[str], limit: int, **options: Any
+) -> list[TokenIds]:
+    """Return as `token_ids` the ids of each input's text in `texts`, or those that the input itself has."""
+    given = [TokenIds(item.token_ids) if item.token_ids else None for item in inputs]
+    if too_long := next((ids for ids in given if ids and len(ids) > limit), None):
+        raise ContextLengthExceeded(
+            f"there are {len(too_long):,} token ids; this model reads at most {limit:,}"
+        )
+    rest = [text for text, ids in zip(texts, given, strict=True) if ids is None]
+    encoded = iter(token_ids(tokenizer, rest, limit, **options) if rest else ())
+    return [ids or next(encoded) for ids in given]
+
+
+def _truncate(tokenizer: Any, ids: list[TokenIds], limit: int, side: str) -> list[TokenIds]:
     """Truncate as the tokenizer would. Its own limit is state that all threads share."""
     special = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
     prefix, suffix = special.index(0), special[::-1].index(0)
@@ -49,7 +70,8 @@ def _truncate(tokenizer: Any, ids: list[list[int]], limit: int, side: str) -> li
     for row in ids:
         text = row[prefix : len(row) - suffix]
         kept = text[:budget] if side == "right" else text[max(len(text) - budget, 0) :]
-        truncated.append([*row[:prefix], *kept, *row[len(row) - suffix :]])
+        truncated.append(TokenIds([*row[:prefix], *kept, *row[len(row) - suffix :]]))
+        truncated[-1].truncated = len(row) - len(truncated[-1])
     return truncated
 
 

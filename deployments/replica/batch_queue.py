@@ -45,6 +45,7 @@ class PendingRequest:
         self.unfinished = sum(self.sizes)
         self.results: list[Any] = [None] * self.unfinished
         self.costs = [0] * self.unfinished
+        self.truncated = [0] * self.unfinished
         self.ends = [*accumulate(self.sizes)]
         self.numbers = [0] * len(self.sizes)
 
@@ -69,7 +70,9 @@ class PendingRequest:
         return self.unfinished == 0
 
     def inference_results(self) -> InferenceResults:
-        usage = Usage(self.costs, self.queued_s, self.encoded_s, self.inference_s, self.batches)
+        usage = Usage(
+            self.costs, self.truncated, self.queued_s, self.encoded_s, self.inference_s, self.batches
+        )
         return InferenceResults(self.results, usage)
 
 

@@ -97,7 +97,7 @@ def measure(module: Module, limits: Batching, examples: list[Any]) -> BatchCapac
         encoded = module.encode(
             [_repeat_text(examples[0], TYPICAL_TOKENS // max(encoded[0].cost, 1))], params
         )
-    input, cost, _ = encoded[0]
+    input, cost = encoded[0].input, encoded[0].cost
     return _grow(
         capacity,
         cost,

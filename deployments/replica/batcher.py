@@ -166,6 +166,7 @@ class Batcher:
             for item, result in outcomes:
                 if not isinstance(result, Exception):
                     item.input, item.request.costs[item.index] = result.input, result.cost
+                    item.request.truncated[item.index] = result.truncated
                     self._queue.add(item, max(result.cost, 1))
             self._encoding = False
             self._wake()

@@ -7,28 +7,32 @@ from deployments.schema import TextToken
 
 
 def tokenize(tokenizer: Any, texts: list[str], special: bool) -> list[list[TextToken]]:
-    """Return each text's tokens, with the model's special tokens around a text if `special`."""
+    """Return each text's tokens, with the model's special tokens around a text if `special`.
+
+    A tokenizer that is written in Python does not know where in the text a token is.
+    """
     encoding = tokenizer(
         texts,
         add_special_tokens=special,
-        return_offsets_mapping=True,
+        return_offsets_mapping=tokenizer.is_fast,
         return_special_tokens_mask=True,
         verbose=False,
     )
-    rows = encoding["input_ids"], encoding["special_tokens_mask"], encoding["offset_mapping"]
+    rows = encoding["input_ids"], encoding["special_tokens_mask"]
+    spans = encoding["offset_mapping"] if tokenizer.is_fast else [[None] * len(ids) for ids in rows[0]]
     return [
         [
-            TextToken(
-                id=id,
-                text=tokenizer.convert_ids_to_tokens(id) if is_special else text[start:stop],
-                special=bool(is_special),
-                start=None if is_special else start,
-                stop=None if is_special else stop,
-            )
-            for id, is_special, (start, stop) in zip(ids, mask, offsets, strict=True)
+            _token(tokenizer, id, text, None if is_special else span, bool(is_special))
+            for id, is_special, span in zip(ids, mask, places, strict=True)
         ]
-        for ids, mask, offsets, text in zip(*rows, texts, strict=True)
+        for ids, mask, places, text in zip(*rows, spans, texts, strict=True)
     ]
+
+
+def _token(tokenizer: Any, id: int, text: str, span: tuple[int, int] | None, special: bool) -> TextToken:
+    start, stop = span or (None, None)
+    name = text[start:stop] if span else tokenizer.convert_ids_to_tokens(id)
+    return TextToken(id=id, text=name, special=special, start=start, stop=stop)
 
 
 def count_tokens(tokenizer: Any, texts: list[str]) -> list[int]:

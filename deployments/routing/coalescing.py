@@ -176,7 +176,8 @@ def split_results(results: InferenceResults, batch: list[WaitingRequest]) -> Non
     start = 0
     for request in batch:
         end = start + len(request.inputs)
-        usage = replace(results.usage, costs=results.usage.costs[start:end])
+        own = {name: getattr(results.usage, name)[start:end] for name in ("costs", "truncated")}
+        usage = replace(results.usage, **own)
         if not request.results.done():
             request.results.set_result(InferenceResults(results[start:end], usage))
         start = end

@@ -25,6 +25,7 @@ from deployments.routing.validation import RequestValidator
 from deployments.schema import MAX_TEXT, Schema, TextToken
 from deployments.task import TASKS, Task
 from deployments.telemetry.request_stats import ModelStats, RequestStats
+from deployments.telemetry.truncation import record_truncation
 
 log = logging.getLogger("ray.serve")
 
@@ -124,6 +125,7 @@ class Router:
             alone = self.task(model_id).chunk is not None
             answers = await (client.call("infer", inputs, params) if alone else client.infer(inputs, params))
             reading.add(answers)
+            record_truncation(answers.usage)
             return answers
 
     async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.generators import ENGINES
-from deployments.errors import InvalidInput
 from deployments.generation.output import Generated, GeneratedChunk, to_generated
 from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
+from deployments.pipelines.chat_template import ChatTemplate
 from deployments.pipelines.text_generator import TextGenerator
 from deployments.schema import Messages, Schema
 from deployments.task import Module, task
@@ -43,18 +43,19 @@ class Conversational(Module):
 
     def load(self, checkpoint: Checkpoint) -> None:
         self.tokenizer = checkpoint.tokenizer()
+        self.template = ChatTemplate(self.tokenizer)
         self.generator = TextGenerator(checkpoint, self.tokenizer, self.task.pipeline_tag)
         self.model, self.max_length = self.generator.model, self.generator.max_length
 
     async def run(self, inputs: list[ConversationalInput], params: GenerationParams) -> list[Generated]:
-        prompts = await asyncio.to_thread(lambda: [self._prompt(item) for item in inputs])
+        prompts = await asyncio.to_thread(lambda: [self.template.prompt(item.messages) for item in inputs])
         outputs = await self.generator.run(prompts, params)
         return [to_generated(output, params.details) for output in outputs]
 
     async def stream(
         self, input: ConversationalInput, params: GenerationParams
     ) -> AsyncGenerator[GeneratedChunk, None]:
-        prompt = await asyncio.to_thread(self._prompt, input)
+        prompt = await asyncio.to_thread(self.template.prompt, input.messages)
         async with aclosing(self.generator.stream(prompt, params)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -64,26 +65,3 @@ class Conversational(Module):
 
     def limit(self, limits: Batching) -> None:
         self.generator.limits = limits
-
-    def _prompt(self, item: ConversationalInput) -> list[int]:
-        """Apply the chat template, or else DialoGPT's training format: each turn, then the end token."""
-        if self.tokenizer.chat_template is None:
-            end = self.tokenizer.eos_token or "\n"
-            text = "".join(message.content + end for message in item.messages)
-            ids: list[int] = self.tokenizer(text, verbose=False)["input_ids"]
-            return ids
-        return self._apply_chat_template(item)
-
-    def _apply_chat_template(self, item: ConversationalInput) -> list[int]:
-        from jinja2 import TemplateError
-
-        try:
-            ids: list[int] = self.tokenizer.apply_chat_template(
-                [message.model_dump() for message in item.messages],
-                add_generation_prompt=True,
-                return_dict=False,
-                tokenizer_kwargs={"verbose": False},
-            )
-        except TemplateError as error:
-            raise InvalidInput(f"this model's chat template refuses the conversation: {error}") from error
-        return ids

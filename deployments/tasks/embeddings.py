@@ -8,7 +8,8 @@ from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
 from deployments.errors import InvalidInput
 from deployments.pipelines.text_encoder import NETWORK_KINDS, Pooling, TextEncoder, normalize
-from deployments.schema import Schema, Text, Vector
+from deployments.pipelines.tokenization import input_token_ids
+from deployments.schema import Schema, Text, TextOrTokens, Vector
 from deployments.task import Encoded, Module, task
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def _lowercase(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
-class EmbeddingsInput(Schema):
+class EmbeddingsInput(TextOrTokens):
     text: Text = Field(
         description="The text to embed.",
         examples=["A cat sat on the mat.", "Stock markets fell sharply on Monday morning."],
@@ -59,7 +60,7 @@ class EmbeddingsOutput(Schema):
     "embeddings",
     pipeline_tag="feature-extraction",
     single_output_in_list=True,
-    dialect_params={"caikit": {"pooling": "none"}},
+    dialect_params={"caikit": {"pooling": "none"}, "openai": {"truncate": False}},
 )
 class Embeddings(Module):
     """Compute an embedding vector for a text."""
@@ -83,9 +84,13 @@ class Embeddings(Module):
             raise InvalidInput(problem, field="dimensions")
         prompt = self.encoder.prompt(params.prompt_name)
         texts = [prompt + item.text for item in inputs]
-        ids = self.encoder.tokenize(texts, params.truncation_direction, params.truncate)
+        options = {"side": params.truncation_direction, "truncate": params.truncate}
+        ids = input_token_ids(self.tokenizer, inputs, texts, self.encoder.max_length, **options)
         size = params.dimensions or size
-        return [Encoded(row, len(row), size * (len(row) if params.pooling == "none" else 1)) for row in ids]
+        return [
+            Encoded(row, len(row), size * (len(row) if params.pooling == "none" else 1), row.truncated)
+            for row in ids
+        ]
 
     def run(self, inputs: list[list[int]], params: EmbeddingsParams) -> list[EmbeddingsOutput]:
         if params.pooling != "none":

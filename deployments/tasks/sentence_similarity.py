@@ -9,6 +9,7 @@ from pydantic import Field
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
 from deployments.pipelines.text_encoder import NETWORK_KINDS, TextEncoder, normalize
+from deployments.pipelines.tokenization import TokenIds
 from deployments.schema import Schema, Text, Texts, Vector
 from deployments.task import Encoded, Module, task
 
@@ -53,7 +54,7 @@ class SentenceSimilarityOutput(Schema):
 class Sentences(NamedTuple):
     """The token ids of an item's sentences; a source sentence comes first."""
 
-    ids: list[list[int]]
+    ids: list[TokenIds]
     have_source: bool
 
 
@@ -81,7 +82,8 @@ class SentenceSimilarity(Module):
             own = list(islice(ids, len(_all(item))))
             have_source = item.source_sentence is not None
             numbers = len(item.sentences) * (1 if have_source else self.encoder.size)
-            encoded.append(Encoded(Sentences(own, have_source), sum(map(len, own)), numbers))
+            cut = sum(row.truncated for row in own)
+            encoded.append(Encoded(Sentences(own, have_source), sum(map(len, own)), numbers, cut))
         return encoded
 
     def run(

@@ -37,6 +37,24 @@ class SummarizationParams(SamplingParams):
         le=MAX_NEW_TOKENS,
         description="The minimum number of tokens to generate; by default the checkpoint's.",
     )
+    max_length: int | None = Field(
+        None,
+        ge=2,
+        le=MAX_NEW_TOKENS,
+        description="As `max_new_tokens`, which takes precedence, with the token that starts every summary.",
+    )
+    min_length: int | None = Field(
+        None,
+        ge=0,
+        le=MAX_NEW_TOKENS,
+        description="As `min_new_tokens`, which takes precedence, with the token that starts every summary.",
+    )
+    length_penalty: float | None = Field(
+        None,
+        ge=-10,
+        le=10,
+        description="Above 0, beam search prefers long summaries.",
+    )
     num_beams: int | None = Field(None, ge=1, le=16, description="The number of beams of beam search.")
     truncation: Literal["do_not_truncate", "longest_first", "only_first", "only_second"] = Field(
         "longest_first",
@@ -84,7 +102,7 @@ class Summarization(Module):
         texts = [self.own.get("prefix", "") + item.text for item in inputs]
         truncate = params.truncation != "do_not_truncate"
         return [
-            Encoded(ids, len(ids))
+            Encoded(ids, len(ids), truncated=ids.truncated)
             for ids in token_ids(self.tokenizer, texts, self.max_length, truncate=truncate)
         ]
 
@@ -111,6 +129,9 @@ class Summarization(Module):
         config = GenerationConfig(
             num_beams=params.num_beams or (1 if settings else self.own.get("num_beams", 1)),
             repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty"),
+            length_penalty=params.length_penalty
+            if params.length_penalty is not None
+            else self.own.get("length_penalty"),
             **self._lengths(params),
         )
         processors = [SamplingLogitsProcessor(settings, seeds, self.model.device)] if settings else None
@@ -120,6 +141,10 @@ class Summarization(Module):
         own = self.own  # its `max_length` and `min_length` count the token that starts every summary
         longest = own.get("max_new_tokens", own.get("max_length", DEFAULT_NEW_TOKENS + 1) - 1)
         shortest = own.get("min_new_tokens", max(own.get("min_length", 0) - 1, 0))
+        if params.max_length is not None:
+            longest = params.max_length - 1
+        if params.min_length is not None:
+            shortest = max(params.min_length - 1, 0)
         longest = min(params.max_new_tokens or longest, self.max_length - 1)
         shortest = shortest if params.min_new_tokens is None else params.min_new_tokens
         return {"max_new_tokens": longest, "min_new_tokens": min(shortest, longest)}

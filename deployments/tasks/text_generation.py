@@ -12,11 +12,11 @@ from deployments.generation.output import Generated, GeneratedChunk, to_generate
 from deployments.generation.params import GenerationParams
 from deployments.limits import Batching
 from deployments.pipelines.text_generator import TextGenerator
-from deployments.schema import Schema, Text
+from deployments.schema import Text, TextOrTokens
 from deployments.task import Module, task
 
 
-class TextGenerationInput(Schema):
+class TextGenerationInput(TextOrTokens):
     text: Text = Field(
         description="The prompt.",
         examples=["Once upon a time", "Once there was a brave fox named Mia. One day, Mia"],
@@ -70,5 +70,5 @@ class TextGeneration(Module):
         self.generator.limits = limits
 
     def _prompt(self, item: TextGenerationInput) -> list[int]:
-        ids: list[int] = self.tokenizer(item.text, verbose=False)["input_ids"]
+        ids: list[int] = item.token_ids or self.tokenizer(item.text, verbose=False)["input_ids"]
         return ids

@@ -16,7 +16,8 @@ SAMPLES = 500
 class Totals(Schema):
     """Running totals of a model since its Routers started.
 
-    `inputs` ran in `batches`; `cost` is their total in tokens (or pixels). Seconds are summed over requests.
+    `inputs` ran in `batches`; `cost` is their total in tokens or pixels; `truncated_inputs` were longer than
+    the model reads. Seconds are summed over requests.
     `last` is the end of the last request, in seconds since 1970.
     """
 
@@ -27,6 +28,7 @@ class Totals(Schema):
     queued_s: float = 0.0
     inference_s: float = 0.0
     inputs: int = 0
+    truncated_inputs: int = 0
     batches: float = 0.0
     cost: int = 0
     last: float | None = None
@@ -63,6 +65,7 @@ class ModelCounters:
         """Add the usage of one request."""
         usage = results.usage
         self.totals["inputs"] += len(results)
+        self.totals["truncated_inputs"] += sum(map(bool, usage.truncated))
         self.totals["cost"] += sum(usage.costs)
         self.totals["queued_s"] += usage.queued_s
         self.totals["inference_s"] += usage.inference_s

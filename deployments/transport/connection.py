@@ -23,7 +23,7 @@ import socket
 import struct
 from typing import Any, cast
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Raise it whenever a Router and a replica of two code versions would misunderstand each other:
 
 - with any change of the secret, of the header, of a message type or of what it means;

@@ -70,7 +70,8 @@ def to_hub_json(output: Schema) -> Any:
         return [vector.values for vector in value]
     if not value or not isinstance(value[0], Schema):  # thousands of numbers, which need no conversion
         return value
-    return output.model_dump(mode="json", include={name})[name]
+    # Clients read an absent number as none, and refuse null.
+    return output.model_dump(mode="json", include={name}, exclude_none=True)[name]
 
 
 def hub_json_types(output: type[Schema]) -> list[Any]:

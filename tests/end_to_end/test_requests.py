@@ -235,3 +235,20 @@ def test_page_of_an_allowed_origin_may_send_a_compressed_request(cluster: Cluste
         "/models/sentiment", headers={**page, **asks, "origin": "http://evil.example"}
     )
     assert elsewhere.status_code == 400
+
+
+def test_truncated_text_is_reported_in_header_and_metadata(cluster: Cluster) -> None:
+    long = "The staff were wonderful. " * 500
+    for text, is_long in ((POSITIVE, False), (long, True)):
+        http = cluster.http.post("/models/sentiment", json={"inputs": text})
+        client = Caikit(cluster.channel)
+        method = client.service.methods_by_name["SentimentTaskPredict"]
+        request, _ = (
+            message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type)
+        )
+        rpc = cluster.channel.unary_unary(f"/{client.service.full_name}/{method.name}")
+        message = request(text_in=text).SerializeToString()
+        _, call = rpc.with_call(message, metadata=[("mm-model-id", "sentiment")], timeout=30)
+        for found in (http.headers, dict(call.trailing_metadata())):
+            read, _, given = found.get("x-roster-truncated", "").partition("/")
+            assert (bool(given) and int(read) < int(given)) == is_long

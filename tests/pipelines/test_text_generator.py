@@ -1,5 +1,6 @@
 """Text generation and conversation: seeds, stops, limits, streams."""
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
+from deployments.errors import ContextLengthExceeded, InvalidInput
 from deployments.generation.output import Generated, GeneratedChunk, Token
 from deployments.tasks.text_generation import TextGeneration, TextGenerationInput, TextGenerationParams
 from tests import tiny_models as tiny
@@ -106,10 +108,16 @@ async def test_sequences_of_a_batch_end_independently(writer: TextGeneration) ->
     assert [answer.generated_text for answer in answers] == [text.split(stop)[0] for text in alone]
 
 
-async def test_long_prompts_are_truncated_at_the_start(writer: TextGeneration) -> None:
-    answers = await write(writer, LONG, "Hello", LONG[3:], max_new_tokens=10, do_sample=False, details=True)
+async def test_prompt_over_the_context_is_refused_unless_it_may_be_truncated(writer: TextGeneration) -> None:
+    with pytest.raises(ContextLengthExceeded, match=f"at most {writer.max_length - 1}"):
+        await write(writer, LONG, max_new_tokens=10)
+    answers = await write(
+        writer, LONG, "Hello", max_new_tokens=10, truncate=10**6, do_sample=False, details=True
+    )
     assert all(answer.details.generated_tokens <= 10 for answer in answers)
-    [endless] = await write(writer, LONG, max_new_tokens=100_000, do_sample=False, details=True)
+    [endless] = await write(
+        writer, LONG, max_new_tokens=100_000, truncate=10**6, do_sample=False, details=True
+    )
     assert endless.details.generated_tokens <= writer.max_length // 2
     [short] = await write(writer, "Hello", max_new_tokens=100_000, do_sample=False, details=True)
     assert short.details.generated_tokens < writer.max_length
@@ -119,17 +127,47 @@ async def test_long_prompts_are_truncated_at_the_start(writer: TextGeneration) -
     (40, None, 40, 24), (40, 64, 40, 24), (63, 64, 63, 1),
     (64, 64, 48, 16), (99, 5, 59, 5), (99, None, 48, 16),
 ])  # fmt: skip
-async def test_prompt_that_fits_is_not_truncated(
+async def test_a_prompt_is_truncated_only_if_it_does_not_fit(
     size: int, wanted: int | None, read: int, written: int
 ) -> None:
     module = loaded(TextGeneration.module_id, tiny.gpt2())
-    output = module.generator._sequence([7] * size, TextGenerationParams(max_new_tokens=wanted)).output
+    params = TextGenerationParams(max_new_tokens=wanted, truncate=10**6)
+    output = module.generator._sequence([7] * size, params).output
     assert (len(output.prompt), output.max_new_tokens) == (read, written)
+    params = TextGenerationParams(max_new_tokens=wanted)
+    if size < 64:
+        assert module.generator._sequence([7] * size, params).output.prompt == output.prompt
+    else:
+        with pytest.raises(ContextLengthExceeded, match=f"{size} tokens; this model reads at most 63"):
+            module.generator._sequence([7] * size, params)
 
 
 async def test_truncate_keeps_the_end_of_the_prompt(writer: TextGeneration) -> None:
-    [tail] = await heard(writer, PROMPTS[2], max_new_tokens=1, truncate=3)
+    [tail] = await heard(writer, PROMPTS[2], max_new_tokens=1, truncate=3, details=True)
     assert tail.details.input_length == 3
+
+
+async def test_details_of_a_stream_come_only_if_requested(writer: TextGeneration) -> None:
+    *_, last = await heard(writer, PROMPTS[0], max_new_tokens=3)
+    assert last.details is None and last.generated_text
+
+
+async def test_max_length_counts_the_prompt(writer: TextGeneration) -> None:
+    ids = writer.tokenizer(PROMPTS[0])["input_ids"]
+    [answer] = await write(writer, PROMPTS[0], max_length=len(ids) + 3, do_sample=False, details=True)
+    assert answer.details.generated_tokens == 3
+    with pytest.raises(InvalidInput, match="max_length") as refused:
+        await write(writer, PROMPTS[0], max_length=len(ids))
+    assert refused.value.field == "max_length"
+
+
+async def test_token_ids_are_read_as_they_are(writer: TextGeneration) -> None:
+    ids = [token for letter in PROMPTS[0] * 2 for token in writer.tokenizer(letter)["input_ids"]]
+    item = TextGenerationInput(text=PROMPTS[0]).with_token_ids(ids)
+    assert len(ids) > len(writer.tokenizer(PROMPTS[0])["input_ids"])
+    [answer] = await writer.run([item], TextGenerationParams(max_new_tokens=1, details=True))
+    assert answer.details.input_length == len(ids)
+    assert pickle.loads(pickle.dumps(item)).token_ids == ids
 
 
 async def test_return_full_text_includes_the_prompt(writer: TextGeneration) -> None:
@@ -156,7 +194,15 @@ async def test_generation_raises_no_transformers_warnings(
     hf.logging.enable_propagation()
     try:
         await write(
-            writer, *PROMPTS, LONG, **SAMPLED, top_k=5, top_p=0.9, typical_p=0.9, repetition_penalty=1.1
+            writer,
+            *PROMPTS,
+            LONG,
+            **SAMPLED,
+            truncate=10**6,
+            top_k=5,
+            top_p=0.9,
+            typical_p=0.9,
+            repetition_penalty=1.1,
         )
         await heard(writer, "Hi", **SAMPLED)
     finally:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,14 +41,43 @@ def test_collator_matches_the_tokenizers_padding(make: Any, side: str) -> None:
     tokenizer = make()
     tokenizer.padding_side = side
     expected = tokenizer(TEXTS, padding=True, return_tensors="pt")
-    found = Collator(tokenizer, len(tokenizer))(token_ids(tokenizer, TEXTS, 512), "cpu")
+    found = Collator(tokenizer, network(len(tokenizer), tokenizer.pad_token_id))(
+        token_ids(tokenizer, TEXTS, 512), "cpu"
+    )
     assert torch.equal(found["input_ids"], expected["input_ids"])
     assert torch.equal(found["attention_mask"], expected["attention_mask"])
 
 
+def network(vocabulary: int, pad_token_id: int | None) -> Any:
+    """Return a network that has a table of embeddings and a padding id."""
+    config = SimpleNamespace(pad_token_id=pad_token_id)
+    embeddings = SimpleNamespace(weight=range(vocabulary))
+    return SimpleNamespace(
+        config=SimpleNamespace(get_text_config=lambda: config), get_input_embeddings=lambda: embeddings
+    )
+
+
+def test_padding_without_an_own_id_is_no_token_of_the_batch() -> None:
+    tokenizer = tiny.byte_bpe()
+    model = network(len(tokenizer), None)
+    end = tokenizer.eos_token_id
+    ids = Collator(tokenizer, model)([[5, end, 7], [0]], "cpu")["input_ids"]
+    padding = model.config.get_text_config().pad_token_id
+    assert ids.tolist() == [[5, end, 7], [0, padding, padding]]
+    assert padding not in (0, 5, 7, end)
+
+
+def test_a_batch_with_all_tokens_is_left_to_smaller_ones() -> None:
+    tokenizer = tiny.byte_bpe()
+    collate = Collator(tokenizer, network(3, None))
+    with pytest.raises(RuntimeError, match="all tokens"):
+        collate([[0, 1], [2]], "cpu")
+    assert collate([[0, 1, 2]], "cpu")["input_ids"].tolist() == [[0, 1, 2]]
+
+
 def test_eos_pads_without_a_pad_token() -> None:
     tokenizer = tiny.byte_bpe()
-    batch = Collator(tokenizer, len(tokenizer))([[5, 6, 7], [8]], "cpu")
+    batch = Collator(tokenizer, network(len(tokenizer), None))([[5, 6, 7], [8]], "cpu")
     end = tokenizer.eos_token_id
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, end, end]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
@@ -56,7 +86,7 @@ def test_eos_pads_without_a_pad_token() -> None:
 def test_tokens_outside_the_vocabulary_are_refused() -> None:
     tokenizer = tiny.byte_bpe(pad_token="<new>")
     known = tokenizer.pad_token_id
-    collate = Collator(tokenizer, known)
+    collate = Collator(tokenizer, network(known, None))
     assert collate([[5, 6], [known - 1]], "cpu")["input_ids"].tolist() == [[5, 6], [known - 1, 1]]
     with pytest.raises(InvalidInput, match=f"the token {known}, which this model does not know"):
         collate([[5, 6], [known]], "cpu")

@@ -6,6 +6,8 @@ import pytest
 
 from deployments.errors import InvalidInput, TooLarge
 from deployments.generation.output import Generated
+from deployments.pipelines.chat_template import ChatTemplate
+from deployments.schema import Message
 from deployments.tasks.conversational import Conversational, ConversationalInput
 from tests import tiny_models as tiny
 from tests.loaded_models import loaded
@@ -81,3 +83,32 @@ async def test_dialogpt_max_length_counts_the_prompt() -> None:
 
 def test_string_is_one_user_turn() -> None:
     assert ConversationalInput(messages="Hello!").messages[0].role == "user"
+
+
+PARTS_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}{% if part.type == 'text' %}"
+    "{{ part.text }}{% endif %}{% endfor %}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+EITHER_TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+STRICT_TEMPLATE = (
+    "{% for m in messages %}{% if m.content is string %}{{ raise_exception('parts, please') }}{% endif %}"
+    "{{ m.content[0].text }}</s>{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [tiny.TEMPLATE, PARTS_TEMPLATE, EITHER_TEMPLATE, STRICT_TEMPLATE])
+def test_every_text_reaches_the_model_whatever_content_the_template_expects(template: str) -> None:
+    tokenizer = tiny.byte_bpe()
+    tokenizer.chat_template = template
+    texts = ["How are you?", "Fine.", "And my name is Anna."]
+    turns = [
+        Message(role=role, content=text)
+        for role, text in zip(("user", "assistant", "user"), texts, strict=True)
+    ]
+    prompt = tokenizer.decode(ChatTemplate(tokenizer).prompt(turns))
+    assert all(text in prompt for text in texts)

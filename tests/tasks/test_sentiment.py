@@ -7,6 +7,8 @@ import pytest
 import torch
 import transformers as hf
 
+from deployments.errors import ContextLengthExceeded
+from deployments.replica.tokenizer_calls import tokenize
 from deployments.tasks.sentiment import Sentiment, SentimentInput, SentimentParams
 from tests import tiny_models as tiny
 from tests.loaded_models import answers, loaded, starter
@@ -96,3 +98,31 @@ def test_decoder_scores_texts_together_as_alone(
         assert judge(module, text, sort=False) == [
             (la.label, pytest.approx(la.score, abs=1e-5)) for la in output.labels
         ]
+
+
+def test_truncation_is_counted_or_refused() -> None:
+    module = loaded(Sentiment.module_id, tiny.bert())
+    inputs = [SentimentInput(text="A"), SentimentInput(text=LONG)]
+    whole = len(module.tokenizer(LONG)["input_ids"])
+    encoded = module.encode(inputs, SentimentParams())
+    assert [(one.cost, one.truncated) for one in encoded] == [(3, 0), (32, whole - 32)]
+    with pytest.raises(ContextLengthExceeded, match=f"{whole:,} tokens"):
+        module.encode(inputs, SentimentParams(truncation=False))
+
+
+@pytest.mark.parametrize(("params", "labels"), [
+    ({"return_all_scores": True}, 3), ({"return_all_scores": False}, 1), ({}, 3),
+    ({"return_all_scores": False, "top_k": 2}, 2),
+])  # fmt: skip
+def test_return_all_scores(params: dict[str, Any], labels: int) -> None:
+    assert len(judge(loaded(Sentiment.module_id, tiny.bert()), "A", **params)) == labels
+
+
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("tokenizer", [hf.CanineTokenizer(), hf.ByT5Tokenizer()], ids=["canine", "byt5"])
+def test_tokenizer_without_offsets_tokenizes(tokenizer: Any, special: bool) -> None:
+    tokens = tokenize(tokenizer, ["abc", "é"], special)
+    for text, row in zip(["abc", "é"], tokens, strict=True):
+        assert [token["id"] for token in row] == tokenizer(text, add_special_tokens=special)["input_ids"]
+        assert all(token["start"] is token["stop"] is None for token in row)
+        assert sum(token["special"] for token in row) == (len(row) - len(tokenizer.tokenize(text)))

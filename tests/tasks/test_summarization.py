@@ -50,6 +50,21 @@ def test_summary_length_limits(module: Summarization) -> None:
     assert shorten(module, TEXTS[0], max_new_tokens=100_000)
 
 
+@pytest.mark.parametrize("params", [
+    {"max_length": 8}, {"max_length": 8, "min_length": 3}, {"min_length": 25, "max_length": 30},
+    {"max_length": 12, "num_beams": 3, "length_penalty": -5.0},
+    {"max_length": 12, "num_beams": 3, "length_penalty": 5.0},
+])  # fmt: skip
+def test_lengths_of_the_hub_mean_what_they_mean_in_transformers(
+    module: Summarization, params: dict[str, Any]
+) -> None:
+    batch = module.tokenizer(TEXTS[0], return_tensors="pt")
+    settings = hf.GenerationConfig(do_sample=False, **{"num_beams": 1, **params})
+    ids = module.model.generate(**batch, generation_config=settings)
+    expected = module.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+    assert shorten(module, TEXTS[0], do_sample=False, **params) == [expected]
+
+
 def test_seed_makes_sampling_reproducible(module: Summarization) -> None:
     draw = {"temperature": 2.0, "max_new_tokens": 12}
     assert shorten(module, TEXTS[0], seed=1, **draw) == shorten(module, TEXTS[0], seed=1, **draw)

@@ -34,6 +34,7 @@ def test_bomb_is_not_unpacked_into_memory() -> None:
 @pytest.mark.parametrize(
     "broken",
     [b"", b"x", zlib.compress(b"x" * 99)[:-1], zlib.compress(b"x") + b"y", gzip.compress(b"x")[:-1]],
+    ids=["empty", "no format", "cut zlib", "zlib and more", "cut gzip"],
 )
 def test_broken_data_is_invalid(broken: bytes) -> None:
     with pytest.raises(InvalidInput):

@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class InferenceRequest:
-    """A request for inference, over HTTP or gRPC. If it requests no outputs, the response has the default."""
+    """A request for inference, over HTTP or gRPC. If it requests no outputs, the response has all."""
 
     inputs: list[Tensor]
     parameters: dict[str, Any] = field(default_factory=dict)

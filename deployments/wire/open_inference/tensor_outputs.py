@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from operator import attrgetter
@@ -82,13 +83,18 @@ def check_requested(output: type[Schema], requested: Sequence[RequestedOutput]) 
 def to_tensors(
     output: type[Schema], outputs: Sequence[Schema], requested: Sequence[RequestedOutput]
 ) -> list[Tensor]:
-    """Return the requested tensors, or only `output` if the request names none.
+    """Return the requested tensors, or all that the outputs have if the request names none.
 
-    Raises `InvalidInput` if an output has no such value, or if the rows differ in length.
+    Raises `InvalidInput` if an output has no requested value, or if its rows differ in length.
     """
     tensors = output_tensors(output)
-    requests = requested or [RequestedOutput(OUTPUT, {})]
-    return [_to_tensor(tensors[request.name], outputs, request) for request in requests]
+    if requested:
+        return [_to_tensor(tensors[request.name], outputs, request) for request in requested]
+    available = []
+    for tensor in tensors.values():
+        with suppress(InvalidInput):
+            available.append(_to_tensor(tensor, outputs, RequestedOutput(tensor.name, {})))
+    return available
 
 
 def _field_tensors(name: str, annotation: Any) -> list[OutputTensor]:

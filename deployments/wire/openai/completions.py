@@ -19,7 +19,14 @@ from deployments.wire.openai.generation import (
     finish_reason,
     text_of,
 )
-from deployments.wire.openai.requests import TextsOrTokens, Unsupported, model_id_of, parse_body, to_texts
+from deployments.wire.openai.requests import (
+    TextsOrTokens,
+    Unsupported,
+    model_id_of,
+    parse_body,
+    to_texts,
+    with_token_ids,
+)
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -46,12 +53,12 @@ class CompletionRequest(ChoicesRequest):
 
 
 class CompletionLogprobs(BaseModel):
-    """For each token: its text, its logprob, the likeliest texts at its position with their logprobs, and its
-    offset in the choice's text, in characters."""
+    """For each token: its text, its logprob, the likeliest texts at its position and its own with their
+    logprobs, and its offset in the choice's text, in characters."""
 
     tokens: list[str]
     token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]] | None
+    top_logprobs: list[dict[str, float]]
     text_offset: list[int]
 
 
@@ -80,8 +87,9 @@ async def complete_text(router: "Router", request: Request) -> Response:
     _check_options(body)
     model_id = model_id_of(request, body)
     COMPLETION.require(router.task(model_id), model_id)
-    prompts = await _to_prompts(router, model_id, body.prompt)
+    prompts, token_id_lists = await to_texts(router, model_id, body.prompt, "prompt")
     generator = await choice_generator(router, model_id, COMPLETION, prompts, body, "prompt")
+    with_token_ids(generator.inputs, token_id_lists)
     echoes = [prompt if body.echo else "" for prompt in prompts for _ in range(body.num_choices)]
     return await respond_with_choices(request, generator, body, CompletionWriter(body, echoes))
 
@@ -93,21 +101,6 @@ def _check_options(body: CompletionRequest) -> None:
     if body.echo and body.logprobs is not None:
         problem = "`logprobs` cannot be combined with `echo`, as a prompt's tokens have none; leave out one"
         raise InvalidInput(problem, field="logprobs")
-
-
-async def _to_prompts(router: "Router", model_id: str, prompt: Any) -> list[str]:
-    """Convert the field `prompt` to texts.
-
-    Special tokens among token ids stay in the text, except a leading one that the tokenizer adds to every
-    text: it adds that again.
-    """
-    if isinstance(prompt, str) or isinstance(prompt[0], str):
-        return await to_texts(router, model_id, prompt, "prompt")
-    token_id_lists = prompt if isinstance(prompt[0], list) else [prompt]
-    (empty_text,) = await router.tokenize(model_id, [""])
-    prefix = [token["id"] for token in empty_text[:1]]
-    token_id_lists = [ids[1:] or ids if ids[:1] == prefix else ids for ids in token_id_lists]
-    return await to_texts(router, model_id, token_id_lists, "prompt", skip_special=False)
 
 
 class CompletionWriter:
@@ -158,7 +151,10 @@ def _completion_logprobs(
     return CompletionLogprobs(
         tokens=[tokens[index].text for index in indices],
         token_logprobs=[max(tokens[index].logprob, MIN_LOGPROB) for index in indices],
-        top_logprobs=[_logprobs_by_text(top_tokens[index]) for index in indices] if top_tokens else None,
+        top_logprobs=[
+            _logprobs_by_text([*(top_tokens[index] if top_tokens else ()), tokens[index]])
+            for index in indices
+        ],
         text_offset=list(accumulate(lengths, initial=offset))[:-1],
     )
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from deployments.errors import InferenceError, ModelNotFound
+from deployments.errors import ContextLengthExceeded, InferenceError, ModelNotFound
 from deployments.wire.http import UnsupportedMedia, json_response
 
 
@@ -58,6 +58,8 @@ def to_openai_failure(error: InferenceError) -> OpenAIFailure:
     param, code = error.field, error_format.code
     if isinstance(error, ModelNotFound):
         param, code = "model", "model_not_found"
+    if isinstance(error, ContextLengthExceeded):
+        code = "context_length_exceeded"
     return OpenAIFailure(
         error=OpenAIError(message=str(error), type=error_format.type, param=param, code=code)
     )

@@ -21,9 +21,10 @@ from starlette.responses import Response
 
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch, TooLarge
 from deployments.results import InferenceResults
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, field_types
+from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, TextOrTokens, field_types
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, check_json, json_response, read_body
+from deployments.wire.openai.unsupported_fields import check_other_fields
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -36,14 +37,15 @@ UNION_TAGS = {"single", "list", "token_ids", "token_id_lists"}
 
 
 class RequestObject(BaseModel):
-    """A JSON object that a client sends. Null means absent. Unknown fields are ignored, as other servers of
-    this protocol do."""
+    """A JSON object that a client sends. Null means absent."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class OpenAIRequest(RequestObject):
-    """The body of a request."""
+    """The body of a request. `unsupported_fields` decides about fields that it does not have."""
+
+    model_config = ConfigDict(extra="allow")
 
     model: str | None = Field(None, description="The model's id; optional only where the path has it.")
 
@@ -102,9 +104,11 @@ async def parse_body(request: Request, type_: type[R]) -> R:
     body = await read_body(request)
     check_json(body)
     try:
-        return type_.model_validate_json(body)
+        parsed = type_.model_validate_json(body)
     except ValidationError as invalid:
         raise _to_invalid_input(invalid) from None
+    check_other_fields(parsed.model_extra or {})
+    return parsed
 
 
 def _to_invalid_input(invalid: ValidationError) -> InvalidInput:
@@ -188,20 +192,29 @@ async def validate_inputs(
 
 
 async def to_texts(
-    router: "Router", model_id: str, value: Any, param: str, *, skip_special: bool = True
-) -> list[str]:
-    """Convert a `TextsOrTokens` value to texts; the model's tokenizer decodes token ids.
+    router: "Router", model_id: str, value: Any, param: str
+) -> tuple[list[str], list[list[int]]]:
+    """Convert a `TextsOrTokens` value to texts; return also the token ids that they come from, if any.
 
-    An error names the field `param`.
+    The model's tokenizer decodes token ids. An error names the field `param`.
     """
     tag = _texts_or_tokens_tag(value)
     if tag in ("single", "list"):
-        return [value] if tag == "single" else value
+        return [value] if tag == "single" else value, []
     token_id_lists = [value] if tag == "token_ids" else value
     try:
-        return await router.decode(model_id, token_id_lists, skip_special)
+        texts = await router.decode(model_id, token_id_lists, False)
     except (InvalidInput, TooLarge) as error:
         raise error.restated(f"`{param}`: {error}", field=param) from None
+    return [text or " " for text in texts], token_id_lists  # the ids count, even if they have no text
+
+
+def with_token_ids(inputs: list[Schema], token_id_lists: list[list[int]]) -> list[Schema]:
+    """Set the token ids that the client gave, so that the model reads exactly these."""
+    for input_, ids in zip(inputs, token_id_lists, strict=False):
+        if isinstance(input_, TextOrTokens):
+            input_.with_token_ids(ids)
+    return inputs
 
 
 async def infer_texts(
@@ -210,11 +223,11 @@ async def infer_texts(
     """Run the model on each text of `value`, the client's field `input`. Raises the first input's error."""
     task = router.task(model_id)
     field = capability.require(task, model_id)
-    texts = await to_texts(router, model_id, value, "input")
+    texts, token_id_lists = await to_texts(router, model_id, value, "input")
     inputs, task_params = await validate_inputs(
         router, task, [{field: text} for text in texts], params, {field: "input"}
     )
-    results = await router.infer(model_id, inputs, task_params)
+    results = await router.infer(model_id, with_token_ids(inputs, token_id_lists), task_params)
     raise_first_error(results, "input")
     return results
 

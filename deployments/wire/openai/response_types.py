@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.schema import MAX_TEXT
 from deployments.wire.openai.generation import SamplingRequest
 from deployments.wire.openai.messages import ResponseFormat, ResponseInput
 from deployments.wire.openai.requests import RequestObject, Unsupported
@@ -24,6 +25,12 @@ class ResponsesRequest(SamplingRequest):
     instructions: str | None = Field(None, description="A system message before the input.")
     max_output_tokens: int | None = None
     text: TextConfig | None = None
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="`auto` keeps the end of a conversation that is longer than the context."
+    )
+    include: list[Literal["reasoning.encrypted_content"]] | None = Field(
+        None, description="There is no reasoning to include."
+    )
     tool_choice: Literal["none", "auto"] | None = None
     tools: Unsupported = None
     previous_response_id: Unsupported = None
@@ -32,7 +39,10 @@ class ResponsesRequest(SamplingRequest):
     prompt: Unsupported = None
 
     def settings(self) -> dict[str, tuple[str, Any]]:
-        return super().settings() | {"max_new_tokens": ("max_output_tokens", self.max_output_tokens)}
+        return super().settings() | {
+            "max_new_tokens": ("max_output_tokens", self.max_output_tokens),
+            "truncate": ("truncation", MAX_TEXT if self.truncation == "auto" else None),
+        }
 
     def to_messages(self) -> list[dict[str, str]]:
         """Convert the instructions and the input to the tasks' conversation."""

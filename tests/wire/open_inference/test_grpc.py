@@ -46,7 +46,8 @@ async def test_supported_call_works_and_typed_request_gets_typed_response(grpc_a
         raw = await call(channel, f"/{supported.path}", supported.body)
     response = CLIENT.service_pb2.ModelInferResponse.FromString(raw)
     assert not response.raw_output_contents
-    (output,) = response.outputs
+    output = response.outputs[0]
+    assert output.name == "output"
     items = [json.loads(element) for element in output.contents.bytes_contents]
     assert items == [json.loads(json.dumps(to_hub_json(sample(task.output))))]
 
@@ -115,7 +116,9 @@ async def test_raw_contents_with_empty_typed_contents(grpc_address, router) -> N
     assert request.inputs[0].HasField("contents")
     response = await infer(grpc_address, request)
     assert router.received[0][1][0].text == "b"
-    assert len(response.raw_output_contents) == 1 and not response.outputs[0].HasField("contents")
+    assert len(response.raw_output_contents) == len(response.outputs) == 3 and not response.outputs[
+        0
+    ].HasField("contents")
 
 
 NAN = {"temperature": CLIENT.service_pb2.InferParameter(double_param=float("nan"))}

@@ -106,15 +106,17 @@ def test_compressed_request(triton, router, compression: str | None) -> None:
 
 
 @pytest.mark.parametrize("binary", [None, True, False])
-def test_binary_data_output_applies_to_the_default_output(http, binary: bool | None) -> None:
+def test_binary_data_output_applies_to_all_outputs(http, binary: bool | None) -> None:
     text = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]}
     parameters = {} if binary is None else {"binary_data_output": binary}
     response = http.post(INFER, json={"inputs": [text], "parameters": parameters})
     size = int(response.headers.get("inference-header-content-length", len(response.content)))
     assert (size < len(response.content)) == bool(binary)
-    (output,) = json.loads(response.content[:size])["outputs"]
-    assert output["parameters"].get("binary_data_size", 0) == len(response.content) - size
-    assert ("data" in output) != bool(binary)
+    outputs = json.loads(response.content[:size])["outputs"]
+    assert [output["name"] for output in outputs] == ["output", "labels", "scores"]
+    sizes = [output["parameters"].get("binary_data_size", 0) for output in outputs]
+    assert sum(sizes) == len(response.content) - size
+    assert all(("data" in output) != bool(binary) for output in outputs)
 
 
 def test_typed_tensors(triton, router) -> None:

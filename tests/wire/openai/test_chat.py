@@ -123,7 +123,7 @@ def test_options_without_effect_are_accepted(client, router) -> None:
         tools=[],
         modalities=["text"],
         response_format={"type": "text"},
-        extra_body={"colour": "red", "temperature": None, "n": None, "stop": None, "stream": None},
+        extra_body={"temperature": None, "n": None, "stop": None, "stream": None},
     )
     assert completion.choices[0].message.content == "Good day!"
 

@@ -71,16 +71,19 @@ def test_sampling_settings_become_task_parameters(client, router) -> None:
         (["Once", "Twice"], ["Once", "Twice"]),
         ([3, 2], ["xxx xx"]),
         ([[3, 2], [4]], ["xxx xx", "xxxx"]),
-        ([0, 3, 2], ["xxx xx"]),
-        ([0, 3, 0, 2], ["xxx [S] xx"]),
+        ([0, 3, 2], ["[S] xxx xx"]),
+        ([0, 3, 0, 2], ["[S] xxx [S] xx"]),
         ([0], ["[S]"]),
     ],
     ids=str,
 )
 def test_prompts_of_texts_and_token_ids(client, router, prompt: Any, texts: list[str]) -> None:
-    """A leading special token that the tokenizer adds is not doubled; no other token is lost."""
+    """The model reads the token ids as they are; their text is for the echo."""
     completion = complete(client, prompt)
     assert task_prompts(router) == [texts]
+    given = [] if isinstance(prompt, str) or isinstance(prompt[0], str) else prompt
+    expected = given if not given or isinstance(given[0], list) else [given]
+    assert [item.token_ids for item in router.received[0].inputs if item.token_ids] == expected
     assert len(completion.choices) == len(texts)
     assert completion.usage.prompt_tokens == 5 * len(texts)
 

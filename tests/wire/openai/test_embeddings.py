@@ -76,7 +76,7 @@ def test_embeddings_match_the_schema(url, router, encoding_format: str | None) -
         ("One", ["One"]),
         (["One", "Two"], ["One", "Two"]),
         ([3, 2], ["xxx xx"]),
-        ([[0, 3, 2, 0], [4]], ["xxx xx", "xxxx"]),
+        ([[0, 3, 2, 0], [4]], ["[S] xxx xx [S]", "xxxx"]),
     ],
     ids=str,
 )
@@ -87,7 +87,7 @@ def test_input_of_texts_and_token_ids(client, router, input_: Any, texts: list[s
 
 def test_dimensions_become_a_task_parameter(client, router) -> None:
     embed(client, "a", dimensions=2)
-    assert router.received[0].params.model_dump(exclude_unset=True) == {"dimensions": 2}
+    assert router.received[0].params.model_dump(exclude_unset=True) == {"truncate": False, "dimensions": 2}
 
 
 async def test_async_openai_client(url, router) -> None:
