@@ -30,7 +30,7 @@ def build(gateway_url: str, *, behind_gateway: bool = False, grpc_port: int = 90
     With `behind_gateway` the gateway serves the page, so the code snippets contain the address in the
     browser; otherwise they contain `gateway_url`.
     """
-    client = GatewayClient(gateway_url)
+    client = GatewayClient(gateway_url, notify=gr.Warning)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -3,7 +3,7 @@
 Every failure raises `RequestFailed` with a sentence that the UI can display.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from deployments.card import Card
 from deployments.schema import field_types
 from deployments.task import Task
+from deployments.telemetry.truncation import HEADER as TRUNCATION_HEADER
 
 CARDS = TypeAdapter(list[Card])
 PLAIN_TYPES = ("text", "image", "string", "integer", "number", "boolean")
@@ -27,9 +28,18 @@ class RequestFailed(Exception):
 
 
 class GatewayClient:
-    """A client of the gateway at `url` that speaks the Hugging Face dialect."""
+    """A client of the gateway at `url` that speaks the Hugging Face dialect.
 
-    def __init__(self, url: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    `notify` shows the user a sentence beside the output.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        notify: Callable[[str], object] = lambda sentence: None,
+    ) -> None:
+        self._notify = notify
         limits = httpx.Limits(max_connections=200)
         self.http = httpx.AsyncClient(
             base_url=url, timeout=INFERENCE_TIMEOUT, limits=limits, transport=transport
@@ -59,6 +69,9 @@ class GatewayClient:
             raise _connection_failure(error) from error
         if response.is_error:
             raise _response_failure(response)
+        if truncation := response.headers.get(TRUNCATION_HEADER):
+            read, _, given = truncation.partition("/")
+            self._notify(f"The input is longer than the model reads: it read {read} of {given} tokens.")
         output = orjson.loads(response.content)
         return output[0] if task.single_output_in_list else output
 

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 import deployments.tasks  # noqa: F401 - registers the tasks whose operations the dialects list
 from deployments.dialect import Dialect, Operation
+from deployments.errors import InferenceError
 from deployments.gateway.openapi import document
 from deployments.telemetry.truncation import observe_truncation
 from deployments.wire.http import json_response, request_id_of, to_public_error
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects before the response
+
+
+class RouteNotFound(InferenceError):
+    """No dialect has this route, or this method of it."""
+
+    kind = "not_found"
+
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -86,7 +95,10 @@ def build(router: "Router", dialects: Sequence[Dialect], allowed_origins: Sequen
     app = Starlette(
         routes=[RouteIndex(_routes(router, dialects))],
         middleware=[_cors(allowed_origins)] if allowed_origins else [],
-        exception_handlers={HTTPException: _http_error_response, Exception: _internal_error_response},
+        exception_handlers={
+            HTTPException: partial(_http_error_response, _dialects_by_root(dialects)),
+            Exception: _internal_error_response,
+        },
     )
     app.state.openapi = cache(lambda: orjson.dumps(document(dialects)))
     return app
@@ -151,8 +163,23 @@ def _dispatch_by_method(handlers: Mapping[str, Handler]) -> Handler:
     return endpoint
 
 
-def _http_error_response(request: Any, error: Any) -> Response:
-    response = json_response({"detail": error.detail, "error": error.detail}, error.status_code)
+def _dialects_by_root(dialects: Sequence[Dialect]) -> dict[str, Dialect]:
+    """Return the dialect of each first segment of a path: the first one that has routes there."""
+    roots: dict[str, Dialect] = {}
+    for dialect in dialects:
+        for operation in dialect.operations():
+            roots.setdefault(_route_key(operation.path)[0], dialect)
+    return roots
+
+
+def _http_error_response(roots: Mapping[str, Dialect], request: Any, error: Any) -> Response:
+    """Write an unknown route or method in the form of the dialect that has the other routes there."""
+    dialect = roots.get(_route_key(request.url.path)[0])
+    if dialect is None:
+        response = json_response({"detail": error.detail, "error": error.detail}, error.status_code)
+    else:
+        response = dialect.error_response(RouteNotFound(error.detail), request_id_of(request))
+        response.status_code = error.status_code
     response.headers.update(error.headers or {})
     return response
 

@@ -130,10 +130,11 @@ class Router:
 
     async def stream(self, model_id: str, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """Yield the chunks of one answer. Closing stops the work. The deadline holds from chunk to chunk."""
-        with self._stats.request(model_id):
+        with self._stats.request(model_id) as reading:
             async with aclosing(self._client(model_id).stream(input, params)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+            reading.add_stream()
 
     async def tokenize(self, model_id: str, texts: list[str], special: bool = True) -> list[list[TextToken]]:
         """Return each text's tokens. Raises `InvalidInput` if the model has no tokenizer, `TooLarge`."""

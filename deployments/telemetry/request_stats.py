@@ -72,6 +72,11 @@ class ModelCounters:
         if usage.batches:  # a shared batch counts by this request's part of it
             self.totals["batches"] += len(results) * len(usage.batches) / sum(usage.batches)
 
+    def add_stream(self) -> None:
+        """Add one input whose answer has been streamed to its end."""
+        self.totals["inputs"] += 1
+        self.totals["batches"] += 1
+
 
 class RequestStats:
     """Counts the requests of one Router, by model."""

@@ -217,3 +217,23 @@ async def test_unknown_model_is_not_found(http, router, dialect: Dialect, task: 
 def test_caikit_and_huggingface_support_every_task(task: Task) -> None:
     supporting = {dialect.name for dialect in DIALECTS if dialect.supported_calls(task, task.name)}
     assert {"caikit", "huggingface"} <= supporting
+
+
+@pytest.mark.parametrize(("method", "path", "status", "keys"), [
+    ("POST", "/v1/images/generations", 404, {"error"}),
+    ("DELETE", "/v1/chat/completions", 405, {"error"}),
+    ("POST", "/v2/models/x/unknown", 404, {"error"}),
+    ("PUT", "/v2/models/x/infer", 405, {"error"}),
+    ("POST", "/api/v1/unknown/x", 404, {"details", "code", "id"}),
+    ("GET", "/api/v1/task/sentiment", 405, {"details", "code", "id"}),
+    ("POST", "/models/sentiment/unknown/route", 404, {"error"}),
+])  # fmt: skip
+async def test_unknown_route_and_method_have_the_dialects_form(
+    http: httpx.AsyncClient, method: str, path: str, status: int, keys: set[str]
+) -> None:
+    response = await http.request(method, path)
+    assert (response.status_code, response.json().keys()) == (status, keys)
+    if path.startswith("/v1/"):
+        assert response.json()["error"].keys() == {"message", "type", "param", "code"}
+    if status == 405:
+        assert response.headers["allow"]

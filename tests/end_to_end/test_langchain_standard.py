@@ -3,8 +3,10 @@
 Their tests of tools, structured output and media skip themselves: the starter model has none of them.
 """
 
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from langchain_tests.integration_tests import ChatModelIntegrationTests, EmbeddingsIntegrationTests
@@ -16,8 +18,11 @@ pytestmark = [pytest.mark.cluster, in_modes("fast")]
 
 class _OnCluster:
     @pytest.fixture(autouse=True)
-    def _connect(self, cluster: Cluster) -> None:
-        self.parameters = {"base_url": f"{cluster.url}/v1", "api_key": "any"}
+    async def _connect(self, cluster: Cluster) -> AsyncIterator[None]:
+        # LangChain would share a client between event loops, and each test has its own loop.
+        async with httpx.AsyncClient() as client:
+            self.parameters = {"base_url": f"{cluster.url}/v1", "api_key": "any", "http_async_client": client}
+            yield
 
 
 class TestChatModel(_OnCluster, ChatModelIntegrationTests):

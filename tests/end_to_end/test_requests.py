@@ -252,3 +252,9 @@ def test_truncated_text_is_reported_in_header_and_metadata(cluster: Cluster) -> 
         for found in (http.headers, dict(call.trailing_metadata())):
             read, _, given = found.get("x-roster-truncated", "").partition("/")
             assert (bool(given) and int(read) < int(given)) == is_long
+
+
+def test_reflection_lists_the_service_of_the_tasks_first(cluster: Cluster) -> None:
+    """Clients of the old demo take the first service."""
+    services = ProtoReflectionDescriptorDatabase(cluster.channel).get_services()
+    assert services[0] == "caikit.runtime.Runtime.RuntimeService"

@@ -130,9 +130,12 @@ async def test_literal_path_goes_before_parameter(http) -> None:
         ("/models/²", None),
     ],
 )
-async def test_unknown_path_is_404(path: str, raw_path: bytes | None) -> None:
+async def test_unknown_path_is_404_in_the_form_of_its_dialect(path: str, raw_path: bytes | None) -> None:
     status, body = await send_request(path, raw_path)
-    assert (status, body) == (404, b'{"detail":"Not Found","error":"Not Found"}')
+    own = b'{"message":"Not Found"}' if path.startswith("/models/") else None
+    # "//" begins with an empty segment, as "/" does, which is a route of the dialect.
+    own = b'{"message":"Not Found"}' if path.startswith("//") else own
+    assert (status, body) == (404, own or b'{"detail":"Not Found","error":"Not Found"}')
 
 
 @given(st.lists(st.text() | st.sampled_from(["models", "pipeline", "..", "a", ""]), max_size=5).map("/".join))
@@ -163,7 +166,7 @@ async def test_wrong_method_is_405_with_allowed_methods(
     assert response.status_code == 405
     assert {*response.headers["allow"].split(", ")} == allowed
     if method != "HEAD":
-        assert response.json() == {"detail": "Method Not Allowed", "error": "Method Not Allowed"}
+        assert response.json() == {"message": "Method Not Allowed"}
 
 
 async def test_trailing_slash_redirects_to_operation(http) -> None:

@@ -76,6 +76,20 @@ async def test_gateway_without_valid_json(status: int) -> None:
     await client.close()
 
 
+@pytest.mark.parametrize(("headers", "notices"), [
+    ({}, []),
+    ({"x-roster-truncated": "6/91"}, ["The input is longer than the model reads: it read 6 of 91 tokens."]),
+])  # fmt: skip
+async def test_truncation_is_shown(headers: dict[str, str], notices: list[str]) -> None:
+    labels = [[{"label": "POSITIVE", "score": 0.9}]]
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json=labels, headers=headers))
+    shown: list[str] = []
+    client = GatewayClient("http://gateway", transport, shown.append)
+    assert await client.infer("sentiment", SENTIMENT, {"text": "x"}, {}) == labels[0]
+    assert shown == notices
+    await client.close()
+
+
 async def test_live_models_are_cached_and_survive_a_lost_connection() -> None:
     paths: list[str] = []
     now = 0.0
