@@ -38,7 +38,8 @@ class Card(Schema):
     """The state of one folder of `models/`, or of one application that declares itself a model.
 
     `state` is "ready" while requests are served (or held until a replica has scaled up from zero), "loading"
-    while the first replica starts, else "unavailable"; `reason` says why, in a sentence.
+    while the first replica starts, else "unavailable"; `reason` says why, in a sentence. A model stays ready
+    while the current content of its folder cannot be served; `reason` then says why not.
     `num_gpus` is each replica's share of a GPU, or its number of GPUs.
     `max_ongoing_requests` is how many requests a replica holds at once, and `max_queued_requests` how many
     may wait for it at a Router; -1 for any number.

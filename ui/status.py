@@ -37,7 +37,8 @@ def state_counts(snapshot: ModelsSnapshot) -> str:
 
 def model_state(card: Card) -> str:
     """Return the HTML list item with a model's state and its replicas, or the reason of its state."""
-    details = f", {_replicas(card)}" if card.state == "ready" else card.reason and f": {escape(card.reason)}"
+    details = f", {_replicas(card)}" if card.state == "ready" else ""
+    details += card.reason and f": {escape(card.reason)}"
     name = f'<i class="dot {card.state}"></i><b>{escape(card.id)}</b>'
     return f"<li>{name} <span>{card.state}{details}</span></li>"
 

@@ -17,9 +17,11 @@ from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.descriptions import Descriptions
 from deployments.catalog.model_folders import UNLOADED
 from deployments.catalog.model_status import (
+    REFUSED,
     deployed_card,
     invalid_card,
     pending_card,
+    refused_card,
     replicas_on_warm_workers,
     waits_for_node,
 )
@@ -133,18 +135,27 @@ class Catalog:
         settled = self.snapshot.startup_complete or not (self._at_start & loading)
         if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards):
             return
+        self._log_refusals(cards)
         self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
+
+    def _log_refusals(self, cards: dict[str, Card]) -> None:
+        for id, card in cards.items():
+            before = self.snapshot.cards.get(id)
+            if card.reason.startswith(REFUSED) and not (before and before.reason == card.reason):
+                log.warning("model %s is ready; %s", id, card.reason)
 
     def _cards(self, observation: Observation) -> Iterable[tuple[str, Card]]:
         folders, apps, nodes = observation
         for id in sorted(folders.keys() | (apps.keys() - self._reconciliation.gone())):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and self._reconciliation.problem(folder)
-            if app and (not problem or is_external(app)):
+            if app and not (folder and folder.unloaded):
                 card = deployed_card(id, app, self._descriptions.get(app), nodes)
-                yield id, card.model_copy(update={"reason": problem}) if problem else card
+                if problem and is_external(app):
+                    card = card.model_copy(update={"reason": problem})
+                yield id, refused_card(card, problem) if problem and not is_external(app) else card
             elif problem:
                 yield id, invalid_card(id, problem)
             elif folder:

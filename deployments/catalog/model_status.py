@@ -16,12 +16,25 @@ from deployments.cluster.nodes import NodeResources
 from deployments.task import MODULES
 
 PATH = re.compile(r"(?<![:/\w])(?:/[\w.@+~-]+){3,}")
+UPDATING = (ApplicationStatus.DEPLOYING, ApplicationStatus.DEPLOY_FAILED)
+ASLEEP = "asleep: no replica runs, and the next request starts one"
+REFUSED = "the current content of its folder is refused, and the last good version serves: "
 SCHEDULING_S = 30.0
 """The time that Ray is given to place a replica, start its worker and prepare its runtime environment.
 
 Serve reports a replica that needs longer, after as many seconds: `SLOW_STARTUP_WARNING_S` in
 ray/serve/_private/deployment_state.py.
 """
+
+
+def refused_card(card: Card, problem: str) -> Card:
+    """Return the card of a model whose folder has been edited and cannot be served as it is now.
+
+    While a replica of the version before the edit serves requests, the model is ready.
+    """
+    if card.state != "ready":
+        return invalid_card(card.id, problem)
+    return card.model_copy(update={"reason": redact_paths(REFUSED + problem)})
 
 
 def invalid_card(id: str, reason: str) -> Card:
@@ -134,8 +147,12 @@ def _state(
     app: dict[str, Any], replicas: Replicas, before: str, lacking: str, may_grow: bool
 ) -> tuple[State, str]:
     reason = lacking or before or reason_of(_only(app)["message"])
-    if replicas.running or (app["status"] == ApplicationStatus.RUNNING and not replicas.wanted):
+    if replicas.running and reason and has_failed(app) and app["status"] in UPDATING:
+        return "ready", REFUSED + reason
+    if replicas.running:
         return "ready", reason
+    if app["status"] == ApplicationStatus.RUNNING and not replicas.wanted:
+        return "ready", reason or ASLEEP
     if app["status"] == ApplicationStatus.DELETING or before or has_failed(app):
         return "unavailable", reason or app["message"]
     return ("unavailable" if lacking and not may_grow else "loading"), reason

@@ -10,6 +10,12 @@ import re
 from typing import Any
 
 EXCEPTION = re.compile(r"^([\w.]+): (.*)$")  # the line in a traceback that names an exception
+# Serve's sentences about slow starts, in `DeploymentState.check_and_update_replicas`.
+SLOW_START = re.compile(r"has (\d+) replicas that have taken more than \d+s to (be scheduled|initialize)")
+WAITS_FOR = {
+    "be scheduled": "for a node with free resources, or for its runtime environment",
+    "initialize": "for its weights to load",
+}
 OURS = "deployments."  # exceptions from here are sentences for the reader, and need no class in front
 
 
@@ -21,6 +27,9 @@ def message(app: dict[str, Any]) -> str:
 
 def reason_of(message: str) -> str:
     """Return the sentence at the end of a traceback; a message without one on one line."""
+    if match := SLOW_START.search(message):
+        replicas = "a replica waits" if match[1] == "1" else f"{match[1]} replicas wait"
+        return f"{replicas} {WAITS_FOR[match[2]]}"
     lines = [line for line in message.strip().splitlines() if line.strip()]
     for line in reversed(lines):
         if match := EXCEPTION.match(line):

@@ -366,3 +366,40 @@ async def test_first_snapshot_precedes_the_first_deployment(
     monkeypatch.setattr(serve, "deploy", note)
     await look(catalog, 1)
     assert states == ["loading"]
+
+
+async def test_edit_that_cannot_be_served_leaves_the_last_good_version(
+    serve: Serve, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path), serve=serve)
+    assert (await look(catalog, 3)).cards["a"].state == "ready"
+    ran = [*serve.ran]
+    for content in (
+        "module_id: [",
+        f"module_id: {ID}\nunknown: 1",
+        "module_id: no-such-module",
+        f"module_id: {ID}\nengine: 3",
+    ):
+        (folder / "config.yml").write_text(content)
+        card = (await look(catalog, 3)).cards["a"]
+        assert card.state == "ready" and card.task, "its requests still reach it"
+        assert card.reason.startswith(
+            "the current content of its folder is refused, and the last good version"
+        )
+        assert "a/config.yml" in card.reason and card.reason in caplog.text
+    assert serve.ran == ran and not serve.deleted
+    (folder / "config.yml").write_text(f"module_id: {ID}\nbatching: {{max_batch_size: 3}}")
+    card = (await look(catalog, 4)).cards["a"]
+    assert (card.state, card.reason) == ("ready", "")
+
+
+async def test_edit_of_a_model_that_does_not_serve_makes_it_unavailable(serve: Serve, tmp_path: Path) -> None:
+    folder = add(tmp_path, "a")
+    catalog = Catalog(str(tmp_path), serve=serve)
+    await look(catalog, 3)
+    serve.apps["a"]["status"] = "DEPLOY_FAILED"
+    serve.apps["a"]["deployments"]["model"] |= {"replicas": [], "message": "no"}
+    (folder / "config.yml").write_text("module_id: [")
+    card = (await look(catalog, 4)).cards["a"]
+    assert card.state == "unavailable" and "a/config.yml" in card.reason

@@ -7,7 +7,7 @@ from ray.serve.schema import ReplicaDetails
 from deployments.card import Description
 from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import ModelFolder
-from deployments.catalog.model_status import deployed_card, redact_paths, replicas_on_warm_workers
+from deployments.catalog.model_status import REFUSED, deployed_card, redact_paths, replicas_on_warm_workers
 from deployments.catalog.serve_messages import reason_of
 from deployments.cluster.nodes import NodeResources
 from tests.catalog.test_catalog import app
@@ -61,3 +61,27 @@ def test_reasons_have_no_traceback_and_no_paths() -> None:
     assert reason_of("just a message") == "just a message"
     assert redact_paths("'/srv/data/models/a' is broken") == "'models/a' is broken"
     assert redact_paths("see https://huggingface.co/a/b/c") == "see https://huggingface.co/a/b/c"
+
+
+def test_update_that_fails_leaves_the_last_good_version(tmp_path: Path) -> None:
+    folder, nodes = ModelFolder("a", tmp_path / "a", None), NodeResources({"CPU": 2.0})
+    update = {**app(folder, message="Trace\nValueError: no"), "status": "DEPLOY_FAILED"}
+    card = deployed_card("a", update, None, nodes)
+    assert card.state == "ready"
+    assert card.reason == f"{REFUSED}ValueError: no"
+    assert deployed_card("a", {**update, "status": "RUNNING"}, None, nodes).reason == "ValueError: no"
+
+
+def test_reasons_of_slow_starts_are_plain(tmp_path: Path) -> None:
+    serve = "Deployment 'model' in application 'a' has {} replicas that have taken more than 30s to {}. This may"
+    scheduled = reason_of(serve.format(1, "be scheduled"))
+    assert scheduled == "a replica waits for a node with free resources, or for its runtime environment"
+    assert reason_of(serve.format(2, "initialize")) == "2 replicas wait for its weights to load"
+
+
+def test_model_at_zero_replicas_is_asleep(tmp_path: Path) -> None:
+    folder = ModelFolder("a", tmp_path / "a", None)
+    card = deployed_card(
+        "a", app(folder, running=0, target_num_replicas=0), None, NodeResources({"CPU": 2.0})
+    )
+    assert (card.state, card.reason) == ("ready", "asleep: no replica runs, and the next request starts one")
