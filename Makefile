@@ -14,7 +14,8 @@ CLIENTS := kserve mlserver javascript  # of tests/clients/
 serve: $(VENV)/serve.stamp
 	@$(BIN)/python -m deployments $(ARGS)
 
-test: $(VENV)/test.stamp $(CLIENTS:%=$(VENV)/clients/%.stamp)
+test: $(VENV)/test.stamp
+	@$(MAKE) --no-print-directory -j3 $(CLIENTS:%=$(VENV)/clients/%.stamp)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
@@ -27,7 +28,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/python -m pytest -q -n auto tests/test_*.py tests/reference
+	$(BIN)/python -m pytest -q -n auto -m "not model" tests/test_*.py tests/reference
 
 bench: $(VENV)/test.stamp
 	$(PIP) --editable '.[bench]'

@@ -9,7 +9,7 @@
 from deployments.dialect import Dialect, Operation, SupportedCall
 from deployments.task import Task
 from deployments.wire import protobuf
-from deployments.wire.caikit.errors import CaikitFailure, error_response
+from deployments.wire.caikit.errors import CaikitError, error_response
 from deployments.wire.caikit.info import health, info_models, info_version
 from deployments.wire.caikit.predict import NAME, TaskEndpoint
 from deployments.wire.caikit.rpcs import rpcs, task_endpoints
@@ -45,7 +45,7 @@ dialect = Dialect(
     operations=operations,
     rpcs=rpcs,
     supported_calls=supported_calls,
-    error=CaikitFailure,
+    error=CaikitError,
     extra_error_responses={
         415: "a Content-Type that is neither JSON nor a form; a Content-Encoding, except gzip and deflate",
         422: "a body of the wrong shape",

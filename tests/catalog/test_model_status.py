@@ -73,7 +73,7 @@ def test_update_that_fails_leaves_the_last_good_version(tmp_path: Path) -> None:
 
 
 def test_reasons_of_slow_starts_are_plain(tmp_path: Path) -> None:
-    serve = "Deployment 'model' in application 'a' has {} replicas that have taken more than 30s to {}. This may"
+    serve = "Deployment 'model' in application 'a' has {} replicas that have taken more than 30s to {}."
     scheduled = reason_of(serve.format(1, "be scheduled"))
     assert scheduled == "a replica waits for a node with free resources, or for its runtime environment"
     assert reason_of(serve.format(2, "initialize")) == "2 replicas wait for its weights to load"

@@ -187,6 +187,8 @@ async def test_encoded_body_that_cannot_be_read_is_refused(
             unknown = await send_encoded(http, call, encoding, body)
             assert unknown.status_code == 415, call.path
             assert f"the Content-Encoding '{encoding}' is not supported" in unknown.text
+            documented = documented_operation(call)["responses"]["415"]
+            assert_conforms(unknown.json(), documented, "application/json")
         huge = await send_encoded(http, call, "gzip", bomb)
         assert huge.status_code == 413, call.path
         assert_conforms(huge.json(), documented_operation(call)["responses"]["413"], "application/json")

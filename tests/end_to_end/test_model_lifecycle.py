@@ -16,7 +16,9 @@ import pytest
 from tests.end_to_end.cluster import ROOT, Cluster, in_modes, wait_for
 from tests.end_to_end.load import Load
 
-pytestmark = [pytest.mark.cluster, in_modes("fast", "slow")]
+with_and_without_haproxy = in_modes("fast", "slow")
+with_haproxy = in_modes("fast")  # what happens behind the Routers does not depend on the proxy
+pytestmark = pytest.mark.cluster
 
 SENTENCE = {"inputs": "What a delightful little restaurant."}
 LONG = {"inputs": "One day", "parameters": {"max_new_tokens": 200}}
@@ -42,6 +44,7 @@ def unavailable_error(cluster: Cluster, model_id: str) -> Any:
     return response.status_code == httpx.codes.SERVICE_UNAVAILABLE and response.json()
 
 
+@with_and_without_haproxy
 def test_added_folder_is_served_and_removed_folder_returns_404(cluster: Cluster) -> None:
     cluster.add("copied", like="sentiment")
     wait_for(lambda: is_answering(cluster, "copied"), 60, "the response of the added model")
@@ -54,6 +57,7 @@ def test_added_folder_is_served_and_removed_folder_returns_404(cluster: Cluster)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="psutil has no memory maps there")
+@with_haproxy
 def test_replica_does_not_import_pandas(cluster: Cluster) -> None:
     """Serve imports pandas in every replica if it is installed; here it is."""
     assert find_spec("pandas")
@@ -61,6 +65,7 @@ def test_replica_does_not_import_pandas(cluster: Cluster) -> None:
     assert not [map_.path for map_ in psutil.Process(pid).memory_maps() if "/pandas/" in map_.path]
 
 
+@with_haproxy
 def test_touching_the_config_retries_a_failed_model(cluster: Cluster, tmp_path: Path) -> None:
     weights, moved = tmp_path / "elsewhere" / "model.safetensors", tmp_path / "moved"
     shutil.copytree(ROOT / "models" / "sentiment", weights.parent)
@@ -74,6 +79,7 @@ def test_touching_the_config_retries_a_failed_model(cluster: Cluster, tmp_path: 
     cluster.remove("late")
 
 
+@with_haproxy
 def test_scaling_edit_keeps_the_process_and_fails_no_request(cluster: Cluster) -> None:
     cluster.add("scaled", like="sentiment")
     cluster.wait_for_state("scaled", "ready")
@@ -93,6 +99,7 @@ def test_scaling_edit_keeps_the_process_and_fails_no_request(cluster: Cluster) -
     cluster.remove("scaled")
 
 
+@with_and_without_haproxy
 def test_unknown_config_key_is_reported_and_other_models_stay_live(cluster: Cluster) -> None:
     with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:
         cluster.add("typo", like="sentiment", hf_modle="x")
@@ -104,6 +111,7 @@ def test_unknown_config_key_is_reported_and_other_models_stay_live(cluster: Clus
     assert not load.failures, load
 
 
+@with_haproxy
 def test_damaged_checkpoint_is_unavailable_with_the_reason(cluster: Cluster) -> None:
     folder = cluster.add("damaged", like="sentiment")
     (folder / "model.safetensors").write_bytes(b"damaged")
@@ -113,6 +121,7 @@ def test_damaged_checkpoint_is_unavailable_with_the_reason(cluster: Cluster) -> 
     cluster.remove("damaged")
 
 
+@with_haproxy
 def test_first_request_waits_while_a_model_scales_from_zero(cluster: Cluster) -> None:
     scaling = {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1, "downscale_to_zero_delay_s": 1}
     cluster.add("sleeper", like="sentiment", deployment={"autoscaling_config": {**FAST_SCALING, **scaling}})
@@ -125,6 +134,7 @@ def test_first_request_waits_while_a_model_scales_from_zero(cluster: Cluster) ->
     cluster.remove("sleeper")
 
 
+@with_haproxy
 def test_concurrent_requests_scale_a_model_up_and_down(cluster: Cluster) -> None:
     scaling = {"min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 1}
     cluster.add(
@@ -138,6 +148,7 @@ def test_concurrent_requests_scale_a_model_up_and_down(cluster: Cluster) -> None
     cluster.remove("busy")
 
 
+@with_haproxy
 def test_rolling_update_fails_no_request(cluster: Cluster) -> None:
     cluster.add("rolled", like="text_generation", deployment={"num_replicas": 2})
     wait_for(lambda: len(cluster.pids("rolled")) == 2, 60, "two replicas")
@@ -153,6 +164,7 @@ def test_rolling_update_fails_no_request(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("path", ["/models/../x", "/models/..%2Fx", "/models/%2e%2e%2fx", "/models/a%2Fb"])
+@with_and_without_haproxy
 def test_path_is_not_a_model_id(cluster: Cluster, path: str) -> None:
     request = cluster.http.build_request("POST", cluster.url, json=SENTENCE)
     request.url = request.url.copy_with(raw_path=path.encode())
@@ -160,6 +172,7 @@ def test_path_is_not_a_model_id(cluster: Cluster, path: str) -> None:
 
 
 @pytest.mark.parametrize("victim", ["sentiment:model", "gateway:Catalog", "gateway:Router"])
+@with_and_without_haproxy
 def test_killed_process_restarts_and_few_requests_fail(cluster: Cluster, victim: str) -> None:
     before = cluster.pids(victim)
     with Load(f"{cluster.url}/models/sentiment", SENTENCE) as load:

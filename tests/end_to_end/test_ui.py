@@ -33,9 +33,10 @@ from tests.end_to_end.test_requests import (
 from tests.ui.conftest import Visit
 from tests.ui.conftest import browser as browser
 
+with_and_without_haproxy = in_modes("fast", "slow")
+with_haproxy = in_modes("fast")  # what happens behind the Routers does not depend on the proxy
 pytestmark = [
     pytest.mark.cluster,
-    in_modes("fast", "slow"),
     pytest.mark.filterwarnings("ignore"),  # gradio_client and playwright emit warnings
 ]
 
@@ -95,6 +96,7 @@ def model_stats(cluster: Cluster, model_id: str) -> Any:
     return {model["id"]: model for model in cluster.http.get("/status").json()}[model_id]
 
 
+@with_haproxy
 def test_text_tabs_show_the_models_outputs(visit: Visit) -> None:
     visit.open("Sentiment").panel.get_by_role("textbox").first.fill(NEGATIVE)
     wait_for_texts(visit.panel, "NEGATIVE", "%")
@@ -117,6 +119,7 @@ def test_text_tabs_show_the_models_outputs(visit: Visit) -> None:
     save_screenshot(visit, "Sentence similarity")
 
 
+@with_and_without_haproxy
 def test_text_generation_streams(visit: Visit) -> None:
     visit.open("Text generation").page.evaluate(RECORD_LENGTHS_JS)
     visit.panel.get_by_role("textbox").first.fill(PROMPT)
@@ -130,6 +133,7 @@ def test_text_generation_streams(visit: Visit) -> None:
     save_screenshot(visit, "Text generation")
 
 
+@with_haproxy
 def test_image_tabs_show_the_models_outputs(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "square.png"
     file.write_bytes(example_image())
@@ -141,6 +145,7 @@ def test_image_tabs_show_the_models_outputs(visit: Visit, tmp_path: Path) -> Non
         save_screenshot(visit, tab)
 
 
+@with_and_without_haproxy
 def test_image_of_more_than_10_mb_is_accepted(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "noise.png"
     pixels = np.random.default_rng(0).integers(0, 256, (1900, 1900, 3), np.uint8)
@@ -152,6 +157,7 @@ def test_image_of_more_than_10_mb_is_accepted(visit: Visit, tmp_path: Path) -> N
     wait_for_texts(visit.panel, "%", seconds=40)
 
 
+@with_haproxy
 def test_damaged_image_shows_an_error(visit: Visit, tmp_path: Path) -> None:
     file = tmp_path / "damaged.png"
     file.write_bytes(example_image()[:90])
@@ -160,6 +166,7 @@ def test_damaged_image_shows_an_error(visit: Visit, tmp_path: Path) -> None:
     wait_for_texts(visit.alert, "damaged")
 
 
+@with_haproxy
 def test_chat_keeps_its_history_and_is_separate_from_other_chats(visit: Visit, browser: Browser) -> None:
     other = Visit(browser, visit.url)
     other.open("Conversational")
@@ -178,6 +185,7 @@ def test_chat_keeps_its_history_and_is_separate_from_other_chats(visit: Visit, b
     assert other.problems == []
 
 
+@with_haproxy
 def test_model_is_added_and_removed_while_the_form_keeps_its_input(cluster: Cluster, visit: Visit) -> None:
     visit.open("Sentiment").panel.get_by_role("textbox").first.fill("half a sent")
     cluster.add("newcomer", like="sentiment")
@@ -194,6 +202,7 @@ def test_model_is_added_and_removed_while_the_form_keeps_its_input(cluster: Clus
     assert visit.panel.get_by_role("textbox").first.input_value() == "half a sent"
 
 
+@with_haproxy
 def test_status_tab_shows_the_load(cluster: Cluster, visit: Visit) -> None:
     visit.open("Status")
     with Load(f"{cluster.url}/models/sentiment", {"inputs": NEGATIVE}):
@@ -206,6 +215,7 @@ def test_status_tab_shows_the_load(cluster: Cluster, visit: Visit) -> None:
     assert stats["p95_ms"] >= stats["p50_ms"] > 0
 
 
+@with_and_without_haproxy
 def test_open_page_recovers_from_a_killed_ui_replica(cluster: Cluster, ui_url: str, browser: Browser) -> None:
     visit = Visit(browser, ui_url)
     visit.page.set_default_timeout(60_000)
@@ -225,6 +235,7 @@ def test_open_page_recovers_from_a_killed_ui_replica(cluster: Cluster, ui_url: s
     visit.close()
 
 
+@with_haproxy
 def test_grpcurl_snippet_runs_as_displayed(visit: Visit, tmp_path: Path) -> None:
     visit.open("Sentiment").panel.get_by_role("textbox").first.fill(NEGATIVE)
     wait_for_texts(visit.panel, "NEGATIVE")
@@ -244,6 +255,7 @@ def test_grpcurl_snippet_runs_as_displayed(visit: Visit, tmp_path: Path) -> None
     assert '"className": "NEGATIVE"' in process.stdout, process.stderr + code
 
 
+@with_haproxy
 def test_gradio_client_calls_the_api_endpoints(ui_url: str, tmp_path: Path) -> None:
     client = Client(ui_url, verbose=False)
     names = client.view_api(return_format="dict")["named_endpoints"]

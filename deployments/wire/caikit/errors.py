@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import RootModel
 from pydantic_core import to_json
 from starlette.responses import Response
 
@@ -22,6 +23,16 @@ class CaikitFailure(Schema):
     additional_info: list[dict[str, Any]] = []
     code: int
     id: str
+
+
+class FrameworkFailure(Schema):
+    """An error of Caikit's web framework: it refuses a media type, or an unknown key of a form."""
+
+    detail: str
+
+
+class CaikitError(RootModel[CaikitFailure | FrameworkFailure]):
+    """An error of Caikit, or of its web framework before Caikit sees the request."""
 
 
 class Unprocessable(InvalidInput):
