@@ -28,7 +28,7 @@ ray/serve/_private/deployment_state.py.
 
 
 def refused_card(card: Card, problem: str) -> Card:
-    """Return the card of a model whose folder has been edited and cannot be served as it is now.
+    """Return the card of a model whose folder has been edited and cannot be served.
 
     While a replica of the version before the edit serves requests, the model is ready.
     """

@@ -18,22 +18,15 @@ from starlette.types import Receive, Scope, Send
 
 import deployments.tasks  # noqa: F401 - registers the tasks whose operations the dialects list
 from deployments.dialect import Dialect, Operation
-from deployments.errors import InferenceError
 from deployments.gateway.openapi import document
 from deployments.telemetry.truncation import observe_truncation
-from deployments.wire.http import json_response, request_id_of, to_public_error
+from deployments.wire.http import RouteNotFound, json_response, request_id_of, to_public_error
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects before the response
-
-
-class RouteNotFound(InferenceError):
-    """No dialect has this route, or this method of it."""
-
-    kind = "not_found"
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -28,6 +28,12 @@ class UnsupportedMedia(InvalidInput):
     """The body's Content-Type or Content-Encoding is not supported."""
 
 
+class RouteNotFound(InferenceError):
+    """No dialect has this route, or this method of it."""
+
+    kind = "not_found"
+
+
 def request_id_of(request: Request) -> str:
     """Return the request's id, or a new one."""
     return request.headers.get("x-request-id") or uuid.uuid4().hex

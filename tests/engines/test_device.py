@@ -25,10 +25,11 @@ def test_gpu_memory_is_limited_before_weights_are_moved(
     device: str, gpus: float, limits: list[float], cuda_calls: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = torch.nn.Linear(2, 3)
+    report: dict[str, set[str]] = {"missing_keys": set(), "unexpected_keys": set()}
     monkeypatch.setattr(network, "to", lambda device: cuda_calls.append(device) or network)
-    monkeypatch.setattr(Checkpoint, "from_pretrained", lambda *_, **__: (network, {"missing_keys": set()}))
+    monkeypatch.setattr(Checkpoint, "from_pretrained", lambda *_, **__: (network, report))
     monkeypatch.setattr("deployments.engines.device.assigned_gpus", lambda: gpus)
-    Checkpoint("a", device=device, dtype="float32", engine="none").network(None)
+    Checkpoint("a", device=device, dtype="float32", engine="none").network(torch.nn.Linear)
     assert cuda_calls == [*map(pytest.approx, limits), device]
 
 

@@ -128,7 +128,7 @@ def test_dimensions_match_sentence_transformers(pooling: str) -> None:
 def saved(*parts: Any, lowercase: bool = False, **settings: Any) -> Path:
     """Save a tiny encoder with further layers, as sentence-transformers itself saves them."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Transformer
+    from sentence_transformers.sentence_transformer.modules import Transformer
 
     folder = Path(mkdtemp(dir=tiny.ROOT))
     transformer = Transformer(str(tiny.encoder()), max_seq_length=12)
@@ -141,14 +141,14 @@ def saved(*parts: Any, lowercase: bool = False, **settings: Any) -> Path:
 
 
 def dense(size: int, activation: Any = None, bias: bool = True) -> Any:
-    from sentence_transformers.models import Dense
+    from sentence_transformers.sentence_transformer.modules import Dense
 
     torch.manual_seed(size)
     return Dense(size, 10, bias=bias, activation_function=activation)
 
 
 def pooling(*modes: str, **settings: Any) -> Any:
-    from sentence_transformers.models import Pooling
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
     return Pooling(16, pooling_mode=modes, **settings)
 
@@ -171,7 +171,7 @@ RECIPES: dict[str, Callable[[], Path]] = {
 
 
 def layer_norm() -> Any:
-    from sentence_transformers.models import LayerNorm
+    from sentence_transformers.sentence_transformer.modules import LayerNorm
 
     layer = LayerNorm(16)
     torch.nn.init.normal_(layer.norm.weight, generator=torch.Generator().manual_seed(0))
@@ -179,7 +179,7 @@ def layer_norm() -> Any:
 
 
 def normalizing() -> Any:
-    from sentence_transformers.models import Normalize
+    from sentence_transformers.sentence_transformer.modules import Normalize
 
     return Normalize()
 

@@ -22,7 +22,7 @@ def test_api_has_one_endpoint_per_task(client: Client) -> None:
     parameters = {
         parameter["parameter_name"]: parameter for parameter in endpoints["/sentiment"]["parameters"]
     }
-    assert set(parameters) == {"text", "top_k", "function_to_apply", "sort", "model"}
+    assert set(parameters) == {"text", "model", *TASKS["sentiment"].params.model_fields}
     required = [name for name, parameter in parameters.items() if not parameter["parameter_has_default"]]
     assert required == ["text"]
 

@@ -11,9 +11,11 @@ from deployments.dialect import HTTP_STATUS
 from deployments.errors import InferenceError, InvalidInput
 from deployments.schema import Schema
 from deployments.wire.forms import UnknownKey
-from deployments.wire.http import UnsupportedMedia, json_response
+from deployments.wire.http import RouteNotFound, UnsupportedMedia, json_response
 
 STATUS = {**HTTP_STATUS, "invalid": 400}
+FRAMEWORK_STATUS = {UnsupportedMedia: 415, UnknownKey: 422, RouteNotFound: 404}
+"""Errors that Caikit's web framework reports, in its own form."""
 
 
 class CaikitFailure(Schema):
@@ -26,7 +28,7 @@ class CaikitFailure(Schema):
 
 
 class FrameworkFailure(Schema):
-    """An error of Caikit's web framework: it refuses a media type, or an unknown key of a form."""
+    """An error of Caikit's web framework: an unknown route, a media type, or an unknown key of a form."""
 
     detail: str
 
@@ -45,8 +47,9 @@ class Unprocessable(InvalidInput):
 
 def error_response(error: InferenceError, request_id: str) -> Response:
     """Return the response for an error, with Caikit's body or that of its web framework."""
-    if isinstance(error, UnsupportedMedia | UnknownKey):
-        return json_response({"detail": str(error)}, 415 if isinstance(error, UnsupportedMedia) else 422)
+    for kind, status in FRAMEWORK_STATUS.items():
+        if isinstance(error, kind):
+            return json_response({"detail": str(error)}, status)
     if isinstance(error, Unprocessable):
         failure = {"details": str(error), "additional_info": error.errors, "code": 422, "id": request_id}
         # pydantic's serializer writes every value that pydantic parses, also integers over 64 bits.
