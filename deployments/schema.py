@@ -136,7 +136,7 @@ class Segment(Schema):
     """A region of an image. Semantic segmentation has no score."""
 
     label: str
-    score: float | None
+    score: float | None = None
     mask: Mask
 
 

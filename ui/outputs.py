@@ -130,7 +130,7 @@ def _legend(elements: list[dict[str, Any]]) -> list[tuple[str, float | None]]:
     scores: dict[str, float | None] = {}
     for element in elements:
         label = element["label"]
-        scores[label] = max(filter(None, (scores.get(label), element["score"])), default=None)
+        scores[label] = max(filter(None, (scores.get(label), element.get("score"))), default=None)
     return list(scores.items())
 
 

@@ -18,7 +18,7 @@ SCRIPT = "<script>alert(1)</script>"
     [
         ("sentiment", [{"label": "a", "score": 0.5}], Label),
         ("object-detection", [], DetectedObject),
-        ("image-segmentation", [{"label": "a", "score": None, "mask": ""}], Segment),
+        ("image-segmentation", [{"label": "a", "mask": ""}], Segment),
         ("embeddings", [0.5, 1], float),
         ("embeddings", [[0.5, 1.0]], Vector),
         ("sentence-similarity", [0.5], float),
@@ -53,7 +53,8 @@ def test_objects_render_as_boxes_relative_to_the_image() -> None:
 
 def test_segments_render_as_masks_with_one_legend_entry_per_label() -> None:
     png = base64.b64encode(encoded_mask(0, 0, 9, 9)).decode()
-    segments = [{"label": "sky", "score": score, "mask": png} for score in (None, 0.9, 0.8)]
+    scores: list[dict[str, float]] = [{}, {"score": 0.9}, {"score": 0.8}]
+    segments = [{"label": "sky", "mask": png, **score} for score in scores]
     html = outputs.render(TASKS["image-segmentation"], ITEM, segments)
     assert html.count('class="mask"') == 3
     assert html.count("<li>") == 1
