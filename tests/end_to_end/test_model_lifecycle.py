@@ -185,5 +185,8 @@ def test_killed_process_restarts_and_few_requests_fail(cluster: Cluster, victim:
         )
         time.sleep(4)
     print(f"{cluster.mode} mode, kill -9 {victim}: {load}")
-    wait_for(lambda: is_answering(cluster, "sentiment"), 10, "a response after the kill")
+    # Requests reach every Router in turn, and a new one must have the Catalog's snapshot.
+    wait_for(
+        lambda: all(is_answering(cluster, "sentiment") for _ in range(10)), 20, "responses of all Routers"
+    )
     assert len(load.failures) <= 10, load
