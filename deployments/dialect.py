@@ -4,7 +4,7 @@ Each file in `dialects/` defines one `Dialect`, as `dialect`. This file holds th
 usual status of each kind of error.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,9 @@ class Dialect:
     `operations` and `rpcs` build the routes for the registered tasks. `supported_calls` returns the calls
     that a model of a task, with this id, supports; docs/dialects.md lists them, and the tests try each.
     `error_response` converts an error and the request's id to a response; `error` is the type of its JSON.
-    `extra_error_responses` describes, by HTTP status, errors that are not in `errors.py`, for OpenAPI.
+    `ignored_fields` names the fields of requests that are accepted with any value, because they do not change
+    the answer. `extra_error_responses` describes, by HTTP status, errors that are not in `errors.py`, for
+    OpenAPI.
     """
 
     name: str
@@ -122,4 +124,5 @@ class Dialect:
     rpcs: Callable[[], Sequence[Rpc | StreamRpc]] = list
     supported_calls: Callable[["Task", str], list[SupportedCall]] = lambda task, model_id: []
     error: JsonSchema | None = None
+    ignored_fields: Collection[str] = ()
     extra_error_responses: Mapping[int, str] = field(default_factory=dict)

@@ -58,7 +58,7 @@ def _to_messages(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_check_text), Field(json_schema_extra={"format": "text"})]
-"""A text of 1 to 1,000,000 characters. The model truncates it at its own limit."""
+"""A text of 1 to 1,000,000 characters. A text over the model's limit is truncated or refused."""
 
 
 class TextOrTokens(Schema):

@@ -155,7 +155,9 @@ class Catalog:
                 card = deployed_card(id, app, self._descriptions.get(app), nodes)
                 if problem and is_external(app):
                     card = card.model_copy(update={"reason": problem})
-                yield id, refused_card(card, problem) if problem and not is_external(app) else card
+                elif problem:
+                    card = refused_card(card, problem)
+                yield id, card
             elif problem:
                 yield id, invalid_card(id, problem)
             elif folder:

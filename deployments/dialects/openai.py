@@ -29,6 +29,7 @@ from deployments.wire.openai.ranking import Ranking, RankRequest, ScoreRequest, 
 from deployments.wire.openai.requests import DIALECT
 from deployments.wire.openai.response_types import OpenAIResponse, ResponseEvent, ResponsesRequest
 from deployments.wire.openai.responses import create_response, show_response
+from deployments.wire.openai.unsupported_fields import IGNORED_FIELDS, IGNORED_IN_OBJECTS
 from deployments.wire.ranking import is_ranking_task
 
 ROOTS = ("/v1", "/models/{model_id}/v1")
@@ -103,6 +104,7 @@ dialect = Dialect(
     operations=operations,
     supported_calls=supported_calls,
     error=OpenAIFailure,
+    ignored_fields=IGNORED_FIELDS | IGNORED_IN_OBJECTS,
     extra_error_responses={
         415: "the Content-Type is not JSON, or the Content-Encoding neither gzip nor deflate"
     },

@@ -1,5 +1,6 @@
 """Kinds of networks, by the architecture that a checkpoint's config names: transformers' own tables."""
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ from deployments.errors import ModelNotReady
 ENCODERS = ("TEXT_ENCODING", "MASKED_LM", "PRETRAINING", "NEXT_SENTENCE_PREDICTION")
 BASE = "BASE"
 """The kind of networks without a head."""
+TABLE = re.compile(r"MODEL_(?:FOR_(\w+)_)?MAPPING_NAMES")
 
 
 def check_architecture(config: Any, kinds: Iterable[str], fitting: Mapping[str, Iterable[str]]) -> None:
@@ -18,7 +20,7 @@ def check_architecture(config: Any, kinds: Iterable[str], fitting: Mapping[str, 
     `config` is the content of config.json, or None. `fitting` has the kinds that each module serves, by the
     module's name; the reason names those that fit.
     """
-    for name in (config or {}).get("architectures") or ():
+    for name in (config.get("architectures") if isinstance(config, dict) else None) or ():
         found = kinds_of(name)
         if found.isdisjoint(kinds) and found:
             others = [module for module, served in fitting.items() if not found.isdisjoint(served)]
@@ -38,14 +40,8 @@ def _tables() -> dict[str, frozenset[str]]:
 
     tables = {}
     for name, table in vars(modeling_auto).items():
-        if name.startswith("MODEL_") and name.endswith("MAPPING_NAMES"):
-            kind = (
-                name.removeprefix("MODEL_")
-                .removeprefix("FOR_")
-                .removesuffix("_NAMES")
-                .removesuffix("_MAPPING")
-            )
-            tables["BASE" if kind == "MAPPING" else kind] = frozenset(_flat(table.values()))
+        if match := TABLE.fullmatch(name):
+            tables[match[1] or BASE] = frozenset(_flat(table.values()))
     return tables
 
 

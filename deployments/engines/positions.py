@@ -22,5 +22,5 @@ def usable_positions(model: Any) -> int | None:
     for name, table in model.named_modules():
         reserved = getattr(table, "padding_idx", None)
         if name.endswith("position_embeddings") and reserved is not None and positions:
-            positions = min(positions, table.num_embeddings - reserved - 1)
+            positions = min(positions, len(table.weight) - reserved - 1)
     return positions

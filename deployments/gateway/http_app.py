@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 PATH_PARAMETER = re.compile(r"{(\w+)}")
 CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that disconnects before the response
-
-
 Handler = Callable[[Request], Awaitable[Response]]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deployments.engines.checkpoint import Checkpoint
 from deployments.errors import ModelNotReady
 from deployments.pipelines.pooling import poolings_of
+from deployments.pipelines.similarity import SIMILARITIES, normalize
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,6 @@ DEFAULTS: dict[str, Any] = {
     "module_output_name": "token_embeddings",
 }
 READ = {"max_seq_length", "do_lower_case", "modality_config", "unpad_inputs"}
-SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 Layer = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
@@ -157,9 +157,7 @@ def _fill(checkpoint: Checkpoint, layer: Any, path: str, prefix: str) -> None:
 
 
 def _normalize(checkpoint: Checkpoint, path: str) -> tuple[Layer, None]:
-    from torch.nn.functional import normalize
-
-    return lambda vectors: normalize(vectors, dim=-1), None
+    return normalize, None
 
 
 def _dropout(checkpoint: Checkpoint, path: str) -> tuple[Layer, None]:

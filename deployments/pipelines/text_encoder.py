@@ -76,8 +76,11 @@ class TextEncoder:
     ) -> "torch.Tensor":
         """Return one vector per text, from one pass: float32 on the CPU, (texts, size).
 
-        The first `skip` tokens of each text are not pooled.
+        The first `skip` tokens of each text, its prompt, are not pooled. Raises `InvalidInput` for a text
+        that has no others.
         """
+        if any(len(row) <= skip for row in ids):
+            raise InvalidInput("the model reads no token of the text after its prompt")
         states, mask = self._forward(ids)
         vectors = pool(states, mask, (pooling,) if pooling else self.config.poolings, skip).cpu()
         for layer in self.config.layers:
@@ -146,13 +149,6 @@ def _lowercase_first(tokenizer: Any) -> None:
     backend = tokenizer.backend_tokenizer
     own = [backend.normalizer] if backend.normalizer else []
     backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
-
-
-def normalize(vectors: "torch.Tensor") -> "torch.Tensor":
-    """Scale the vectors to length 1."""
-    from torch.nn import functional
-
-    return functional.normalize(vectors, dim=-1)
 
 
 def _length_groups(lengths: list[int], max_tokens: int, max_padding: float) -> Iterator[list[int]]:

@@ -80,12 +80,12 @@ class TextGenerator:
     ) -> GenerationOutput:
         prompt = self._truncate(prompt, params.truncate or len(prompt))
         new_tokens = params.max_new_tokens or self._new_tokens_within(params.max_length, len(prompt))
-        if len(prompt) >= self.max_length and params.truncate is None:
-            raise ContextLengthExceeded(
-                f"the text has {len(prompt):,} tokens; this model reads at most {self.max_length - 1:,}, and "
-                "writes after them"
-            )
         if len(prompt) >= self.max_length:
+            if params.truncate is None:
+                raise ContextLengthExceeded(
+                    f"the text has {len(prompt):,} tokens; this model reads at most {self.max_length - 1:,}, "
+                    "and writes after them"
+                )
             reserved = min(new_tokens, int(self.max_length * OUTPUT_SHARE))
             prompt = self._truncate(prompt, self.max_length - reserved)
         context = min(self.max_length, self.engine.max_context_tokens)

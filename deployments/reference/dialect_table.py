@@ -26,7 +26,13 @@ def text(dialects: Sequence[Dialect]) -> str:
         ["---"] * (len(spoken) + 1),
         *([task.name, *(_cell(dialect, task) for dialect in spoken)] for task in tasks),
     ]
-    return HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return HEAD + table + "".join(_ignored_fields(dialect) for dialect in dialects if dialect.ignored_fields)
+
+
+def _ignored_fields(dialect: Dialect) -> str:
+    names = ", ".join(f"`{name}`" for name in sorted(dialect.ignored_fields))
+    return f"\nFields of {dialect.name} that are accepted with any value and change no answer: {names}.\n"
 
 
 def _cell(dialect: Dialect, task: Task) -> str:

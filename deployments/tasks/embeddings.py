@@ -7,7 +7,8 @@ from pydantic import BeforeValidator, Field
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
 from deployments.errors import InvalidInput
-from deployments.pipelines.text_encoder import NETWORK_KINDS, Pooling, TextEncoder, normalize
+from deployments.pipelines.similarity import normalize
+from deployments.pipelines.text_encoder import NETWORK_KINDS, Pooling, TextEncoder
 from deployments.pipelines.tokenization import input_token_ids
 from deployments.schema import Schema, Text, TextOrTokens, Vector
 from deployments.task import Encoded, Module, task
@@ -84,6 +85,8 @@ class Embeddings(Module):
             raise InvalidInput(problem, field="dimensions")
         prompt = self.encoder.prompt(params.prompt_name)
         texts = [prompt + item.text for item in inputs]
+        if self.encoder.prompt_length(params.prompt_name):
+            _check_prompt(inputs, params)
         options = {"side": params.truncation_direction, "truncate": params.truncate}
         ids = input_token_ids(self.tokenizer, inputs, texts, self.encoder.max_length, **options)
         size = params.dimensions or size
@@ -108,3 +111,12 @@ class Embeddings(Module):
         vectors = vectors[..., : params.dimensions]
         trained = self.encoder.config.normalize and params.pooling != "none"
         return normalize(vectors) if (trained if params.normalize is None else params.normalize) else vectors
+
+
+def _check_prompt(inputs: list[EmbeddingsInput], params: EmbeddingsParams) -> None:
+    """Raise `InvalidInput` if an input may not begin with the prompt, whose tokens are not pooled."""
+    if params.truncation_direction == "left":
+        problem = "this model does not pool its prompt, which `left` would cut off; send `right`"
+        raise InvalidInput(problem, field="truncation_direction")
+    if any(item.token_ids for item in inputs):
+        raise InvalidInput("this model does not pool its prompt, which token ids lack; send texts")

@@ -1,6 +1,5 @@
 """Sentence similarity: a sentence and others in, how near each of them is out."""
 
-from collections.abc import Callable
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,7 +7,8 @@ from pydantic import Field
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.engines.encoders import ENGINES
-from deployments.pipelines.text_encoder import NETWORK_KINDS, TextEncoder, normalize
+from deployments.pipelines.similarity import SIMILARITIES, normalize
+from deployments.pipelines.text_encoder import NETWORK_KINDS, TextEncoder
 from deployments.pipelines.tokenization import TokenIds
 from deployments.schema import Schema, Text, Texts, Vector
 from deployments.task import Encoded, Module, task
@@ -107,24 +107,3 @@ class SentenceSimilarity(Module):
 
 def _all(item: SentenceSimilarityInput) -> list[str]:
     return item.sentences if item.source_sentence is None else [item.source_sentence, *item.sentences]
-
-
-def _cosine(source: "torch.Tensor", others: "torch.Tensor") -> "torch.Tensor":
-    return normalize(others) @ normalize(source)
-
-
-def _dot(source: "torch.Tensor", others: "torch.Tensor") -> "torch.Tensor":
-    return others @ source
-
-
-def _negative_distance(order: int) -> Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]:
-    return lambda source, others: -(others - source).norm(p=order, dim=-1)
-
-
-# How near each vector is to the source's, by the names of sentence-transformers.
-SIMILARITIES: dict[str, Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]] = {
-    "cosine": _cosine,
-    "dot": _dot,
-    "euclidean": _negative_distance(2),
-    "manhattan": _negative_distance(1),
-}

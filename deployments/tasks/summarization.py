@@ -129,9 +129,7 @@ class Summarization(Module):
         config = GenerationConfig(
             num_beams=params.num_beams or (1 if settings else self.own.get("num_beams", 1)),
             repetition_penalty=params.repetition_penalty or self.own.get("repetition_penalty"),
-            length_penalty=params.length_penalty
-            if params.length_penalty is not None
-            else self.own.get("length_penalty"),
+            length_penalty=params.length_penalty,
             **self._lengths(params),
         )
         processors = [SamplingLogitsProcessor(settings, seeds, self.model.device)] if settings else None

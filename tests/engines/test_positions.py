@@ -15,8 +15,8 @@ SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 @pytest.mark.parametrize("positions", [40, 130, 512, 514])
 @pytest.mark.parametrize(("config", "reserved"), [
     (hf.BertConfig, 0), (hf.RobertaConfig, 2), (hf.XLMRobertaConfig, 2), (hf.CamembertConfig, 2),
-    (hf.MPNetConfig, 2), (hf.XmodConfig, 2), (hf.RobertaPreLayerNormConfig, 2), (hf.Data2VecTextConfig, 2),
-    (hf.ElectraConfig, 0), (hf.EsmConfig, 1),
+    (hf.MPNetConfig, 2), (hf.XmodConfig, 2), (hf.IBertConfig, 2),
+    (hf.RobertaPreLayerNormConfig, 2), (hf.Data2VecTextConfig, 2), (hf.ElectraConfig, 0), (hf.EsmConfig, 1),
 ])  # fmt: skip
 def test_usable_positions_are_all_that_the_network_reads(config: Any, positions: int, reserved: int) -> None:
     options = {

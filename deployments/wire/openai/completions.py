@@ -89,7 +89,7 @@ async def complete_text(router: "Router", request: Request) -> Response:
     COMPLETION.require(router.task(model_id), model_id)
     prompts, token_id_lists = await to_texts(router, model_id, body.prompt, "prompt")
     generator = await choice_generator(router, model_id, COMPLETION, prompts, body, "prompt")
-    with_token_ids(generator.inputs, token_id_lists)
+    with_token_ids(generator.inputs, token_id_lists, "prompt")
     echoes = [prompt if body.echo else "" for prompt in prompts for _ in range(body.num_choices)]
     return await respond_with_choices(request, generator, body, CompletionWriter(body, echoes))
 

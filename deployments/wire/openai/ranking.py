@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 
 class TextDocument(RequestObject):
-    """A text in an object."""
+    """A text in an object; other fields of the object are the client's own data."""
+
+    model_config = ConfigDict(extra="ignore")
 
     text: NonEmptyText
 

@@ -37,15 +37,16 @@ UNION_TAGS = {"single", "list", "token_ids", "token_id_lists"}
 
 
 class RequestObject(BaseModel):
-    """A JSON object that a client sends. Null means absent."""
+    """A JSON object that a client sends, or an object in it. Null means absent.
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, allow_inf_nan=False)
+    `unsupported_fields` decides about fields that it does not have.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class OpenAIRequest(RequestObject):
-    """The body of a request. `unsupported_fields` decides about fields that it does not have."""
-
-    model_config = ConfigDict(extra="allow")
+    """The body of a request."""
 
     model: str | None = Field(None, description="The model's id; optional only where the path has it.")
 
@@ -107,7 +108,7 @@ async def parse_body(request: Request, type_: type[R]) -> R:
         parsed = type_.model_validate_json(body)
     except ValidationError as invalid:
         raise _to_invalid_input(invalid) from None
-    check_other_fields(parsed.model_extra or {})
+    check_other_fields(parsed)
     return parsed
 
 
@@ -209,11 +210,15 @@ async def to_texts(
     return [text or " " for text in texts], token_id_lists  # the ids count, even if they have no text
 
 
-def with_token_ids(inputs: list[Schema], token_id_lists: list[list[int]]) -> list[Schema]:
-    """Set the token ids that the client gave, so that the model reads exactly these."""
-    for input_, ids in zip(inputs, token_id_lists, strict=False):
-        if isinstance(input_, TextOrTokens):
-            input_.with_token_ids(ids)
+def with_token_ids(inputs: list[Schema], token_id_lists: list[list[int]], param: str) -> list[Schema]:
+    """Set the token ids that the client gave in `param`, so that the model reads exactly these.
+
+    Raises `InvalidInput` if the task reads texts only.
+    """
+    for input_, ids in zip(inputs, token_id_lists, strict=False):  # of texts there are no ids
+        if not isinstance(input_, TextOrTokens):
+            raise InvalidInput(f"`{param}`: this model reads texts, not token ids", field=param)
+        input_.with_token_ids(ids)
     return inputs
 
 
@@ -227,7 +232,8 @@ async def infer_texts(
     inputs, task_params = await validate_inputs(
         router, task, [{field: text} for text in texts], params, {field: "input"}
     )
-    results = await router.infer(model_id, with_token_ids(inputs, token_id_lists), task_params)
+    inputs = with_token_ids(inputs, token_id_lists, "input")
+    results = await router.infer(model_id, inputs, task_params)
     raise_first_error(results, "input")
     return results
 

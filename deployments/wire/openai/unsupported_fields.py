@@ -7,6 +7,8 @@ would change the answer is refused with its name, unless its value is the one th
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from deployments.errors import InvalidInput
 
 IGNORED_FIELDS = frozenset(
@@ -28,6 +30,16 @@ IGNORED_FIELDS = frozenset(
 )
 """Accepted with any value: they do not change the answer."""
 
+IGNORED_IN_OBJECTS = frozenset(
+    {
+        *("annotations", "id", "logprobs", "refusal", "status"),  # of an earlier answer
+        "cache_control",
+        "include_obfuscation",
+        "name",  # of a participant: a task's conversation has roles only
+    }
+)
+"""Accepted in messages and other objects of a request."""
+
 NEUTRAL_VALUES: Mapping[str, Any] = {
     "add_generation_prompt": True,
     "length_penalty": 1,
@@ -42,11 +54,19 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
 """The value of a field that changes nothing, where that is not null, false, 0 or empty."""
 
 
-def check_other_fields(fields: Mapping[str, Any]) -> None:
-    """Raise `InvalidInput` for the first field that would change the answer."""
-    for name, value in fields.items():
-        if name not in IGNORED_FIELDS and value is not None and not _is_neutral(name, value):
-            raise InvalidInput(f"`{name}` is not supported; leave it out", field=name)
+def check_other_fields(value: Any, path: str = "") -> None:
+    """Raise `InvalidInput` for a field of a request, or of an object in it, that would change the answer."""
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            check_other_fields(item, f"{path}[{index}]")
+    elif isinstance(value, BaseModel):
+        ignored = IGNORED_IN_OBJECTS if path else IGNORED_FIELDS
+        for name, other in (value.model_extra or {}).items():
+            if name not in ignored and other is not None and not _is_neutral(name, other):
+                field = f"{path}.{name}".removeprefix(".")
+                raise InvalidInput(f"`{field}` is not supported; leave it out", field=field)
+        for name in value.model_fields_set & type(value).model_fields.keys():
+            check_other_fields(getattr(value, name), f"{path}.{name}".removeprefix("."))
 
 
 def _is_neutral(name: str, value: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.responses import Response
 
-from deployments.errors import InferenceError, InvalidInput, TaskMismatch
+from deployments.errors import ContextLengthExceeded, InferenceError, InvalidInput, TaskMismatch
 from deployments.results import InferenceResults, Usage
 from deployments.schema import TextToken, field_types
 from deployments.wire import ranking
@@ -87,7 +87,7 @@ class TeiCall:
         }
 
     async def _check_token_limit(self, body: wire.TruncationParams, texts: list[str]) -> None:
-        """Raise `InvalidInput` for a text over the model's limit that the task itself would truncate."""
+        """Raise `ContextLengthExceeded` for a text that the task itself would truncate."""
         description = self.router.card(self.model_id).description
         limit = description.max_length if description else None
         if limit is None or body.truncate or "truncate" in self.task.params.model_fields:
@@ -97,7 +97,7 @@ class TeiCall:
             return
         longest = max(await _with_tokenizer_errors(self.router.count_tokens(self.model_id, suspects)))
         if longest > limit:
-            raise InvalidInput(
+            raise ContextLengthExceeded(
                 f"a text has {longest} tokens; the model accepts at most {limit}, unless `truncate` is true"
             )
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from deployments.dialect import HTTP_STATUS
-from deployments.errors import InferenceError, InvalidInput, TaskMismatch
+from deployments.errors import ContextLengthExceeded, InferenceError, InvalidInput, TaskMismatch
 from deployments.wire.http import UnsupportedMedia, json_response
 
 
@@ -35,6 +35,7 @@ STATUS_AND_TYPE: dict[type[InferenceError], tuple[int, str]] = {
     Empty: (400, "Empty"),
     UnsupportedMedia: (415, "Validation"),
     TaskMismatch: (424, "Backend"),
+    ContextLengthExceeded: (413, "Validation"),
     Untokenizable: (422, "Tokenizer"),
 }
 

@@ -55,3 +55,31 @@ def test_routes_that_generate_refuse_the_same(http, path: str, name: str) -> Non
     assert response.status_code == 400 and response.json()["error"]["param"].startswith(name), response.text
     text = http.post(path, json={**BODIES[path], "response_format": {"type": "text"}})
     assert text.status_code == 200, text.text
+
+
+@pytest.mark.parametrize(("path", "field", "body"), [
+    ("/v1/chat/completions", "messages[1].prefix",
+     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "prefix": True}]}),
+    ("/v1/chat/completions", "messages[0].content[0].image",
+     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "image": "x"}]}]}),
+    ("/v1/chat/completions", "response_format.strict", {"response_format": {"type": "text", "strict": True}}),
+    ("/v1/responses", "name", {"name": "anna"}),
+    ("/v1/responses", "text.verbosity", {"text": {"format": {"type": "text"}, "verbosity": "low"}}),
+])  # fmt: skip
+def test_field_of_an_inner_object_is_refused_by_its_path(
+    http, router, path: str, field: str, body: dict[str, Any]
+) -> None:
+    response = http.post(path, json={**BODIES[path], **body})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, field), response.text
+    assert not router.received
+
+
+def test_earlier_answer_is_accepted_as_it_was_received(http) -> None:
+    answer = {"role": "assistant", "content": "Good day!", "refusal": None, "annotations": [], "audio": None}
+    turns = [{"role": "user", "content": "Hi", "name": "anna"}, answer, {"role": "user", "content": "And?"}]
+    body = {"model": "conversational", "messages": turns}
+    assert http.post("/v1/chat/completions", json=body).status_code == 200
+    first = http.post("/v1/responses", json=BODIES["/v1/responses"]).json()
+    turns = [{"role": "user", "content": "Hi"}, *first["output"], {"role": "user", "content": "And?"}]
+    again = http.post("/v1/responses", json={"model": "conversational", "input": turns})
+    assert again.status_code == 200, again.text

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.errors import InvalidInput
+from deployments.errors import ContextLengthExceeded
 from deployments.schema import MAX_TEXT
 from tests.wire.tei.samples import (
     last_params,
@@ -27,7 +27,7 @@ async def test_text_over_token_limit_is_refused_without_truncate(
 ) -> None:
     monkeypatch.setattr(router, "tokenize", None)  # counting the tokens is enough
     response = await http.post(path, json=body)
-    assert (response.status_code, response.json()["error_type"]) == (422, "Validation")
+    assert (response.status_code, response.json()["error_type"]) == (413, "Validation")
     assert "602 tokens" in response.json()["error"]
     assert "512" in response.json()["error"]
     assert not router.received
@@ -61,7 +61,7 @@ async def test_text_with_many_bytes_and_few_tokens_is_accepted(http) -> None:
 
 
 async def test_task_with_truncate_parameter_checks_length_itself(http, router) -> None:
-    router.outputs["embeddings"] = lambda _: InvalidInput("the text has 602 tokens")
+    router.outputs["embeddings"] = lambda _: ContextLengthExceeded("the text has 602 tokens")
     response = await http.post("/embed", json={"inputs": LONG})
-    assert (response.status_code, response.json()["error_type"]) == (422, "Validation")
+    assert (response.status_code, response.json()["error_type"]) == (413, "Validation")
     assert last_params(router).truncate is False
