@@ -11,6 +11,6 @@ from deployments.engines.openvino import encoder as openvino
 from deployments.engines.torch import packed_encoder as torch
 
 ENGINES: dict[str, Callable[[Any], float]] = {
-    "torch": torch.pack,
+    "torch": torch.prepare,
     "openvino": openvino.compile_encoder,
 }

@@ -15,6 +15,8 @@ TOLERANCE = {"torch.float32": 1e-5, "torch.bfloat16": 5e-2}
 PROMPTS = ([9, 5, 7, 3], [8, 2], [4, 6, 1])
 """Token ids of short prompts for the comparison of language models."""
 
+UNKNOWN_VOCABULARY = 100  # ids that a network without a vocabulary accepts, such as one that reads characters
+
 
 class OutputMismatch(Exception):
     """A network's outputs differ from torch's."""
@@ -27,23 +29,43 @@ def require_tolerance(error: float, tolerance: float) -> None:
 
 
 class ReferencePass(NamedTuple):
-    """A batch, and the model's output for it."""
+    """A batch, and the model's output for each of its texts alone."""
 
     batch: dict[str, "torch.Tensor"]
     output: "torch.Tensor"
 
 
 def reference_pass(model: Any, lengths: Sequence[int]) -> ReferencePass:
-    """Run the model on random token ids of these lengths, padded on the right."""
+    """Run the model on random token ids of these lengths, each text alone; the batch is padded on the right.
+
+    If the outputs have a vector for each token, those of padding are zeros.
+    """
     import torch
 
-    config = model.config
+    config = model.config.get_text_config()
+    size = getattr(config, "vocab_size", None) or UNKNOWN_VOCABULARY
     generator = torch.Generator().manual_seed(0)
-    shape = len(lengths), max(lengths)
-    ids = torch.randint(config.vocab_size // 2, config.vocab_size, shape, generator=generator)
-    mask = torch.arange(max(lengths)) < torch.tensor(lengths).unsqueeze(1)
-    batch = {"input_ids": ids.where(mask, config.pad_token_id or 0), "attention_mask": mask.long()}
-    return ReferencePass(batch, model(**batch)[0])
+    texts = [torch.randint(size // 2, size, (length,), generator=generator) for length in lengths]
+    if isinstance(end := getattr(config, "eos_token_id", None), int):
+        for text in texts:
+            text[-1] = end  # BART and its relatives classify by it
+    outputs = []
+    for text in texts:
+        ids = text.unsqueeze(0).to(model.device)
+        outputs.append(model(input_ids=ids, attention_mask=torch.ones_like(ids))[0][0])
+    pad_id = getattr(config, "pad_token_id", None) or 0
+    batch = {
+        "input_ids": _pad(texts, pad_id).to(model.device),
+        "attention_mask": _pad([torch.ones_like(text) for text in texts], 0).to(model.device),
+    }
+    return ReferencePass(batch, _pad(outputs, 0) if outputs[0].dim() == 2 else torch.stack(outputs))
+
+
+def _pad(rows: "list[torch.Tensor]", value: int) -> "torch.Tensor":
+    from torch.nn.utils.rnn import pad_sequence
+
+    padded: torch.Tensor = pad_sequence(rows, batch_first=True, padding_value=value)
+    return padded
 
 
 def relative_error(
@@ -66,15 +88,15 @@ def check_against_torch(
     import torch
 
     expected = torch.cat([model(torch.tensor([prompt])).logits[:, -1] for prompt in prompts])
-    outputs = [_prefill_then_decode(runner, prompts)]
+    outputs = [prefill_then_decode(runner, prompts)]
     if runner.prefill_and_decode:
         outputs.append(_prefill_and_decode(runner, prompts))
     error = relative_error(torch.stack(outputs), expected.expand(len(outputs), *expected.shape))
     require_tolerance(error, tolerance)
 
 
-def _prefill_then_decode(runner: SequenceRunner, prompts: Sequence[list[int]]) -> "torch.Tensor":
-    """Prefill the prompts without their last tokens, and run these in a decoding step."""
+def prefill_then_decode(runner: SequenceRunner, prompts: Sequence[list[int]]) -> "torch.Tensor":
+    """Prefill the prompts without their last tokens, and run these in a decoding step: return its logits."""
     _, caches = runner.prefill([prompt[:-1] for prompt in prompts])
     runner.append(caches, list(range(len(prompts))))
     logits = runner.decode([prompt[-1] for prompt in prompts])

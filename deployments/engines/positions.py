@@ -4,6 +4,7 @@ from typing import Any
 
 NO_LIMIT = 1_000_000  # a tokenizer that was saved without a limit has 1e30
 DEFAULT_LIMIT = 4096
+NAMES = ("max_position_embeddings", "max_seq_len")  # of the number of positions in a config; the second is MPT's
 
 
 def max_length(tokenizer: Any, model: Any) -> int:
@@ -18,7 +19,9 @@ def usable_positions(model: Any) -> int | None:
     RoBERTa and the networks that copy its embeddings reserve the rows up to the padding id: the first token
     has the position after it. Their table of positions has a `padding_idx`, other tables have none.
     """
-    positions: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    config = model.config.get_text_config()
+    values = (getattr(config, name, None) for name in NAMES)
+    positions = next((value for value in values if isinstance(value, int)), None)
     for name, table in model.named_modules():
         reserved = getattr(table, "padding_idx", None)
         if name.endswith("position_embeddings") and reserved is not None and positions:

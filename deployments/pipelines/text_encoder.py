@@ -44,7 +44,7 @@ class TextEncoder:
         self.padding_cost = ENGINES[checkpoint.engine](self.model)
         limits = max_length(self.tokenizer, self.model), self.config.max_length
         self.max_length: int = min(limit for limit in limits if limit)
-        self.token_size: int = self.model.config.hidden_size
+        self.token_size: int = self.model.config.get_text_config().hidden_size
         self.size = self.config.size or self.token_size * len(self.config.poolings)
 
     def prompt(self, name: str | None) -> str:
@@ -134,7 +134,8 @@ def _network(checkpoint: Checkpoint) -> Any:
     has_encoder_class = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
     model = checkpoint.network(AutoModelForTextEncoding if has_encoder_class else AutoModel)
     if model.config.is_encoder_decoder and not has_encoder_class:
-        model = model.get_encoder()
+        config, model = model.config, model.get_encoder()
+        model.config = config  # some encoders have none
     if "add_pooling_layer" in signature(type(model).__init__).parameters:
         model.pooler = None  # it takes time, and no pooling uses it
     return model

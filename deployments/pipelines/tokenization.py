@@ -86,7 +86,7 @@ class Collator:
         # A tokenizer may have more tokens than the network's embedding table.
         self.vocabulary = vocabulary_size(model)
         self._config = model.config.get_text_config()
-        own = self._config.pad_token_id
+        own = getattr(self._config, "pad_token_id", None)
         self._unset = own is None or not 0 <= own < self.vocabulary
         candidates = (own, tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.pad_id: int = next(id for id in candidates if id is not None and 0 <= id < self.vocabulary)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from deployments.engines.capabilities import forward_options, rope_types, supports_batching
+from deployments.engines.equivalence import PROMPTS, prefill_then_decode, relative_error
 from deployments.engines.torch.growing_cache import growing_cache
 from deployments.engines.torch.sequential_generation import SequentialRunner
 from deployments.engines.torch.unpadded_generation import try_unpadded_runner
@@ -12,6 +13,7 @@ from deployments.generation.sequence_runner import SequenceRunner
 if TYPE_CHECKING:
     import torch
 
+SAME_PASS = 1e-5  # the relative error of a pass that is repeated
 RESERVED_MASK_COLUMNS = 64  # columns of the attention mask that are created in advance
 
 
@@ -126,8 +128,28 @@ def create_runner(model: Any, pad_token_id: int) -> SequenceRunner:
     if "dynamic" in rope_types(model):  # each sequence changes the frequencies for the next one
         return SequentialRunner(model, max_sequences=1)
     if not supports_batching(model):
-        return SequentialRunner(model)
+        runner = SequentialRunner(model)
+        if not _separates_sequences(runner):
+            runner.max_sequences = 1
+        return runner
     return try_unpadded_runner(model) or PaddedRunner(model, pad_token_id)
+
+
+def _separates_sequences(runner: SequentialRunner) -> bool:
+    """Return whether sequences that run in turn get the logits that each has alone.
+
+    Some networks keep the state of their sequence in themselves, as RecurrentGemma does.
+    """
+    import torch
+
+    try:
+        with torch.inference_mode():
+            together = prefill_then_decode(runner, PROMPTS)
+            alone = torch.cat([prefill_then_decode(runner, [prompt]) for prompt in PROMPTS])
+    except Exception:  # the network cannot run prompts as short as these
+        runner.clear()
+        return False
+    return relative_error(together, alone) <= SAME_PASS
 
 
 def _mask(padding: list[int], width: int, device: Any) -> "torch.Tensor":

@@ -3,13 +3,49 @@
 from typing import TYPE_CHECKING, Any
 
 from deployments.engines.attention import attention_implementation, register_attention
-from deployments.engines.equivalence import TOLERANCE
+from deployments.engines.equivalence import TOLERANCE, ReferencePass, reference_pass
+from deployments.engines.load_failures import first_line
 from deployments.engines.packing import PACKED_PADDING, PROBE_LENGTHS, LengthGroups, install_packed_forward
+from deployments.engines.torch.equal_lengths import padding_changes_outputs, run_equal_lengths
+from deployments.errors import ModelNotReady
 
 if TYPE_CHECKING:
     import torch
 
 ATTENTION = "packed"
+LONG_PROBE_LENGTHS = (40, 24, 33, 40)
+
+
+def prepare(model: Any) -> float:
+    """Make a text encoder run padded batches as it runs each text alone; its outputs stay padded.
+
+    Returns the cost of a padded token relative to a real one. Raises `ModelNotReady` if the network cannot
+    run at all, as some cannot in half precision.
+    """
+    import torch
+
+    with torch.inference_mode():
+        reference = _reference(model)
+    cost = pack(model)
+    if cost == 1.0:
+        with torch.inference_mode():
+            if padding_changes_outputs(model, reference):
+                return run_equal_lengths(model)
+    return cost
+
+
+def _reference(model: Any) -> ReferencePass:
+    """Run short texts, or longer ones if the network cannot read those."""
+    try:
+        return reference_pass(model, PROBE_LENGTHS)
+    except Exception as error:
+        try:
+            return reference_pass(model, LONG_PROBE_LENGTHS)
+        except Exception:
+            dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
+            raise ModelNotReady(
+                f"the network cannot run with weights of {' and '.join(sorted(dtypes))}: {first_line(error)}"
+            ) from error
 
 
 def pack(model: Any) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deployments.engines.capabilities import forward_options, forward_parameters
+from deployments.engines.capabilities import forward_options, forward_parameters, text_config
 
 if TYPE_CHECKING:
     import torch
@@ -51,10 +51,20 @@ class SequentialRunner:
     def _prefill(self, ids: "torch.Tensor") -> tuple["torch.Tensor", Any]:
         import torch
 
-        kwargs = dict(self.options)
+        kwargs = dict(self.options) | self._new_cache()
         if "position_ids" in forward_parameters(self.model):
             kwargs["position_ids"] = torch.arange(ids.shape[-1], device=self.device).unsqueeze(0)
         return self._forward(ids, kwargs, is_first_iteration=True)
+
+    def _new_cache(self) -> dict[str, Any]:
+        """Return an empty cache as `generate` creates it; networks of other kinds create their own."""
+        from transformers import DynamicCache
+
+        if "past_key_values" not in forward_parameters(self.model):
+            return {}
+        if not self.model._supports_default_dynamic_cache():
+            return {}
+        return {"past_key_values": DynamicCache(config=text_config(self.model))}
 
     def _forward(
         self, ids: "torch.Tensor", kwargs: dict[str, Any], **options: Any

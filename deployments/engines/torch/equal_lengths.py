@@ -1,0 +1,81 @@
+"""Encoders whose outputs change with padding: texts share a pass only with texts of their own length.
+
+Fourier transforms, convolutions, landmarks and the last token of a row are computed over padding as well.
+"""
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from deployments.engines.equivalence import ReferencePass, relative_error
+from deployments.errors import InvalidInput, out_of_memory
+
+if TYPE_CHECKING:
+    import torch
+
+NEVER_PAD = 1e9  # the cost of a padded token relative to a real one: no other pass costs as much
+TOLERANCE, HALF_TOLERANCE = 1e-4, 5e-2  # relative errors that padding may cause, for float32 and half weights
+LONGEST_TOO_SHORT = 16  # tokens of a text that may be too short for a network
+
+
+def padding_changes_outputs(model: Any, reference: ReferencePass) -> bool:
+    """Return whether the model's outputs for a padded batch differ from those for its texts alone."""
+    batch, expected = reference
+    config = model.config.get_text_config()
+    own = getattr(config, "pad_token_id", None)
+    config.pad_token_id = own or 0  # a decoder that classifies refuses a batch without one
+    try:
+        error = relative_error(model(**batch)[0], expected, batch["attention_mask"])
+    except Exception:  # it cannot run a padded batch
+        return True
+    finally:
+        config.pad_token_id = own
+    return error > (TOLERANCE if str(model.dtype) == "torch.float32" else HALF_TOLERANCE)
+
+
+def run_equal_lengths(model: Any) -> float:
+    """Make the model run a padded batch as one pass for each length, without padding.
+
+    Returns the cost of a padded token relative to a real one.
+    """
+    forward = model.forward
+
+    def run(input_ids: "torch.Tensor", attention_mask: "torch.Tensor", **options: Any) -> Any:
+        import torch
+
+        groups = defaultdict(list)
+        for index, length in enumerate(attention_mask.sum(1).tolist()):
+            groups[length].append(index)
+        rows, outputs = [], []
+        for length, indices in groups.items():
+            real = attention_mask[indices].bool()
+            ids = input_ids[indices][real].view(len(indices), length)
+            options |= {"attention_mask": torch.ones_like(ids)}
+            try:
+                outputs.append(forward(input_ids=ids, **options))
+            except (RuntimeError, IndexError) as error:  # networks that shorten a text need some tokens
+                if out_of_memory(error) or length > LONGEST_TOO_SHORT:
+                    raise
+                raise InvalidInput(f"a text of {length} tokens is too short for this model") from error
+            rows.append((indices, real))
+        return _merge(outputs, rows, attention_mask.shape)
+
+    model.forward = run
+    return NEVER_PAD
+
+
+def _merge(
+    outputs: list[Any], rows: "list[tuple[list[int], torch.Tensor]]", shape: tuple[int, int]
+) -> Any:
+    """Return the passes' first outputs as that of one padded batch."""
+    merged = outputs[0]
+    name, first = next(iter(merged.items()))
+    per_token = first.dim() == 3
+    whole = first.new_zeros((*shape, first.shape[-1]) if per_token else (shape[0], *first.shape[1:]))
+    for output, (indices, real) in zip(outputs, rows, strict=True):
+        if per_token:
+            part = whole.new_zeros(len(indices), *whole.shape[1:])
+            part[real] = output[name].flatten(0, 1)
+            whole[indices] = part
+        else:
+            whole[indices] = output[name]
+    return type(merged)({name: whole})
