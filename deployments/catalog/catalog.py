@@ -147,12 +147,12 @@ class Catalog:
                 log.warning("model %s is ready; %s", id, card.reason)
 
     def _cards(self, observation: Observation) -> Iterable[tuple[str, Card]]:
-        folders, apps, nodes = observation
+        folders, apps, nodes, phases = observation
         for id in sorted(folders.keys() | (apps.keys() - self._reconciliation.gone())):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and self._reconciliation.problem(folder)
             if app and not (folder and folder.unloaded):
-                card = deployed_card(id, app, self._descriptions.get(app), nodes)
+                card = deployed_card(id, app, self._descriptions.get(app), nodes, phases.get(id, ""))
                 if problem and is_external(app):
                     card = card.model_copy(update={"reason": problem})
                 elif problem:

@@ -51,14 +51,19 @@ def pending_card(folder: ModelFolder) -> Card:
 
 
 def deployed_card(
-    id: str, app: dict[str, Any], description: Description | None, nodes: NodeResources
+    id: str, app: dict[str, Any], description: Description | None, nodes: NodeResources, phase: str = ""
 ) -> Card:
-    """Return the card of an application, in any state. `app` is its part of Serve's details."""
+    """Return the card of an application, in any state. `app` is its part of Serve's details.
+
+    `phase`: what its starting replica does.
+    """
     deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
     # A model with a description has started since it failed.
     before = "" if description else failed_before(app)
     state, reason = _state(app, replicas, before, _lacking(app, nodes), nodes.may_grow)
+    if state == "loading" and phase:
+        reason = f"starting: {phase}"
     return Card(
         id=id,
         state=state,
@@ -75,6 +80,12 @@ def deployed_card(
 def count_running(app: dict[str, Any]) -> int:
     """Count the replicas of an application that serve requests now."""
     return len(_replicas(app, ReplicaState.RUNNING))
+
+
+def starting_replicas(app: dict[str, Any]) -> set[str]:
+    """Return the ids of the replicas of an application that are starting on a node."""
+    starting = _replicas(app, ReplicaState.STARTING)
+    return {replica["replica_id"] for replica in starting if replica.get("node_id")}
 
 
 def is_starting(app: dict[str, Any]) -> bool:

@@ -25,11 +25,15 @@ NEW_NODE_S = 600.0  # the time for an autoscaler to add a node, before an old re
 
 
 class Observation(NamedTuple):
-    """The folders, the applications that are models, and the nodes, at one moment."""
+    """The folders, the applications that are models, and the nodes, at one moment.
+
+    `phases`: what starting replicas do, by application.
+    """
 
     folders: dict[str, ModelFolder]
     apps: dict[str, Any]
     nodes: NodeResources
+    phases: dict[str, str]
 
 
 class Reconciliation:
@@ -54,11 +58,11 @@ class Reconciliation:
         folders |= name_conflicts(folders, {id for id, app in running.items() if is_external(app)})
         apps = {id: app for id, app in running.items() if read_metadata(app)}
         self._note_missing(folders, apps)
-        return Observation(folders, apps, await self._serve.nodes())
+        return Observation(folders, apps, await self._serve.nodes(), await self._serve.phases(apps))
 
     async def deploy(self, observation: Observation) -> None:
         """Deploy new and changed models; where a rolling update has no room, stop the old replica first."""
-        folders, apps, nodes = observation
+        folders, apps, nodes, _ = observation
         due = [folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))]
         due += self._retries.due(folders, apps)
         # When a model changes its task, its old replica cannot serve the new one's requests meanwhile.

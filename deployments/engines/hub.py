@@ -9,21 +9,20 @@ from threading import Thread
 from deployments.engines.load_failures import first_line
 from deployments.errors import ModelNotReady
 
-# The Hub's client waits 10 s for a connection and tries again for minutes.
-ANSWER_S = 4.0
+# The Hub's client waits 10 s for a connection, and tries again for a minute.
+ANSWER_S = 3.0
 REMEDY = "check the network, or set HF_ENDPOINT, or HF_HUB_OFFLINE=1 with a filled cache"
 
 
 def may_download(name: str) -> bool:
     """Return whether a checkpoint's files may come from the Hub: the name of a model, and not offline."""
-    from huggingface_hub import is_offline_mode
+    from huggingface_hub import hf_hub_url, is_offline_mode
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
     if os.path.isdir(name) or is_offline_mode():
         return False
     try:
-        validate_repo_id(name)
+        hf_hub_url(name, "config.json")
     except HFValidationError:
         return False
     return True
@@ -45,7 +44,7 @@ def hub_or_cache(name: str, revision: str | None) -> Iterator[None]:
         try:
             yield
         except ModelNotReady as error:  # the cache may hold a part of the checkpoint
-            raise ModelNotReady(f"{error}; {problem}") from error
+            raise ModelNotReady(f"{error}; only this machine's cache was read: {problem}") from error
 
 
 def _problem(name: str, revision: str | None) -> str:
@@ -64,7 +63,7 @@ def _problem(name: str, revision: str | None) -> str:
 
 
 def _request(url: str) -> str:
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     try:
         get_session().head(url, timeout=2 * ANSWER_S, follow_redirects=False)

@@ -16,8 +16,8 @@ Report = Callable[[str], None]
 REPORT_S = 0.5
 FILES_AT_ONCE = 8  # as many as transformers downloads at once
 LIST_S = 30.0
-# Of the folders, only those of sentence-transformers: others hold the weights in other formats.
-FOLDER = re.compile(r"\.|\d+_\w+")
+# Other folders than those of sentence-transformers and of chat templates hold weights in other formats.
+FOLDER = re.compile(r"\.|\d+_\w+|additional_chat_templates")
 TEXTS = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab"}
 SHARD = r"-\d+-of-\d+"
 UNITS = {1e9: "GB", 1e6: "MB", 1e3: "kB"}
@@ -124,7 +124,9 @@ def _bar_of(progress: _Progress) -> Any:
     """Return a class for `tqdm_class` of the Hub's client: a progress bar that is not drawn."""
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):  # type: ignore[misc]
+        monitor_interval = 0  # no thread that refreshes it
+
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
             progress.add(options.get("initial") or 0)

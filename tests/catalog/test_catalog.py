@@ -89,7 +89,12 @@ def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, 
 
 def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
     """Return an application with an old replica and a new one that waits for a node, or has one."""
-    new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
+    new = {
+        "state": "STARTING",
+        "replica_id": "new",
+        "node_id": node_id,
+        "start_time_s": time.time() - waited_s,
+    }
     replicas = [{"state": "RUNNING"}, new]
     return {**app(folder, status="UPDATING", replicas=replicas), "status": "DEPLOYING"}
 
