@@ -23,6 +23,7 @@ from deployments.catalog.model_status import (
     pending_card,
     refused_card,
     replicas_on_warm_workers,
+    successor_card,
     waits_for_node,
 )
 from deployments.catalog.reconciliation import Observation, Reconciliation
@@ -133,10 +134,15 @@ class Catalog:
         waiting = {id for id, app in observation.apps.items() if waits_for_node(app, observation.nodes)}
         loading = {id for id, card in cards.items() if card.state == "loading"} - waiting
         settled = self.snapshot.startup_complete or not (self._at_start & loading)
-        if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards):
+        successors = {
+            id: successor
+            for id, card in cards.items()
+            if (app := observation.apps.get(id)) and (successor := successor_card(app, card))
+        }
+        if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards, successors):
             return
         self._log_refusals(cards)
-        self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards)
+        self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards, successors)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -11,6 +11,7 @@ from deployments.card import Card, Description, Replicas, State
 from deployments.catalog.app_metadata import read_metadata
 from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import ModelFolder
+from deployments.catalog.module_change import is_served_by_previous, served_facts
 from deployments.catalog.serve_messages import reason_of
 from deployments.cluster.nodes import NodeResources
 from deployments.task import MODULES
@@ -73,8 +74,15 @@ def deployed_card(
         max_ongoing_requests=deployment["deployment_config"]["max_ongoing_requests"],
         max_queued_requests=deployment["deployment_config"]["max_queued_requests"],
         description=description,
-        **_facts(read_metadata(app)),
+        **_facts(served_facts(app)),
     )
+
+
+def successor_card(app: dict[str, Any], card: Card) -> Card | None:
+    """Return the card that holds once the new module of an application runs; None if no module changes."""
+    if not is_served_by_previous(app):
+        return None
+    return card.model_copy(update={**_facts(read_metadata(app)), "reason": ""})
 
 
 def count_running(app: dict[str, Any]) -> int:

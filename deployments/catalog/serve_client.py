@@ -50,7 +50,14 @@ def _phases(starting: dict[str, set[str]]) -> dict[str, str]:
 def _run(folders: Sequence[ModelFolder], surge: bool) -> None:
     targets = [
         serve.RunTarget(
-            bind(folder.config, folder.path, folder.files, surge=surge, failed=folder.failed),
+            bind(
+                folder.config,
+                folder.path,
+                folder.files,
+                surge=surge,
+                failed=folder.failed,
+                previous=folder.previous,
+            ),
             folder.id,
             route_prefix=None,
         )

@@ -62,7 +62,7 @@ class Replica:
         self.scheduler.limits = Batching.model_validate(user_config["batching"])
 
     async def record_replica_metadata(self) -> dict[str, Any]:
-        """Return the address of this replica. Ray Serve calls this once, and passes it to every handle.
+        """Return the address and the module of this replica: Ray Serve passes them to every handle.
 
         Without an address, Routers call the replica through Serve's handle.
         """
@@ -72,7 +72,8 @@ class Replica:
             log.warning("this Ray has other private parts: calls go through Serve's handle", exc_info=True)
             return {}
         self._server = ReplicaServer(self, ongoing)
-        return await self._server.open(ray.util.get_node_ip_address())
+        address = await self._server.open(ray.util.get_node_ip_address())
+        return {**address, "module_id": self.config.module_id}
 
     async def ping(self) -> None:
         """Answer. A Router calls this through Serve's handle, which makes Serve start a replica."""

@@ -76,7 +76,7 @@ def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, 
         "status_trigger": "CONFIG_UPDATE_COMPLETED",
         "target_num_replicas": 1,
         "required_resources": {"CPU": 0.05},
-        "replicas": [{"state": "RUNNING"}] * running,
+        "replicas": [{"state": "RUNNING", "replica_id": "old"}] * running,
         "deployment_config": {
             "user_config": {METADATA_KEY: made_from} if made_from else [1, 2],
             "max_surge_percent": 100,
@@ -95,7 +95,7 @@ def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) ->
         "node_id": node_id,
         "start_time_s": time.time() - waited_s,
     }
-    replicas = [{"state": "RUNNING"}, new]
+    replicas = [{"state": "RUNNING", "replica_id": "old"}, new]
     return {**app(folder, status="UPDATING", replicas=replicas), "status": "DEPLOYING"}
 
 
@@ -147,7 +147,7 @@ async def test_full_reading_after_a_status_change_or_a_pause(
     deployment = serve.apps["a"]["deployments"]["model"]
     deployment.update(status="UNHEALTHY", replicas=[], message="a replica died")
     assert (await look(catalog, 1)).cards["a"].state == "loading"
-    deployment.update(replicas=[{"state": "RUNNING"}])  # its status may tell only when all are there
+    deployment.update(replicas=[{"state": "RUNNING", "replica_id": "old"}])  # its status may tell only when all are there
     assert (await look(catalog, 1)).cards["a"].state == "ready"
     deployment.update(status="HEALTHY", message="")
     await look(catalog, 1)
@@ -312,7 +312,7 @@ async def test_retry_keeps_the_reason_of_the_failure(
     card = (await look(catalog)).cards["a"]
     assert (card.state, card.reason) == ("unavailable", "OSError: the Hub is away")
     starting.update(status="RUNNING")
-    starting["deployments"]["model"].update(replicas=[{"state": "RUNNING"}])
+    starting["deployments"]["model"].update(replicas=[{"state": "RUNNING", "replica_id": "old"}])
     card = (await look(catalog)).cards["a"]
     assert (card.state, card.reason) == ("ready", "")
     assert len(serve.ran) == 3
