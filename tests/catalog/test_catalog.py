@@ -29,6 +29,7 @@ class Serve(ServeClient):
     def __init__(self) -> None:
         self.apps: dict[str, Any] = {}
         self.ran: list[tuple[str, bool]] = []
+        self.previous: list[dict[str, Any] | None] = []
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
         self.detail_queries = 0
@@ -53,6 +54,7 @@ class Serve(ServeClient):
             raise self.refusal
         for folder in folders:
             self.ran.append((folder.id, surge))
+            self.previous.append(folder.previous)
             self.apps[folder.id] = app(folder)
 
     async def delete(self, ids: list[str]) -> None:
@@ -147,7 +149,9 @@ async def test_full_reading_after_a_status_change_or_a_pause(
     deployment = serve.apps["a"]["deployments"]["model"]
     deployment.update(status="UNHEALTHY", replicas=[], message="a replica died")
     assert (await look(catalog, 1)).cards["a"].state == "loading"
-    deployment.update(replicas=[{"state": "RUNNING", "replica_id": "old"}])  # its status may tell only when all are there
+    deployment.update(
+        replicas=[{"state": "RUNNING", "replica_id": "old"}]
+    )  # its status may tell only when all are there
     assert (await look(catalog, 1)).cards["a"].state == "ready"
     deployment.update(status="HEALTHY", message="")
     await look(catalog, 1)
