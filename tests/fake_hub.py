@@ -90,6 +90,7 @@ def use_endpoint(url: str, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None
         "HUGGINGFACE_CO_URL_TEMPLATE": url + "/{repo_id}/resolve/{revision}/{filename}",
         "HF_HUB_CACHE": str(cache),
         "HF_HUB_OFFLINE": False,
+        "DOWNLOAD_CHUNK_SIZE": CHUNK,
     }
     for name, value in constants.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)

@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 Report = Callable[[str], None]
 
 REPORT_S = 0.5
+CHUNK_BYTES = 1 << 20  # the Hub's client counts each chunk; its own are of 10 MiB
 FILES_AT_ONCE = 8  # as many as transformers downloads at once
 LIST_S = 30.0
 # Other folders than those of sentence-transformers and of chat templates hold weights in other formats.
@@ -30,11 +31,12 @@ def download(
 
     `pickle` and `code` are `Checkpoint.pickle` and `Checkpoint.trust_remote_code`. Raises the Hub's errors.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
     sizes = _missing(name, revision, pickle, code)
     if not sizes:
         return
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     progress = _Progress(sum(sizes.values()), report)
     bar = _bar_of(progress)
 

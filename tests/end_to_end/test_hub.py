@@ -1,5 +1,6 @@
 """Models of the Hub on a cluster: the card while a checkpoint downloads, and a Hub that never answers."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,16 @@ def test_card_shows_the_progress_of_a_download(cluster: Cluster, tmp_path: Path)
         reasons.append(card.get("reason") or "")
         return bool(card["state"] == "ready")
 
-    with serve_http(FakeHub(ROOT / "models" / "sentiment", delay_s=0.2).app()) as url:
-        add_from_hub(cluster, "from-hub", url, tmp_path)
+    folder = Path(shutil.copytree(ROOT / "models" / "sentiment", tmp_path / "checkpoint"))
+    (folder / "9_Padding").mkdir()  # a folder of sentence-transformers, which this module does not read
+    (folder / "9_Padding" / "vocab.txt").write_bytes(bytes(12_000_000))
+    with serve_http(FakeHub(folder, delay_s=0.01).app()) as url:
+        add_from_hub(cluster, "from-hub", url, tmp_path / "cache")
         wait_for(is_ready, 60, "the model of the Hub")
     cluster.remove("from-hub")
     downloads = [reason for reason in reasons if reason.startswith("starting: downloading ")]
     assert len({*downloads}) > 2, {*reasons}
-    assert downloads[0] < downloads[-1]
+    assert all(reason.endswith(" of 12.5 MB") for reason in downloads)
     assert "starting: loading" in reasons or "starting: warming up" in reasons
 
 
