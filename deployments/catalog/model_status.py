@@ -63,8 +63,7 @@ def deployed_card(
     # A model with a description has started since it failed.
     before = "" if description else failed_before(app)
     state, reason = _state(app, replicas, before, _lacking(app, nodes), nodes.may_grow)
-    if state == "loading" and phase:
-        reason = f"starting: {phase}"
+    reason = f"starting: {phase}" if state == "loading" and phase else reason
     return Card(
         id=id,
         state=state,
@@ -80,9 +79,8 @@ def deployed_card(
 
 def successor_card(app: dict[str, Any], card: Card) -> Card | None:
     """Return the card that holds once the new module of an application runs; None if no module changes."""
-    if not is_served_by_previous(app):
-        return None
-    return card.model_copy(update={**_facts(read_metadata(app)), "reason": ""})
+    new = {**_facts(read_metadata(app)), "reason": ""}
+    return card.model_copy(update=new) if is_served_by_previous(app) else None
 
 
 def count_running(app: dict[str, Any]) -> int:

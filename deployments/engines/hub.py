@@ -73,9 +73,17 @@ def _request(url: str) -> str:
 
 
 def _is_cached(name: str, revision: str | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache
+    """Return whether the cache has a part of the checkpoint, which may be all that loading needs."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 
-    return isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    try:
+        snapshot_download(name, revision=revision, local_files_only=True)
+    except IncompleteSnapshotError:
+        return True
+    except LocalEntryNotFoundError:
+        return False
+    return True
 
 
 @contextmanager

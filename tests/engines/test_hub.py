@@ -140,6 +140,17 @@ def test_cached_checkpoint_loads_while_the_hub_is_unreachable(
         assert may_download(NAME), "only the load is offline"
 
 
+def test_cached_checkpoint_in_a_subfolder_loads_while_the_hub_is_unreachable(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (hub.folder / "0_Transformer").mkdir()
+    (hub.folder / "config.json").rename(hub.folder / "0_Transformer" / "config.json")
+    Checkpoint(NAME).json("0_Transformer/config.json")
+    use_endpoint(refused_url(), monkeypatch, tmp_path / "cache")
+    with hub_or_cache(NAME, None):
+        assert Checkpoint(NAME).json("0_Transformer/config.json")
+
+
 def test_partly_cached_checkpoint_names_the_unreachable_hub(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
