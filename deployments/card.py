@@ -70,8 +70,10 @@ class Snapshot:
     """The cards of all models at one moment.
 
     `startup_complete`: each folder that existed at start is ready, unavailable, or waits for a node.
+    `successors`: the next cards of the models whose module changes; each holds once its new module runs.
     """
 
     version: str = NOT_LOOKED_YET
     startup_complete: bool = False
     cards: dict[str, Card] = field(default_factory=dict)
+    successors: dict[str, Card] = field(default_factory=dict)

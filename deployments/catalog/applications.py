@@ -20,6 +20,7 @@ def bind(
     *,
     surge: bool = True,
     failed: dict[str, Any] | None = None,
+    previous: dict[str, Any] | None = None,
 ) -> serve.Application:
     """Build the application that serves `config`; `files` is a signature of the files in `folder`.
 
@@ -27,6 +28,7 @@ def bind(
     An edit that only scales keeps the version: Serve changes the application without loading again.
     A change of the code that a replica imports changes the version, and the replicas roll one by one.
     `failed` counts earlier attempts: Serve starts a failed application again only if its options differ.
+    `previous` is what serves meanwhile, if that has another module.
     """
     arguments = config.model_dump(exclude={"deployment", "batching"}), str(folder) if folder else None
     batching = config.batching.model_dump()  # also an argument: the replica tunes batches when it loads
@@ -34,7 +36,7 @@ def bind(
         **{**options(config.deployment), **({} if surge else {"max_surge_percent": 0})},
         name="model",
         user_config={
-            METADATA_KEY: {**new_metadata(config, folder, files), "failed": failed},
+            METADATA_KEY: {**new_metadata(config, folder, files), "failed": failed, "previous": previous},
             "batching": batching,
         },
     )

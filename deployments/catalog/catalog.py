@@ -23,6 +23,7 @@ from deployments.catalog.model_status import (
     pending_card,
     refused_card,
     replicas_on_warm_workers,
+    successor_card,
     waits_for_node,
 )
 from deployments.catalog.reconciliation import Observation, Reconciliation
@@ -133,10 +134,15 @@ class Catalog:
         waiting = {id for id, app in observation.apps.items() if waits_for_node(app, observation.nodes)}
         loading = {id for id, card in cards.items() if card.state == "loading"} - waiting
         settled = self.snapshot.startup_complete or not (self._at_start & loading)
-        if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards):
+        successors = {
+            id: successor
+            for id, card in cards.items()
+            if (app := observation.apps.get(id)) and (successor := successor_card(app, card))
+        }
+        if self.snapshot == Snapshot(self.snapshot.version or "first", settled, cards, successors):
             return
         self._log_refusals(cards)
-        self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards)
+        self.snapshot = Snapshot(uuid.uuid4().hex, settled, cards, successors)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -147,12 +153,12 @@ class Catalog:
                 log.warning("model %s is ready; %s", id, card.reason)
 
     def _cards(self, observation: Observation) -> Iterable[tuple[str, Card]]:
-        folders, apps, nodes = observation
+        folders, apps, nodes, phases = observation
         for id in sorted(folders.keys() | (apps.keys() - self._reconciliation.gone())):
             folder, app = folders.get(id), apps.get(id)
             problem = folder and self._reconciliation.problem(folder)
             if app and not (folder and folder.unloaded):
-                card = deployed_card(id, app, self._descriptions.get(app), nodes)
+                card = deployed_card(id, app, self._descriptions.get(app), nodes, phases.get(id, ""))
                 if problem and is_external(app):
                     card = card.model_copy(update={"reason": problem})
                 elif problem:

@@ -27,7 +27,8 @@ class ModelFolder:
 
     `files` is a signature of the checkpoint in the folder, `fingerprint` one of all that the application is
     built from. `mtime_signature` changes with every edit and touch. `unloaded`: it has the marker file.
-    `failed` counts the failed attempts of this deployment, with the last reason.
+    `failed` counts the failed attempts of this deployment, with the last reason; `previous` is what serves
+    until the deployment does, if that has another module.
     """
 
     id: str
@@ -39,6 +40,7 @@ class ModelFolder:
     unloaded: bool = False
     mtime_signature: str = ""
     failed: dict[str, Any] | None = None
+    previous: dict[str, Any] | None = None
 
 
 class ModelFolderWatcher:

@@ -11,6 +11,7 @@ from deployments.card import Card, Description, Replicas, State
 from deployments.catalog.app_metadata import read_metadata
 from deployments.catalog.deployment_options import RUNTIME_ENV
 from deployments.catalog.model_folders import ModelFolder
+from deployments.catalog.module_change import is_served_by_previous, served_facts
 from deployments.catalog.serve_messages import reason_of
 from deployments.cluster.nodes import NodeResources
 from deployments.task import MODULES
@@ -51,14 +52,18 @@ def pending_card(folder: ModelFolder) -> Card:
 
 
 def deployed_card(
-    id: str, app: dict[str, Any], description: Description | None, nodes: NodeResources
+    id: str, app: dict[str, Any], description: Description | None, nodes: NodeResources, phase: str = ""
 ) -> Card:
-    """Return the card of an application, in any state. `app` is its part of Serve's details."""
+    """Return the card of an application, in any state. `app` is its part of Serve's details.
+
+    `phase`: what its starting replica does.
+    """
     deployment = _only(app)
     replicas = Replicas(running=count_running(app), wanted=deployment["target_num_replicas"])
     # A model with a description has started since it failed.
     before = "" if description else failed_before(app)
     state, reason = _state(app, replicas, before, _lacking(app, nodes), nodes.may_grow)
+    reason = f"starting: {phase}" if state == "loading" and phase else reason
     return Card(
         id=id,
         state=state,
@@ -68,13 +73,25 @@ def deployed_card(
         max_ongoing_requests=deployment["deployment_config"]["max_ongoing_requests"],
         max_queued_requests=deployment["deployment_config"]["max_queued_requests"],
         description=description,
-        **_facts(read_metadata(app)),
+        **_facts(served_facts(app)),
     )
+
+
+def successor_card(app: dict[str, Any], card: Card) -> Card | None:
+    """Return the card that holds once the new module of an application runs; None if no module changes."""
+    new = {**_facts(read_metadata(app)), "reason": ""}
+    return card.model_copy(update=new) if is_served_by_previous(app) else None
 
 
 def count_running(app: dict[str, Any]) -> int:
     """Count the replicas of an application that serve requests now."""
     return len(_replicas(app, ReplicaState.RUNNING))
+
+
+def starting_replicas(app: dict[str, Any]) -> set[str]:
+    """Return the ids of the replicas of an application that are starting on a node."""
+    starting = _replicas(app, ReplicaState.STARTING)
+    return {replica["replica_id"] for replica in starting if replica.get("node_id")}
 
 
 def is_starting(app: dict[str, Any]) -> bool:

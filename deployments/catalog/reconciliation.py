@@ -6,6 +6,7 @@ Ray Serve places, scales, heals and rolls the applications.
 import asyncio
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from ray.serve.schema import ApplicationStatus
 from deployments.catalog.app_metadata import is_external, read_metadata
 from deployments.catalog.model_folders import ModelFolder, ModelFolderWatcher, name_conflicts
 from deployments.catalog.model_status import rollout_blocked
+from deployments.catalog.module_change import previous_module
 from deployments.catalog.retries import Retries
 from deployments.catalog.serve_client import ServeClient
 from deployments.catalog.serve_state import ServeStateCache
@@ -25,11 +27,15 @@ NEW_NODE_S = 600.0  # the time for an autoscaler to add a node, before an old re
 
 
 class Observation(NamedTuple):
-    """The folders, the applications that are models, and the nodes, at one moment."""
+    """The folders, the applications that are models, and the nodes, at one moment.
+
+    `phases`: what starting replicas do, by application.
+    """
 
     folders: dict[str, ModelFolder]
     apps: dict[str, Any]
     nodes: NodeResources
+    phases: dict[str, str]
 
 
 class Reconciliation:
@@ -54,23 +60,21 @@ class Reconciliation:
         folders |= name_conflicts(folders, {id for id, app in running.items() if is_external(app)})
         apps = {id: app for id, app in running.items() if read_metadata(app)}
         self._note_missing(folders, apps)
-        return Observation(folders, apps, await self._serve.nodes())
+        return Observation(folders, apps, await self._serve.nodes(), await self._serve.phases(apps))
 
     async def deploy(self, observation: Observation) -> None:
         """Deploy new and changed models; where a rolling update has no room, stop the old replica first."""
-        folders, apps, nodes = observation
+        folders, apps, nodes, _ = observation
         due = [folder for id, folder in folders.items() if self._is_due(folder, apps.get(id))]
         due += self._retries.due(folders, apps)
-        # When a model changes its task, its old replica cannot serve the new one's requests meanwhile.
-        other = [folder for folder in due if _changes_module(folder, apps.get(folder.id))]
         blocked = {id for id in apps.keys() & folders.keys() if rollout_blocked(apps[id], nodes)}
         self._blocked_rollouts = _since(self._blocked_rollouts, blocked)
         patience = NEW_NODE_S if nodes.may_grow else -1.0
         stuck = [
             folders[id] for id, since in self._blocked_rollouts.items() if time.monotonic() - since > patience
         ]
-        await self._deploy([folder for folder in due if folder not in other])
-        await self._deploy([*other, *stuck], surge=False)
+        await self._deploy([_with_previous(folder, apps) for folder in due])
+        await self._deploy([_with_previous(folder, apps) for folder in stuck], surge=False)
 
     async def delete(self, apps: dict[str, Any], offered: set[str]) -> None:
         """Delete the applications whose folders are gone and that are not `offered` to Routers any more."""
@@ -118,9 +122,6 @@ def _since(before: dict[str, float], ids: Iterable[str]) -> dict[str, float]:
     return {id: before.get(id, now) for id in ids}
 
 
-def _changes_module(folder: ModelFolder, app: dict[str, Any] | None) -> bool:
-    return (
-        app is not None
-        and folder.config is not None
-        and read_metadata(app)["module_id"] != folder.config.module_id
-    )
+def _with_previous(folder: ModelFolder, apps: dict[str, Any]) -> ModelFolder:
+    module_id = folder.config.module_id if folder.config else ""
+    return replace(folder, previous=previous_module(apps.get(folder.id), module_id))

@@ -24,7 +24,7 @@ def operations() -> list[Operation]:
         Operation("GET", "/", show_index, "Show the gateway's main paths", response=Index),
         Operation("GET", "/health/live", show_live, "Check that the gateway is running", response=Liveness),
         Operation("GET", "/health/ready", show_ready, ready, response=Readiness),
-        Operation("GET", "/status", show_status, "Show statistics of each model", response=Status),
+        Operation("GET", "/status", show_status, "Show state and statistics of each model", response=Status),
         Operation("GET", "/models/{model_id}/counters", show_counters, counters, response=Counters),
         Operation("GET", "/openapi.json", show_openapi, "Describe every operation"),
         Operation("GET", "/docs", show_docs, "Show this documentation"),

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from deployments.engines.device import limit_gpu_memory
+from deployments.engines.hub import may_download
+from deployments.engines.hub_download import Report, download
 from deployments.engines.load_failures import PICKLED, FailedLoad, explain
 from deployments.errors import InferenceError, ModelNotReady
 
@@ -44,6 +46,12 @@ class Checkpoint:
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Any], None] | None = None
     subfolder: str = ""
+
+    def download(self, report: Report) -> None:
+        """Download what loading needs from the Hub, if it is not here, and report the progress in words."""
+        if may_download(self.name):
+            with self._load_errors():
+                download(self.name, self.revision, report, pickle=self.pickle, code=self.trust_remote_code)
 
     def from_pretrained(self, auto_class: Any, **options: Any) -> Any:
         """Load an image processor or config: `checkpoint.from_pretrained(AutoConfig)`."""

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 NO_CONFIG = "is no checkpoint: it has no config.json with a `model_type`"
 REMOTE_CODE = "contains Python code; to run it, set `trust_remote_code: true` in config.yml"
 PICKLED = "has no safetensors weights; to load pickled ones, set `allow_pickle: true` in config.yml"
+UNCACHED = "is not in this machine's cache, and the Hub cannot be reached"
+UNCACHED_OFFLINE = "is not completely in this machine's cache, and offline mode allows no download"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 # The file that an auto class reads, if it is not config.json, and the reason if no other one is known.
@@ -54,6 +56,7 @@ def first_line(error: Exception) -> str:
 
 def _by_type(error: BaseException) -> str | None:
     from huggingface_hub import errors as hub
+    from huggingface_hub import is_offline_mode
     from safetensors import SafetensorError
 
     reasons = {
@@ -61,7 +64,7 @@ def _by_type(error: BaseException) -> str | None:
         hub.RepositoryNotFoundError: "is neither a folder nor a public model on the Hub",
         hub.HFValidationError: "is neither a folder nor the name of a model on the Hub",
         hub.RevisionNotFoundError: "has no such revision",
-        hub.LocalEntryNotFoundError: "is not in this machine's cache, and the Hub cannot be reached",
+        hub.LocalEntryNotFoundError: UNCACHED_OFFLINE if is_offline_mode() else UNCACHED,
         SafetensorError: "has a damaged weights file",
     }
     for cause in _causes(error):

@@ -15,9 +15,11 @@ import ray
 
 from deployments.card import Description
 from deployments.cluster.ray_private.replicas import ongoing_requests
+from deployments.cluster.ray_private.startup_phase import publish_phase
 from deployments.config.model_config import ModelConfig
 from deployments.engines.architectures import check_architecture
 from deployments.engines.device import pick_device, release_cached_memory
+from deployments.engines.hub import hub_or_cache
 from deployments.errors import InferenceError, Internal, InvalidInput, ModelNotReady, count_failures
 from deployments.limits import Batching
 from deployments.replica import tokenizer_calls
@@ -50,6 +52,7 @@ class Replica:
         self.config = ModelConfig.model_validate(config)
         self.device = pick_device(self.config.engine.device)
         self.module = load(self.config, Path(folder) if folder else None, self.device)
+        publish_phase("warming up")
         self.scheduler = schedule(self.module, Batching.model_validate(batching or {}))
         release_cached_memory(self.device)  # the largest pass that tuning tried is larger than most
         self._streams = 0
@@ -59,7 +62,7 @@ class Replica:
         self.scheduler.limits = Batching.model_validate(user_config["batching"])
 
     async def record_replica_metadata(self) -> dict[str, Any]:
-        """Return the address of this replica. Ray Serve calls this once, and passes it to every handle.
+        """Return the address and the module of this replica: Ray Serve passes them to every handle.
 
         Without an address, Routers call the replica through Serve's handle.
         """
@@ -69,7 +72,8 @@ class Replica:
             log.warning("this Ray has other private parts: calls go through Serve's handle", exc_info=True)
             return {}
         self._server = ReplicaServer(self, ongoing)
-        return await self._server.open(ray.util.get_node_ip_address())
+        address = await self._server.open(ray.util.get_node_ip_address())
+        return {**address, "module_id": self.config.module_id}
 
     async def ping(self) -> None:
         """Answer. A Router calls this through Serve's handle, which makes Serve start a replica."""
@@ -162,10 +166,13 @@ class Replica:
 def load(config: ModelConfig, folder: Path | None, device: str) -> Module:
     """Load the model onto this replica's device. Raises `ModelNotReady` if it cannot, or does not fit."""
     module, checkpoint = config.module(), replace(config.checkpoint(folder), device=device)
-    if module.network_kinds:
-        fitting = {f"`{other.task.name}`": other.network_kinds for other in MODULES.values()}
-        check_architecture(checkpoint.json("config.json"), module.network_kinds, fitting)
-    module.load(checkpoint)
+    with hub_or_cache(checkpoint.name, checkpoint.revision):
+        if module.network_kinds:  # before a download of many gigabytes
+            fitting = {f"`{other.task.name}`": other.network_kinds for other in MODULES.values()}
+            check_architecture(checkpoint.json("config.json"), module.network_kinds, fitting)
+        checkpoint.download(publish_phase)
+        publish_phase("loading")
+        module.load(checkpoint)
     return module
 
 

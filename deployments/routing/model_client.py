@@ -63,6 +63,10 @@ class ModelClient:
             if not deadline.expired() and (deadline.when() or soon) > soon:
                 deadline.reschedule(soon)
 
+    def serves(self, module_id: str | None) -> bool:
+        """Return whether a replica of this module runs."""
+        return module_id in self._replicas.modules()
+
     def close(self) -> None:
         """Disconnect from the replicas once the last call has ended."""
         self._replicas.close()
@@ -73,6 +77,7 @@ class ModelClient:
         return results
 
     async def _with_retries(self, method: str, *arguments: Any, **counts: int) -> Any:
+        self._replicas.module_id = self._card().module_id
         for _ in range(MAX_ATTEMPTS - 1):
             # A replica that dies fails its calls. Inference has no side effects: another one may try.
             with contextlib.suppress(ConnectionError):
@@ -81,6 +86,7 @@ class ModelClient:
 
     async def _chunk_lists(self, input: Schema, params: Schema) -> AsyncGenerator[Any, None]:
         """Yield chunks in the lists in which they come; retry as `_with_retries` until the first comes."""
+        self._replicas.module_id = self._card().module_id
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
             started = False
             try:

@@ -96,18 +96,26 @@ class ReplicaSet(ReplicaTransport):
     def _pick(self) -> Any | None:
         """Return the replica with the lowest load; of equal ones the first, the same for every Router.
 
-        Returns an incompatible one only if none is connected, and None if there is neither.
+        Returns one of another module, or an incompatible one, only if no other is connected, and None if
+        there is none at all.
         """
         self._sync_replicas()
-        best, best_load = None, 0
-        for replica in list(self._listed):
+        best, best_load = None, (0, 0)
+        for replica, facts in list(self._listed.items()):
             connection = self._connections.get(replica)
             if connection is None or connection.closed.is_set():
                 continue
-            load = connection.load
+            load = int(self._has_other_module(facts)), connection.load
             if best is None or load < best_load:
                 best, best_load = replica, load
         return next(iter(self._incompatible), None) if best is None else best
+
+    def modules(self) -> set[str]:
+        self._sync_replicas()
+        return {module for facts in list(self._listed.values()) if (module := _module_of(facts))}
+
+    def _has_other_module(self, facts: Any) -> bool:
+        return self.module_id is not None and _module_of(facts) not in (None, self.module_id)
 
     def _sync_replicas(self) -> None:
         """Connect to newly listed replicas; stop routing to removed ones."""
@@ -211,3 +219,8 @@ class ReplicaSet(ReplicaTransport):
         # Where the replica dies or Serve's queue is full, the next ping may find another one, or room.
         with contextlib.suppress(ConnectionError, Overloaded):
             await self._serve_handle.call("ping")
+
+
+def _module_of(facts: Any) -> str | None:
+    """Return the module of a replica; None for a replica of an older version of Roster."""
+    return (facts.replica_metadata or {}).get("module_id")

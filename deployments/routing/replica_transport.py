@@ -8,11 +8,13 @@ from typing import Any
 class ReplicaTransport(ABC):
     """Calls one model's replicas, and waits until one can take the call: the caller sets a deadline.
 
-    `requests` is the number of requests that have not ended.
+    `requests` is the number of requests that have not ended. `module_id` is the module that calls need: while
+    a model changes its module, replicas of both may run.
     """
 
     def __init__(self, model_id: str) -> None:
         self.requests = 0
+        self.module_id: str | None = None
         self._model_id = model_id
 
     @abstractmethod
@@ -31,6 +33,10 @@ class ReplicaTransport(ABC):
     @abstractmethod
     def report_queued(self, requests: int) -> None:
         """Report to Serve that so many requests wait elsewhere to be sent."""
+
+    def modules(self) -> set[str]:
+        """Return the modules of the replicas that run, as far as they are known."""
+        return set()
 
     @abstractmethod
     def close(self) -> None:

@@ -81,9 +81,12 @@ class Router:
         if not self._started.is_set():
             raise ModelNotReady("the gateway has just started")
         try:
-            return self.snapshot.cards[model_id]
+            card = self.snapshot.cards[model_id]
         except KeyError:
             raise ModelNotFound(f"no model is named {model_id!r}") from None
+        # Serve's list of replicas arrives before the Catalog's next snapshot, and the old replicas stop then.
+        successor, client = self.snapshot.successors.get(model_id), self._clients.get(model_id)
+        return successor if successor and client and client.serves(successor.module_id) else card
 
     @property
     def default_model(self) -> str:

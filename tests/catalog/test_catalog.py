@@ -29,6 +29,7 @@ class Serve(ServeClient):
     def __init__(self) -> None:
         self.apps: dict[str, Any] = {}
         self.ran: list[tuple[str, bool]] = []
+        self.previous: list[dict[str, Any] | None] = []
         self.deleted: list[str] = []
         self.refusal: Exception | None = None
         self.detail_queries = 0
@@ -53,6 +54,7 @@ class Serve(ServeClient):
             raise self.refusal
         for folder in folders:
             self.ran.append((folder.id, surge))
+            self.previous.append(folder.previous)
             self.apps[folder.id] = app(folder)
 
     async def delete(self, ids: list[str]) -> None:
@@ -76,7 +78,7 @@ def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, 
         "status_trigger": "CONFIG_UPDATE_COMPLETED",
         "target_num_replicas": 1,
         "required_resources": {"CPU": 0.05},
-        "replicas": [{"state": "RUNNING"}] * running,
+        "replicas": [{"state": "RUNNING", "replica_id": "old"}] * running,
         "deployment_config": {
             "user_config": {METADATA_KEY: made_from} if made_from else [1, 2],
             "max_surge_percent": 100,
@@ -89,8 +91,13 @@ def app(folder: ModelFolder | None, running: int = 1, **more: Any) -> dict[str, 
 
 def rolling(folder: ModelFolder, waited_s: float, node_id: str | None = None) -> dict[str, Any]:
     """Return an application with an old replica and a new one that waits for a node, or has one."""
-    new = {"state": "STARTING", "node_id": node_id, "start_time_s": time.time() - waited_s}
-    replicas = [{"state": "RUNNING"}, new]
+    new = {
+        "state": "STARTING",
+        "replica_id": "new",
+        "node_id": node_id,
+        "start_time_s": time.time() - waited_s,
+    }
+    replicas = [{"state": "RUNNING", "replica_id": "old"}, new]
     return {**app(folder, status="UPDATING", replicas=replicas), "status": "DEPLOYING"}
 
 
@@ -142,7 +149,9 @@ async def test_full_reading_after_a_status_change_or_a_pause(
     deployment = serve.apps["a"]["deployments"]["model"]
     deployment.update(status="UNHEALTHY", replicas=[], message="a replica died")
     assert (await look(catalog, 1)).cards["a"].state == "loading"
-    deployment.update(replicas=[{"state": "RUNNING"}])  # its status may tell only when all are there
+    deployment.update(
+        replicas=[{"state": "RUNNING", "replica_id": "old"}]
+    )  # its status may tell only when all are there
     assert (await look(catalog, 1)).cards["a"].state == "ready"
     deployment.update(status="HEALTHY", message="")
     await look(catalog, 1)
@@ -307,7 +316,7 @@ async def test_retry_keeps_the_reason_of_the_failure(
     card = (await look(catalog)).cards["a"]
     assert (card.state, card.reason) == ("unavailable", "OSError: the Hub is away")
     starting.update(status="RUNNING")
-    starting["deployments"]["model"].update(replicas=[{"state": "RUNNING"}])
+    starting["deployments"]["model"].update(replicas=[{"state": "RUNNING", "replica_id": "old"}])
     card = (await look(catalog)).cards["a"]
     assert (card.state, card.reason) == ("ready", "")
     assert len(serve.ran) == 3

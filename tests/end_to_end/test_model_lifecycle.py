@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 
 from tests.end_to_end.cluster import ROOT, Cluster, in_modes, wait_for
 from tests.end_to_end.load import Load
@@ -54,6 +55,22 @@ def test_added_folder_is_served_and_removed_folder_returns_404(cluster: Cluster)
     # The other Router may receive the update later.
     wait_for(lambda: status(cluster, "copied") == httpx.codes.NOT_FOUND, 30, "404 for requests")
     wait_for(lambda: not cluster.pids("copied"), 20, "the processes' end")
+
+
+@with_haproxy
+def test_model_that_changes_its_module_serves_until_the_new_one_is_ready(cluster: Cluster) -> None:
+    cluster.add("changing", like="embeddings")
+    wait_for(lambda: is_answering(cluster, "changing"), 60, "the response of the added model")
+    sentiment = yaml.safe_load((ROOT / "models" / "sentiment" / "config.yml").read_text())
+    with Load(f"{cluster.url}/models/changing", SENTENCE) as load:
+        cluster.edit("changing", **sentiment, hf_model=str(ROOT / "models" / "sentiment"))
+        wait_for(lambda: len(cluster.pids("changing")) == 2, 30, "two replicas")
+        assert cluster.card("changing")["task"] == "embeddings"
+        wait_for(lambda: cluster.card("changing")["task"] == "sentiment", 60, "the new module")
+        wait_for(lambda: len(cluster.pids("changing")) == 1, 30, "the end of the old replica")
+    print(load)
+    assert not load.failures, load
+    cluster.remove("changing")
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="psutil has no memory maps there")

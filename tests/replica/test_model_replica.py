@@ -90,6 +90,14 @@ def replica(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> Replica:
     return Replica({"module_id": MODULE_ID}, None)
 
 
+def test_start_publishes_its_phases(echo: type[Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    phases: list[str] = []
+    monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
+    monkeypatch.setattr(model_replica, "publish_phase", phases.append)
+    Replica({"module_id": MODULE_ID}, None)
+    assert phases == ["loading", "warming up"]
+
+
 async def test_replica_listens_for_routers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "127.0.0.1")
     monkeypatch.setattr("deployments.replica.model_replica.ongoing_requests", lambda: None)

@@ -97,6 +97,17 @@ async def test_least_loaded_replica_is_chosen(serve: FakeServe, replicas: Replic
     assert sorted(await asyncio.gather(busy, *others)) == ["a", "a", "b", "b"]
 
 
+async def test_replica_of_the_needed_module_is_chosen(serve: FakeServe, replicas: ReplicaSet) -> None:
+    await serve.start("a", module_id="old")
+    await serve.start("b", module_id="new")
+    await replicas.call("infer")
+    await until(lambda: len(replicas._connections) == 2)
+    for module_id, name in [("old", "a"), ("new", "b"), (None, "a"), ("third", "a")]:
+        replicas.module_id = module_id
+        assert await replicas.call("infer") == name
+    assert replicas.modules() == {"old", "new"}
+
+
 async def test_replica_list_changes_are_followed(serve: FakeServe, replicas: ReplicaSet) -> None:
     (a,) = await serve.start("a")
     a.free.clear()

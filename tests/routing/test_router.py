@@ -34,6 +34,7 @@ class Handle:
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.calls = 0
+        self.running_modules: set[str] = set()
 
     def __getattr__(self, name: str) -> "Handle":
         return self
@@ -43,6 +44,9 @@ class Handle:
 
     def close(self) -> None:
         pass
+
+    def modules(self) -> set[str]:
+        return self.running_modules
 
     def report_queued(self, requests: int) -> None:
         pass
@@ -242,3 +246,17 @@ async def test_default_model_is_optional(make: Make) -> None:
     router, _ = make()
     with pytest.raises(ModelNotFound, match="default_model"):
         _ = router.default_model
+
+
+async def test_changed_module_is_served_as_soon_as_its_replica_runs(make: Any) -> None:
+    """Before the Catalog's next snapshot: Serve stops the old replica at once."""
+    old = READY.model_copy(update={"module_id": "old"})
+    new = READY.model_copy(update={"module_id": "new", "task": "embeddings"})
+    snapshot = Snapshot("1", True, {"m": old}, {"m": new})
+    router, model = make(InferenceResults([1]), snapshots=[snapshot])
+    await ask(router)
+    model.running_modules = {"old"}
+    assert router.card("m") == old
+    model.running_modules = {"old", "new"}
+    assert router.card("m") == new
+    assert router.task("m").name == "embeddings"

@@ -31,8 +31,18 @@ class Liveness(BaseModel):
     status: Literal["live"] = "live"
 
 
-class Status(RootModel[list[ModelStats]]):
-    """Statistics of each model: requests per second, latencies, requests in flight."""
+class ModelStatus(ModelStats):
+    """State and statistics of a model over the last ten seconds. Latencies are null without requests.
+
+    `reason` says what a model that is loading waits for, or why it is unavailable.
+    """
+
+    state: State
+    reason: str = ""
+
+
+class Status(RootModel[list[ModelStatus]]):
+    """State and statistics of each model: requests per second, latencies, requests in flight."""
 
 
 class Counters(RootModel[dict[str, int]]):
@@ -79,8 +89,15 @@ async def show_ready(router: "Router", request: Request) -> Response:
 
 
 async def show_status(router: "Router", request: Request) -> Response:
-    """Return the statistics of each model."""
-    return json_response([stats.model_dump() for stats in await router.stats()])
+    """Return the state and the statistics of each model."""
+    cards = router.cards
+    return json_response(
+        [
+            {**stats.model_dump(), "state": card.state, "reason": card.reason}
+            for stats in await router.stats()
+            if (card := cards.get(stats.id))
+        ]
+    )
 
 
 async def show_counters(router: "Router", request: Request) -> Response:

@@ -27,7 +27,7 @@ async def test_index_lists_main_paths(http) -> None:
     assert response.headers["vary"] == "accept"
 
 
-async def test_status_returns_statistics_of_each_model(http, router: FakeRouter) -> None:
+async def test_status_returns_state_and_statistics_of_each_model(http, router: FakeRouter) -> None:
     (stats,) = (await http.get("/status")).json()
     assert stats == {
         "id": "sentiment",
@@ -36,6 +36,8 @@ async def test_status_returns_statistics_of_each_model(http, router: FakeRouter)
         "p95_ms": 9.0,
         "in_flight": 1,
         "totals": Totals().model_dump(),
+        "state": "ready",
+        "reason": "",
     }
 
 

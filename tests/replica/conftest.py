@@ -1,0 +1,3 @@
+"""Fixtures of the replica tests: no network access."""
+
+from tests.loaded_models import offline as offline
