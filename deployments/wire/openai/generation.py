@@ -19,8 +19,8 @@ from deployments.task import Task
 from deployments.wire.openai.concurrency import gather_or_cancel, merge_streams
 from deployments.wire.openai.requests import (
     Capability,
+    OpenAIObject,
     OpenAIRequest,
-    RequestObject,
     Unsupported,
     raise_first_error,
     single_or_list,
@@ -77,7 +77,7 @@ class SamplingRequest(OpenAIRequest):
         }
 
 
-class StreamOptions(RequestObject):
+class StreamOptions(OpenAIObject):
     """Options of a stream."""
 
     include_usage: bool | None = Field(None, description="Add a last chunk with the usage and no choices.")

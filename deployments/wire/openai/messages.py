@@ -7,14 +7,14 @@ from pydantic_core import PydanticKnownError
 
 from deployments.schema import MAX_ITEMS
 from deployments.wire.openai.generation import TextGenerationCapability
-from deployments.wire.openai.requests import NonEmptyText, RequestObject, Unsupported, single_or_list
+from deployments.wire.openai.requests import NonEmptyText, OpenAIObject, Unsupported, single_or_list
 
 CHAT = TextGenerationCapability(
     "hold a conversation", input_type="conversation", output_field="generated_text"
 )
 
 
-class TextPart(RequestObject):
+class TextPart(OpenAIObject):
     """A part of a message; only text is supported."""
 
     type: Literal["text", "input_text", "output_text"]
@@ -28,7 +28,7 @@ MessageContent = Annotated[
 ]
 
 
-class ChatMessage(RequestObject):
+class ChatMessage(OpenAIObject):
     """A message; "developer" means "system". Only an assistant's message may have no content."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -68,7 +68,7 @@ ResponseInput = Annotated[
 """The text of a user's message, or messages, oldest first."""
 
 
-class ResponseFormat(RequestObject):
+class ResponseFormat(OpenAIObject):
     """The format of the generated text: plain text."""
 
     type: Literal["text"]

@@ -24,7 +24,12 @@ from deployments.results import InferenceResults
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, TextOrTokens, field_types
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, check_json, json_response, read_body
-from deployments.wire.openai.unsupported_fields import check_other_fields
+from deployments.wire.openai.unsupported_fields import (
+    IGNORED_FIELDS,
+    IGNORED_IN_OBJECTS,
+    NEUTRAL_VALUES,
+)
+from deployments.wire.request_fields import RequestObject, check_fields
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -36,17 +41,19 @@ UNION_TAGS = {"single", "list", "token_ids", "token_id_lists"}
 """Tags of the unions below. Pydantic puts them in the location of an error; clients must not see them."""
 
 
-class RequestObject(BaseModel):
-    """A JSON object that a client sends, or an object in it. Null means absent.
+class OpenAIObject(RequestObject):
+    """A JSON object in a request. Null means absent."""
 
-    `unsupported_fields` decides about fields that it does not have.
-    """
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    ignored_fields = IGNORED_IN_OBJECTS
+    neutral_values = NEUTRAL_VALUES
 
 
-class OpenAIRequest(RequestObject):
+class OpenAIRequest(OpenAIObject):
     """The body of a request."""
+
+    ignored_fields = IGNORED_FIELDS
 
     model: str | None = Field(None, description="The model's id; optional only where the path has it.")
 
@@ -108,7 +115,7 @@ async def parse_body(request: Request, type_: type[R]) -> R:
         parsed = type_.model_validate_json(body)
     except ValidationError as invalid:
         raise _to_invalid_input(invalid) from None
-    check_other_fields(parsed)
+    check_fields(parsed)
     return parsed
 
 

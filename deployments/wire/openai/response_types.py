@@ -7,12 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.schema import MAX_TEXT
 from deployments.wire.openai.generation import SamplingRequest
 from deployments.wire.openai.messages import ResponseFormat, ResponseInput
-from deployments.wire.openai.requests import RequestObject, Unsupported
+from deployments.wire.openai.requests import OpenAIObject, Unsupported
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class TextConfig(RequestObject):
+class TextConfig(OpenAIObject):
     """The format of the generated text: plain text."""
 
     format: ResponseFormat | None = None
