@@ -10,9 +10,19 @@ from pydantic import BaseModel
 
 from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.task import Task
-from deployments.wire.open_inference import bodies, generate, handlers, rpcs, service, stream, tensor_inputs
+from deployments.wire.open_inference import (
+    bodies,
+    generate,
+    handlers,
+    messages,
+    rpcs,
+    service,
+    stream,
+    tensor_inputs,
+)
 from deployments.wire.open_inference import types as wire
 from deployments.wire.open_inference.errors import Failure, error_response
+from deployments.wire.open_inference.parameters import IGNORED_PARAMETERS, IGNORED_TENSOR_PARAMETERS
 from deployments.wire.open_inference.protos import SERVICE, STREAMING
 
 MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"
@@ -85,6 +95,18 @@ def _model_operations(path: str) -> list[Operation]:
     ]
 
 
+IGNORED_FIELDS = frozenset(
+    {
+        *wire.IGNORED_FIELDS,
+        *(f"parameters.{name}" for name in IGNORED_PARAMETERS),
+        *(f"inputs.parameters.{name}" for name in IGNORED_TENSOR_PARAMETERS),
+        *(f"outputs.parameters.{name}" for name in IGNORED_TENSOR_PARAMETERS),
+        *("generate.id", "generate.stream"),
+        "parameters.unload_dependents",  # no model here has any
+    }
+)
+
+
 def _get(path: str, endpoint: Endpoint, summary: str, response: type[BaseModel]) -> Operation:
     return Operation("GET", path, endpoint, summary, response=response)
 
@@ -92,7 +114,7 @@ def _get(path: str, endpoint: Endpoint, summary: str, response: type[BaseModel])
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """Return inference over HTTP and gRPC, and generation if the task supports it."""
     tensors, path = tensor_inputs.example_tensors(task), MODEL.format(model_id=model_id)
-    message = rpcs.example_message(model_id, tensors)
+    message = messages.example_message(model_id, tensors)
     calls = [
         SupportedCall("POST", f"{path}/infer", bodies.example_body(tensors)),
         SupportedCall("RPC", f"{SERVICE}/ModelInfer", message),
@@ -114,5 +136,6 @@ dialect = Dialect(
     rpcs=lambda: [*rpcs.rpcs(), stream.stream_rpc()],
     supported_calls=supported_calls,
     error=Failure,
+    ignored_fields=IGNORED_FIELDS,
     extra_error_responses={415: "the Content-Encoding is neither gzip nor deflate"},
 )

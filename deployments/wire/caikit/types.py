@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from deployments.errors import InvalidInput
 from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, field_types
@@ -144,7 +144,7 @@ def request_schema(name: str, input_: type[Schema]) -> type[BaseModel]:
         )
         for argument, field in arguments(input_).items()
     }
-    return create_model(name, **types)
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **types)
 
 
 def response_schema(output: type[Schema]) -> tuple[type[BaseModel], Callable[[Any], BaseModel]]:

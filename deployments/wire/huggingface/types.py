@@ -8,16 +8,28 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
 from deployments.task import Task
 from deployments.wire.huggingface.errors import HubFailure
+from deployments.wire.request_fields import RequestObject
 from deployments.wire.task_json import example_request, hub_json_types, input_layout
 
+IGNORED_OPTIONS = frozenset(
+    {
+        "dont_load_model",  # the operator decides which models are loaded
+        "retry_on_error",  # the client's own
+        "use_cache",  # no response is cached
+        "use_gpu",
+    }
+)
+"""Options of the Hub's clients that are accepted with any value: they do not change the answer."""
 
-class HuggingFaceOptions(BaseModel):
-    """Options of a request. `use_cache` has no effect: Roster caches no responses."""
 
-    wait_for_model: bool = Field(
-        True, description="Wait while the model loads; if false, return HTTP 503 immediately."
+class HuggingFaceOptions(RequestObject):
+    """Options of a request."""
+
+    ignored_fields = IGNORED_OPTIONS
+
+    wait_for_model: bool | None = Field(
+        True, strict=True, description="Wait while the model loads; if false, return HTTP 503 immediately."
     )
-    use_cache: bool = True
 
 
 def request_type(task: Task) -> type[BaseModel]:

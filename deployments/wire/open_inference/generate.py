@@ -12,6 +12,7 @@ from deployments.task import Task
 from deployments.wire.http import json_response, read_body
 from deployments.wire.open_inference.bodies import parse_body
 from deployments.wire.open_inference.errors import Failure
+from deployments.wire.open_inference.parameters import generate_params
 from deployments.wire.open_inference.service import DIALECT, find_task, stream_text
 from deployments.wire.open_inference.types import GenerateRequest, GenerateResponse
 from deployments.wire.sse import event_stream
@@ -80,13 +81,12 @@ async def _parse_request(router: "Router", request: Request) -> tuple[str, Task,
 
 
 def _rename_params(task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters by the task's names, without `stream`, which the path decides."""
+    """Return the parameters by the task's names, without those that change nothing."""
     params = {name: _text_list(value) if name in TEXT_LISTS else value for name, value in params.items()}
     known = task.params.model_fields
     return {
         name if name in known else ALIASES.get(name, name): value
-        for name, value in params.items()
-        if value is not None and name != "stream"
+        for name, value in generate_params(task, params).items()
     }
 
 

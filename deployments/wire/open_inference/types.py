@@ -4,44 +4,51 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictInt
 
+from deployments.wire.open_inference.parameters import InputParameters, OutputParameters, RequestParameters
 from deployments.wire.open_inference.tensors import DATATYPES
+from deployments.wire.request_fields import RequestObject
 
 MAX_TENSORS = 100
 VERSION = "1"
 """The only version of every model."""
+
+IGNORED_FIELDS = frozenset({"model_name"})
+"""Fields of a request for inference that change no answer: KServe's client repeats the path's model."""
 
 Parameters = dict[str, Any]
 Datatype = Literal[DATATYPES]  # type: ignore[valid-type]
 
 
 class Wire(BaseModel):
-    """A value of the protocol. Clients send more fields than it defines; unknown fields are ignored."""
+    """A value of the protocol."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class InferInput(Wire):
+class InferInput(RequestObject):
     """A named tensor; its `data` may be nested, or follow the JSON in binary."""
 
     name: str
     shape: list[StrictInt]
     datatype: Datatype
-    parameters: Parameters | None = None
+    parameters: InputParameters | None = None
     data: list[Any] | None = None
 
 
-class InferRequestedOutput(Wire):
+class InferRequestedOutput(RequestObject):
     """A tensor that the response must hold."""
 
     name: str
-    parameters: Parameters | None = None
+    parameters: OutputParameters | None = None
 
 
-class InferRequest(Wire):
+class InferRequest(RequestObject):
     """Input tensors: row n of each is item n. `parameters` are those of the task and the protocol."""
 
+    ignored_fields = IGNORED_FIELDS
+
     id: str | None = None
-    parameters: Parameters | None = None
+    parameters: RequestParameters | None = None
     inputs: Annotated[list[InferInput], Field(max_length=MAX_TENSORS)]
     outputs: Annotated[list[InferRequestedOutput], Field(max_length=MAX_TENSORS)] | None = None
 
@@ -83,11 +90,11 @@ class GenerateResponse(Wire):
     text_output: str
 
 
-class LoadRequest(Wire):
+class LoadRequest(RequestObject):
     parameters: Parameters | None = None
 
 
-class IndexRequest(Wire):
+class IndexRequest(RequestObject):
     ready: bool = False
 
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, RootModel, ValidationError, WrapVal
 
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
+from deployments.wire.request_fields import RequestObject
 from deployments.wire.tei.errors import Empty
 
 TASK_PARAMS = {"normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"}
@@ -72,7 +73,7 @@ TruncationSide = Annotated[
 ]
 
 
-class TruncationParams(Schema):
+class TruncationParams(RequestObject):
     """How to treat a text that is too long for the model."""
 
     truncate: Flag = Field(False, description="Truncate a text at the model's limit, instead of an error.")
@@ -98,12 +99,12 @@ class SimilarityParameters(TruncationParams):
     prompt_name: str | None = None
 
 
-class SimilarityInput(Schema):
+class SimilarityInput(RequestObject):
     source_sentence: NonEmptyText
     sentences: NonEmptyTexts
 
 
-class TeiSimilarityRequest(Schema):
+class TeiSimilarityRequest(RequestObject):
     inputs: SimilarityInput
     parameters: SimilarityParameters | None = None
 
@@ -132,13 +133,13 @@ class TeiPredictRequest(TruncationParams):
         return [text for (text,) in items], batch
 
 
-class TeiTokenizeRequest(Schema):
+class TeiTokenizeRequest(RequestObject):
     inputs: TokenizeInputs
     add_special_tokens: bool = True
     prompt_name: None = Field(None, description="Not supported here; /embed supports prompts.")
 
 
-class TeiDecodeRequest(Schema):
+class TeiDecodeRequest(RequestObject):
     ids: DecodeIds
     skip_special_tokens: bool = True
 
