@@ -54,10 +54,13 @@ def operations() -> list[Operation]:
                 f"{REPOSITORY}/models/{{model_id}}/{verb}",
                 endpoint,
                 f"{verb.capitalize()} a model and wait until it has finished",
-                body=wire.LoadRequest,
+                body=body,
                 response=wire.Nothing,
             )
-            for verb, endpoint in {"load": handlers.load, "unload": handlers.unload}.items()
+            for verb, endpoint, body in (
+                ("load", handlers.load, wire.LoadRequest),
+                ("unload", handlers.unload, wire.UnloadRequest),
+            )
         ),
     ]
 

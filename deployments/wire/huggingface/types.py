@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
+from deployments.media import MAX_BYTES
+from deployments.schema import LIST_LIMITS, Text
 from deployments.task import Task
 from deployments.wire.huggingface.errors import HubFailure
 from deployments.wire.request_fields import RequestObject
@@ -40,18 +42,18 @@ def request_type(task: Task) -> type[BaseModel]:
         field = task.input.model_fields[layout.single_field]
         item = Annotated[field.annotation, field] | item
     if layout.single_type == "conversation":
-        item = str | item
+        item = Text | item
     fields: dict[str, Any] = {
-        "inputs": (item | list[item], ...),
+        "inputs": (item | Annotated[list[item], Field(json_schema_extra=LIST_LIMITS)], ...),
         "parameters": (task.params | None, None),
         "options": (HuggingFaceOptions | None, None),
     }
     if task.chunk:
-        fields["stream"] = (bool, False)
+        fields["stream"] = (bool | None, False)
     return create_model(
         f"HuggingFace{task.title}Request",
         __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [example_request(task)]}),
+        __config__=ConfigDict(extra="forbid", json_schema_extra={"examples": [example_request(task)]}),
         **fields,
     )
 
@@ -74,6 +76,7 @@ def operation_types(task: Task) -> dict[str, Any]:
         "body": request_type(task),
         "response": response_type(task),
         "raw_body": raw_body,
+        "raw_body_limit": MAX_BYTES,
         "event": task.chunk,
     }
 
@@ -84,6 +87,7 @@ def any_of(types: list[dict[str, Any]]) -> dict[str, Any]:
         "body": _union("HuggingFaceRequest", [operation["body"] for operation in types]),
         "response": _union("HuggingFaceAnswer", [operation["response"] for operation in types]),
         "raw_body": next((operation["raw_body"] for operation in types if operation["raw_body"]), None),
+        "raw_body_limit": MAX_BYTES,
         "event": _union(
             "HuggingFaceEvent", [operation["event"] for operation in types if operation["event"]]
         ),

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictInt
 
+from deployments.schema import TEXT_LIMITS
 from deployments.wire.open_inference.parameters import InputParameters, OutputParameters, RequestParameters
-from deployments.wire.open_inference.tensors import DATATYPES
+from deployments.wire.open_inference.tensors import DATATYPES, MAX_ELEMENTS, MAX_RANK
 from deployments.wire.request_fields import RequestObject
 
 MAX_TENSORS = 100
@@ -16,6 +17,8 @@ IGNORED_FIELDS = frozenset({"model_name"})
 """Fields of a request for inference that change no answer: KServe's client repeats the path's model."""
 
 Parameters = dict[str, Any]
+UNLOAD_PARAMETERS: dict[str, Any] = {"properties": {"unload_dependents": {}}, "additionalProperties": False}
+Size = Annotated[StrictInt, Field(json_schema_extra={"minimum": 0, "maximum": MAX_ELEMENTS})]
 Datatype = Literal[DATATYPES]  # type: ignore[valid-type]
 
 
@@ -29,10 +32,10 @@ class InferInput(RequestObject):
     """A named tensor; its `data` may be nested, or follow the JSON in binary."""
 
     name: str
-    shape: list[StrictInt]
+    shape: Annotated[list[Size], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_RANK})]
     datatype: Datatype
     parameters: InputParameters | None = None
-    data: list[Any] | None = None
+    data: Annotated[list[Any], Field(json_schema_extra={"maxItems": MAX_ELEMENTS})] | None = None
 
 
 class InferRequestedOutput(RequestObject):
@@ -49,7 +52,7 @@ class InferRequest(RequestObject):
 
     id: str | None = None
     parameters: RequestParameters | None = None
-    inputs: Annotated[list[InferInput], Field(max_length=MAX_TENSORS)]
+    inputs: Annotated[list[InferInput], Field(max_length=MAX_TENSORS, json_schema_extra={"minItems": 1})]
     outputs: Annotated[list[InferRequestedOutput], Field(max_length=MAX_TENSORS)] | None = None
 
 
@@ -78,7 +81,7 @@ class GenerateRequest(Wire):
     model_config = ConfigDict(extra="allow")
 
     id: str | None = None
-    text_input: str
+    text_input: Annotated[str, Field(json_schema_extra=TEXT_LIMITS)]
     parameters: Parameters | None = None
 
 
@@ -91,7 +94,17 @@ class GenerateResponse(Wire):
 
 
 class LoadRequest(RequestObject):
-    parameters: Parameters | None = None
+    """A model's folder sets its configuration: no parameter can change it."""
+
+    parameters: (
+        Annotated[Parameters, Field(json_schema_extra={"additionalProperties": {"type": "null"}})] | None
+    ) = None
+
+
+class UnloadRequest(RequestObject):
+    """`unload_dependents` has no effect: no model here has any."""
+
+    parameters: Annotated[Parameters, Field(json_schema_extra=UNLOAD_PARAMETERS)] | None = None
 
 
 class IndexRequest(RequestObject):

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from deployments.schema import MAX_ITEMS
+from deployments.schema import CONTENT_LIMITS, MAX_ITEMS
 from deployments.wire.openai.generation import TextGenerationCapability
 from deployments.wire.openai.requests import NonEmptyText, OpenAIObject, Unsupported, single_or_list
 
@@ -18,11 +18,11 @@ class TextPart(OpenAIObject):
     """A part of a message; only text is supported."""
 
     type: Literal["text", "input_text", "output_text"]
-    text: str
+    text: Annotated[str, Field(json_schema_extra=CONTENT_LIMITS)]
 
 
 MessageContent = Annotated[
-    Annotated[str, Tag("single")]
+    Annotated[str, Field(json_schema_extra=CONTENT_LIMITS), Tag("single")]
     | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True), Tag("list")],
     Discriminator(single_or_list),
 ]

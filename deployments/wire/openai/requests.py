@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch, TooLarge
 from deployments.results import InferenceResults
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, TextOrTokens, field_types
+from deployments.schema import CONTENT_LIMITS, MAX_ITEMS, MAX_TEXT, Schema, TextOrTokens, field_types
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, check_json, json_response, read_body
 from deployments.wire.openai.unsupported_fields import (
@@ -64,7 +64,12 @@ def _refuse(value: Any, info: ValidationInfo) -> None:
 
 
 Unsupported = Annotated[
-    Any, BeforeValidator(_refuse), Field(description="Not supported: absent, null, false or empty.")
+    Any,
+    BeforeValidator(_refuse),
+    Field(
+        description="Not supported: absent, null, false or empty.",
+        json_schema_extra={"enum": [None, False, 0, [], {}]},
+    ),
 ]
 
 
@@ -80,7 +85,7 @@ def _texts_or_tokens_tag(value: Any) -> str:
     return "token_ids" if isinstance(first, int) else "token_id_lists" if isinstance(first, list) else "list"
 
 
-NonEmptyText = Annotated[str, Field(min_length=1)]
+NonEmptyText = Annotated[str, Field(min_length=1, json_schema_extra=CONTENT_LIMITS)]
 TextList = Annotated[list[NonEmptyText], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
 _TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=MAX_TEXT, fail_fast=True)]

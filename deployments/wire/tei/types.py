@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, RootModel, ValidationError, WrapValidator
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
+from deployments.schema import LIST_LIMITS, MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
 from deployments.wire.request_fields import RequestObject
 from deployments.wire.tei.errors import Empty
 
@@ -25,6 +25,9 @@ def _check_length(value: Any, info: Any) -> Any:
             f"`{info.field_name}` has {len(items):,} items; at most {limit:,} are accepted",
             field=info.field_name,
         )
+    if any(isinstance(item, list) and len(item) > MAX_TEXT for item in items):
+        problem = f"`{info.field_name}` has an item with over {MAX_TEXT:,} items"
+        raise TooLarge(problem, field=info.field_name)
     if not items or any(item in ("", []) for item in items):
         raise Empty(f"`{info.field_name}` is empty or has an empty item", field=info.field_name)
     return value
@@ -43,26 +46,36 @@ def _expect(shape: str) -> WrapValidator:
 
 
 FailFast = Field(fail_fast=True)  # report a list's first error only; a long list could have a million
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], FailFast]
+OneText = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
+Items = Field(json_schema_extra=LIST_LIMITS)
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, strict=True)]],
+    FailFast,
+    Field(json_schema_extra={"minItems": 1, "maxItems": MAX_TEXT}),
+]
 NonEmptyText = Annotated[Text, BeforeValidator(_check_length)]
-NonEmptyTexts = Annotated[list[Text], FailFast, BeforeValidator(_check_length), _expect("a list of texts")]
+NonEmptyTexts = Annotated[
+    list[Text], FailFast, Items, BeforeValidator(_check_length), _expect("a list of texts")
+]
 Inputs = Annotated[
-    Text | TokenIds | Annotated[list[Text | TokenIds], FailFast],
+    Text | TokenIds | Annotated[list[Text | TokenIds], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
 TokenizeInputs = Annotated[
-    Text | Annotated[list[Text], FailFast],
+    Text | Annotated[list[Text], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a text, or a list of texts"),
 ]
 DecodeIds = Annotated[
-    TokenIds | Annotated[list[TokenIds], FailFast],
+    TokenIds | Annotated[list[TokenIds], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a list of token ids, or a list of such lists"),
 ]
 PredictInputs = Annotated[
-    Text | Annotated[list[Text], FailFast] | Annotated[list[list[Text]], FailFast],
+    Text
+    | Annotated[list[Text], FailFast, OneText]
+    | Annotated[list[Annotated[list[Text], OneText]], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a text, or a list of lists with one text each"),
 ]
