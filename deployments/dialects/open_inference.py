@@ -84,7 +84,7 @@ def _model_operations(path: str) -> list[Operation]:
             f"{path}/generate",
             generate.generate,
             "Continue a text",
-            body=wire.GenerateRequest,
+            body=generate.request_type(),
             response=wire.GenerateResponse,
         ),
         Operation(
@@ -92,7 +92,7 @@ def _model_operations(path: str) -> list[Operation]:
             f"{path}/generate_stream",
             generate.generate_stream,
             "Continue a text, as a stream of events",
-            body=wire.GenerateRequest,
+            body=generate.request_type(),
             event=wire.GenerateResponse,
         ),
     ]

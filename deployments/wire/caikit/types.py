@@ -31,7 +31,8 @@ ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_byt
 """The name of an argument by its field type. A field of another type keeps its name."""
 
 
-LIMITS = {"text": TEXT_LIMITS, "texts": LIST_LIMITS, "conversation": TEXT_LIMITS, "image": IMAGE_LIMITS}
+TEXTS_LIMITS = {**LIST_LIMITS, "items": {"type": "string", **TEXT_LIMITS}}
+LIMITS = {"text": TEXT_LIMITS, "texts": TEXTS_LIMITS, "conversation": TEXT_LIMITS, "image": IMAGE_LIMITS}
 """The limits of an argument by its field type; the task enforces them."""
 
 

@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ConfigDict, create_model
 from starlette.requests import Request
 from starlette.responses import Response
 
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch
 from deployments.schema import Schema
-from deployments.task import Task
+from deployments.task import TASKS, Task
 from deployments.wire.http import json_response, read_body
 from deployments.wire.open_inference.bodies import parse_body
 from deployments.wire.open_inference.errors import Failure
-from deployments.wire.open_inference.parameters import generate_params
+from deployments.wire.open_inference.parameters import GENERATE_IGNORED, GENERATE_NEUTRAL, generate_params
 from deployments.wire.open_inference.service import DIALECT, find_task, stream_text
 from deployments.wire.open_inference.types import GenerateRequest, GenerateResponse
 from deployments.wire.sse import event_stream
@@ -21,6 +22,7 @@ from deployments.wire.task_json import input_layout
 if TYPE_CHECKING:
     from deployments.routing.router import Router
 
+BAD_WORDS: dict[str, Any] = {"enum": [None, "", []]}
 ALIASES = {"max_tokens": "max_new_tokens", "stop_words": "stop"}
 """This protocol's names of parameters, unless the task has a parameter of the same name."""
 TEXT_LISTS = ("bad_words", "stop_words")
@@ -42,6 +44,43 @@ def example_body(task: Task) -> dict[str, Any]:
     """Return a valid request to a task that `can_generate`."""
     value = task.examples()[0][input_layout(task.input).single_field or ""]
     return {"text_input": value if isinstance(value, str) else value[-1]["content"]}
+
+
+def request_type() -> type[GenerateRequest]:
+    """Return the type of a request with the parameters of every task that generates text, for OpenAPI."""
+    params = _described_params()
+    anywhere = {"properties": params, "additionalProperties": {"type": "null"}}
+
+    def describe(schema: dict[str, Any]) -> None:
+        parameters = {"anyOf": [{"type": "object", **anywhere}, {"type": "null"}]}
+        schema.update(anywhere, properties={**params, **schema["properties"], "parameters": parameters})
+
+    return create_model(
+        "GenerateTextRequest",
+        __base__=GenerateRequest,
+        __doc__=GenerateRequest.__doc__,
+        __config__=ConfigDict(json_schema_extra=describe),
+    )
+
+
+def _described_params() -> dict[str, Any]:
+    """Return the JSON schema of each parameter by its name: the tasks' and this protocol's."""
+    params: dict[str, Any] = {"bad_words": BAD_WORDS}
+    params |= {name: {"enum": [None, value]} for name, value in GENERATE_NEUTRAL.items()}
+    params |= {name: {"description": "Has no effect."} for name in sorted(GENERATE_IGNORED)}
+    for task in filter(can_generate, TASKS.values()):
+        params |= task.params.model_json_schema()["properties"]
+    return params | {alias: _described_alias(alias, params[name]) for alias, name in ALIASES.items()}
+
+
+def _described_alias(alias: str, param: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a parameter with this protocol's name."""
+    if alias not in TEXT_LISTS:
+        return param
+    text = {**param["items"], "minLength": 0}
+    return {
+        "anyOf": [text, {"type": "array", "items": text, "maxItems": param["maxItems"]}, {"type": "null"}]
+    }
 
 
 async def generate(router: "Router", request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.task import Task
+from deployments.task import TASKS, Task
 from deployments.wire.request_fields import RequestObject, task_params
 
 # MLServer's content types
@@ -41,10 +41,16 @@ GENERATE_NEUTRAL: Mapping[str, Any] = {
 """Triton's parameters of generation, with the value that changes nothing."""
 
 
+def _describe_names(schema: dict[str, Any]) -> None:
+    """Restrict the names in a JSON schema to the protocol's and those of any task."""
+    of_tasks = {name for task in TASKS.values() for name in task.params.model_fields}
+    schema["propertyNames"] = {"enum": sorted({*PROTOCOL_PARAMETERS, *IGNORED_PARAMETERS, *of_tasks})}
+
+
 class RequestParameters(BaseModel):
     """Parameters of the protocol; all others are those of the model's task, which its metadata lists."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_describe_names)
 
     content_type: str | None = Field(None, json_schema_extra={"enum": [*REQUEST_PLAIN]})
     binary_data_output: bool | None = Field(

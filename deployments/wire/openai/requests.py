@@ -47,13 +47,13 @@ class OpenAIObject(RequestObject):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     ignored_fields = IGNORED_IN_OBJECTS
-    neutral_values = NEUTRAL_VALUES
 
 
 class OpenAIRequest(OpenAIObject):
     """The body of a request."""
 
     ignored_fields = IGNORED_FIELDS
+    neutral_values = NEUTRAL_VALUES
 
     model: str | None = Field(None, description="The model's id; optional only where the path has it.")
 

@@ -80,10 +80,8 @@ PredictInputs = Annotated[
     _expect("a text, or a list of lists with one text each"),
 ]
 Flag = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
-TruncationSide = Annotated[
-    Literal["left", "right"],
-    BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
-]
+_Lowercase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+TruncationSide = Annotated[Literal["left", "right"], _Lowercase]
 
 
 class TruncationParams(RequestObject):
@@ -108,8 +106,16 @@ class TeiEmbedRequest(TeiEmbedAllRequest):
     encoding_format: Literal["float"] | None = None
 
 
-class SimilarityParameters(TruncationParams):
-    prompt_name: str | None = None
+class RankingParams(TruncationParams):
+    """How to treat long texts that are compared."""
+
+    truncation_direction: Annotated[Literal["right"], _Lowercase] = Field(
+        "right", description="Only `right` is supported here."
+    )
+
+
+class SimilarityParameters(RankingParams):
+    prompt_name: None = Field(None, description="Not supported here; /embed supports prompts.")
 
 
 class SimilarityInput(RequestObject):
@@ -122,7 +128,7 @@ class TeiSimilarityRequest(RequestObject):
     parameters: SimilarityParameters | None = None
 
 
-class TeiRerankRequest(TruncationParams):
+class TeiRerankRequest(RankingParams):
     query: NonEmptyText
     texts: NonEmptyTexts
     raw_scores: bool = Field(False, description="Has no effect: scores are always cosines.")
