@@ -25,7 +25,7 @@ from deployments.wire.openai.requests import (
     raise_first_error,
     validate_inputs,
 )
-from deployments.wire.openai.settings import Stop, length_setting, setting
+from deployments.wire.openai.settings import REPORTS_TOKENS, Stop, length_setting, setting
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -112,7 +112,7 @@ class TextGenerationCapability(Capability):
     """The capability to generate text, and to report its tokens."""
 
     def field(self, task: Task) -> str | None:
-        return super().field(task) if "details" in task.params.model_fields else None
+        return super().field(task) if REPORTS_TOKENS in task.params.model_fields else None
 
 
 @dataclass(frozen=True)
