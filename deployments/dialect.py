@@ -116,8 +116,8 @@ class Dialect:
     that a model of a task, with this id, supports; docs/dialects.md lists them, and the tests try each.
     `error_response` converts an error and the request's id to a response; `error` is the type of its JSON.
     `ignored_fields` names the fields of requests that are accepted with any value, because they do not change
-    the answer. `extra_error_responses` describes, by HTTP status, errors that are not in `errors.py`, for
-    OpenAPI.
+    the answer; "options.use_cache" is one of an inner object. `extra_error_responses` describes, by HTTP
+    status, errors that are not in `errors.py`, for OpenAPI.
     """
 
     name: str

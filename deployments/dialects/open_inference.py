@@ -30,6 +30,7 @@ MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"
 
 def operations() -> list[Operation]:
     """Return the routes of the server, of a model (with or without its version), and of the repository."""
+    generation = generate.request_type()
     return [
         _get("/v2", handlers.show_server, "Show the server's metadata", wire.ServerMetadata),
         _get("/v2/health/live", handlers.check_live, "Check that the server is live", wire.Live),
@@ -38,8 +39,8 @@ def operations() -> list[Operation]:
         _get(
             "/v2/models/stats", handlers.show_statistics, "Show the statistics of all models", wire.Statistics
         ),
-        *_model_operations(MODEL),
-        *_model_operations(f"{MODEL}/versions/{{version}}"),
+        *_model_operations(MODEL, generation),
+        *_model_operations(f"{MODEL}/versions/{{version}}", generation),
         Operation(
             "POST",
             f"{REPOSITORY}/index",
@@ -65,7 +66,7 @@ def operations() -> list[Operation]:
     ]
 
 
-def _model_operations(path: str) -> list[Operation]:
+def _model_operations(path: str, generation: type[BaseModel]) -> list[Operation]:
     return [
         _get(path, handlers.show_model, "Show a model's metadata", wire.ModelMetadata),
         _get(f"{path}/ready", handlers.check_model, "Check that a model is ready", wire.ModelReady),
@@ -84,7 +85,7 @@ def _model_operations(path: str) -> list[Operation]:
             f"{path}/generate",
             generate.generate,
             "Continue a text",
-            body=generate.request_type(),
+            body=generation,
             response=wire.GenerateResponse,
         ),
         Operation(
@@ -92,7 +93,7 @@ def _model_operations(path: str) -> list[Operation]:
             f"{path}/generate_stream",
             generate.generate_stream,
             "Continue a text, as a stream of events",
-            body=generate.request_type(),
+            body=generation,
             event=wire.GenerateResponse,
         ),
     ]

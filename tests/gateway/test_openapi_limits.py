@@ -97,7 +97,7 @@ def string_probes(schema: dict[str, Any]) -> Iterator[Any]:
     if "enum" in schema or "const" in schema:
         yield from ("no such value", *schema.get("enum", ()))
     if schema.get("maxLength") != MAX_BASE64:
-        yield "x" * (schema.get("maxLength", MAX_TEXT) + 1)
+        yield "x" * (min(schema.get("maxLength", MAX_TEXT), MAX_TEXT) + 1)
 
 
 def number_probes(schema: dict[str, Any]) -> Iterator[Any]:

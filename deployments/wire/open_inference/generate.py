@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 BAD_WORDS: dict[str, Any] = {"enum": [None, "", []]}
+SCHEMA_REFERENCE = "#/components/schemas/{model}"
 ALIASES = {"max_tokens": "max_new_tokens", "stop_words": "stop"}
 """This protocol's names of parameters, unless the task has a parameter of the same name."""
 TEXT_LISTS = ("bad_words", "stop_words")
@@ -69,18 +70,19 @@ def _described_params() -> dict[str, Any]:
     params |= {name: {"enum": [None, value]} for name, value in GENERATE_NEUTRAL.items()}
     params |= {name: {"description": "Has no effect."} for name in sorted(GENERATE_IGNORED)}
     for task in filter(can_generate, TASKS.values()):
-        params |= task.params.model_json_schema()["properties"]
-    return params | {alias: _described_alias(alias, params[name]) for alias, name in ALIASES.items()}
+        schema = task.params.model_json_schema(ref_template=SCHEMA_REFERENCE)
+        params |= schema.get("properties", {})
+    aliases = {alias: name for alias, name in ALIASES.items() if name in params}
+    return params | {alias: _described_alias(alias, params[name]) for alias, name in aliases.items()}
 
 
 def _described_alias(alias: str, param: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON schema of a parameter with this protocol's name."""
     if alias not in TEXT_LISTS:
         return param
-    text = {**param["items"], "minLength": 0}
-    return {
-        "anyOf": [text, {"type": "array", "items": text, "maxItems": param["maxItems"]}, {"type": "null"}]
-    }
+    text = {**param.get("items", {}), "minLength": 0}
+    texts = {key: value for key, value in param.items() if key in ("type", "maxItems")}
+    return {"anyOf": [text, {**texts, "items": text}, {"type": "null"}]}
 
 
 async def generate(router: "Router", request: Request) -> Response:

@@ -29,8 +29,8 @@ def length_setting() -> Any:
 
 def _limits(name: str) -> dict[str, Any]:
     """Return the limits of a parameter, in JSON Schema, of the first task that generates text."""
-    params = next(task.params for task in TASKS.values() if REPORTS_TOKENS in task.params.model_fields)
-    field = params.model_json_schema()["properties"][name]
+    params = [task.params for task in TASKS.values() if {REPORTS_TOKENS, name} <= {*task.params.model_fields}]
+    field = params[0].model_json_schema()["properties"][name] if params else {}
     described = next((choice for choice in field.get("anyOf", ()) if choice.get("type") != "null"), field)
     return {key: value for key, value in described.items() if key in LIMITS}
 
@@ -40,7 +40,7 @@ def _add_limits(name: str, schema: dict[str, Any]) -> None:
 
 
 def _add_item_limits(name: str, schema: dict[str, Any]) -> None:
-    schema.update(_limits(name)["items"])
+    schema.update(_limits(name).get("items", {}))
 
 
 Stop = Annotated[
