@@ -52,7 +52,8 @@ class Operation:
 
     `path` writes a parameter as "{model_id}": one segment with the characters of a model id. `body` and
     `response` are the types of the JSON. `raw_body` is the media type of a body that is not JSON ("image/*"),
-    if the route accepts one. `event` is the type of a server-sent event's data, if the response can stream.
+    if the route accepts one; `raw_body_limit` is its limit in bytes, if that is lower than every body's.
+    `event` is the type of a server-sent event's data, if the response can stream.
     """
 
     method: str
@@ -62,6 +63,7 @@ class Operation:
     body: JsonSchema | None = None
     response: JsonSchema | None = None
     raw_body: str | None = None
+    raw_body_limit: int | None = None
     event: JsonSchema | None = None
 
 
@@ -114,8 +116,8 @@ class Dialect:
     that a model of a task, with this id, supports; docs/dialects.md lists them, and the tests try each.
     `error_response` converts an error and the request's id to a response; `error` is the type of its JSON.
     `ignored_fields` names the fields of requests that are accepted with any value, because they do not change
-    the answer. `extra_error_responses` describes, by HTTP status, errors that are not in `errors.py`, for
-    OpenAPI.
+    the answer; "options.use_cache" is one of an inner object. `extra_error_responses` describes, by HTTP
+    status, errors that are not in `errors.py`, for OpenAPI.
     """
 
     name: str

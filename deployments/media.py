@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_BYTES = 20 * 1024 * 1024
+MAX_BASE64 = MAX_BYTES * 4 // 3 + 1024  # characters, with padding and the start of a data: URL
 MAX_PIXELS = 64_000_000
 # A subset of what PIL reads: some formats start external programs (EPS), most are never sent.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
@@ -153,12 +154,12 @@ def _is_heic(encoded: bytes) -> bool:
 
 
 def _decode_base64(text: str) -> bytes:
+    if len(text) > MAX_BASE64:
+        raise TooLarge(f"the image is over {MAX_BYTES:,} bytes")
     if text.startswith("data:"):
         _, comma, text = text.partition(",")
         if not comma:
             raise InvalidInput("the data: URL has no data")
-    if len(text) > MAX_BYTES * 4 // 3 + 4:
-        raise TooLarge(f"the image is over {MAX_BYTES:,} bytes")
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:

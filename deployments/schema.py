@@ -20,10 +20,16 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.media import image_bytes
+from deployments.media import MAX_BASE64, image_bytes
 
 MAX_TEXT = 1_000_000
 MAX_ITEMS = 1_000
+
+# The limits that validators below check, in JSON Schema.
+CONTENT_LIMITS: dict[str, Any] = {"maxLength": MAX_TEXT}
+TEXT_LIMITS: dict[str, Any] = {"minLength": 1, **CONTENT_LIMITS}
+LIST_LIMITS: dict[str, Any] = {"minItems": 1, "maxItems": MAX_ITEMS}
+IMAGE_LIMITS: dict[str, Any] = {"minLength": 1, "maxLength": MAX_BASE64}
 
 
 class Schema(BaseModel):
@@ -57,7 +63,9 @@ def _to_messages(value: Any) -> Any:
     return [{"role": "user", "content": value}] if isinstance(value, str) else _check_texts(value)
 
 
-Text = Annotated[str, BeforeValidator(_check_text), Field(json_schema_extra={"format": "text"})]
+Text = Annotated[
+    str, BeforeValidator(_check_text), Field(json_schema_extra={"format": "text", **TEXT_LIMITS})
+]
 """A text of 1 to 1,000,000 characters. A text over the model's limit is truncated or refused."""
 
 
@@ -80,7 +88,9 @@ class TextOrTokens(Schema):
         return self._token_ids
 
 
-Texts = Annotated[list[Text], BeforeValidator(_check_texts), Field(json_schema_extra={"format": "texts"})]
+Texts = Annotated[
+    list[Text], BeforeValidator(_check_texts), Field(json_schema_extra={"format": "texts", **LIST_LIMITS})
+]
 """1 to 1,000 texts that belong to one input."""
 
 
@@ -92,7 +102,7 @@ Image = Annotated[
     bytes,
     BeforeValidator(image_bytes),
     PlainSerializer(_base64, when_used="json"),
-    WithJsonSchema({"type": "string", "format": "image", "contentEncoding": "base64"}),
+    WithJsonSchema({"type": "string", "format": "image", "contentEncoding": "base64", **IMAGE_LIMITS}),
 ]
 """An encoded image; in JSON base64 or a data: URL."""
 
@@ -165,7 +175,9 @@ class Message(Schema):
     """A turn of a conversation. Its content may be empty."""
 
     role: Literal["system", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_check_length), Field(json_schema_extra={"format": "text"})]
+    content: Annotated[
+        str, BeforeValidator(_check_length), Field(json_schema_extra={"format": "text", **CONTENT_LIMITS})
+    ]
 
 
 def _check_last_turn(messages: list[Message]) -> list[Message]:
@@ -178,7 +190,7 @@ Messages = Annotated[
     list[Message],
     BeforeValidator(_to_messages),
     AfterValidator(_check_last_turn),
-    Field(json_schema_extra={"format": "conversation"}),
+    Field(json_schema_extra={"format": "conversation", **LIST_LIMITS}),
 ]
 """A conversation, oldest turn first. A string is one user turn. The last turn must not be empty."""
 

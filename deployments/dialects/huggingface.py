@@ -16,7 +16,7 @@ from deployments.task import TASKS, Task
 from deployments.wire.huggingface.errors import HubFailure, error_response
 from deployments.wire.huggingface.handlers import NAME, perform_task
 from deployments.wire.huggingface.models import Cards, check_health, list_models, show_info, show_model
-from deployments.wire.huggingface.types import any_of, operation_types
+from deployments.wire.huggingface.types import IGNORED_OPTIONS, any_of, operation_types
 from deployments.wire.model_info import Health, Info
 from deployments.wire.task_json import example_request
 
@@ -70,6 +70,7 @@ dialect = Dialect(
     operations=operations,
     supported_calls=supported_calls,
     error=HubFailure,
+    ignored_fields={f"options.{name}" for name in IGNORED_OPTIONS},
     extra_error_responses={
         415: "a Content-Type that the task does not accept; a Content-Encoding, except gzip and deflate"
     },

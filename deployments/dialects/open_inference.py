@@ -10,9 +10,19 @@ from pydantic import BaseModel
 
 from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.task import Task
-from deployments.wire.open_inference import bodies, generate, handlers, rpcs, service, stream, tensor_inputs
+from deployments.wire.open_inference import (
+    bodies,
+    generate,
+    handlers,
+    messages,
+    rpcs,
+    service,
+    stream,
+    tensor_inputs,
+)
 from deployments.wire.open_inference import types as wire
 from deployments.wire.open_inference.errors import Failure, error_response
+from deployments.wire.open_inference.parameters import IGNORED_PARAMETERS, IGNORED_TENSOR_PARAMETERS
 from deployments.wire.open_inference.protos import SERVICE, STREAMING
 
 MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"
@@ -20,6 +30,7 @@ MODEL, REPOSITORY = "/v2/models/{model_id}", "/v2/repository"
 
 def operations() -> list[Operation]:
     """Return the routes of the server, of a model (with or without its version), and of the repository."""
+    generation = generate.request_type()
     return [
         _get("/v2", handlers.show_server, "Show the server's metadata", wire.ServerMetadata),
         _get("/v2/health/live", handlers.check_live, "Check that the server is live", wire.Live),
@@ -28,8 +39,8 @@ def operations() -> list[Operation]:
         _get(
             "/v2/models/stats", handlers.show_statistics, "Show the statistics of all models", wire.Statistics
         ),
-        *_model_operations(MODEL),
-        *_model_operations(f"{MODEL}/versions/{{version}}"),
+        *_model_operations(MODEL, generation),
+        *_model_operations(f"{MODEL}/versions/{{version}}", generation),
         Operation(
             "POST",
             f"{REPOSITORY}/index",
@@ -44,15 +55,18 @@ def operations() -> list[Operation]:
                 f"{REPOSITORY}/models/{{model_id}}/{verb}",
                 endpoint,
                 f"{verb.capitalize()} a model and wait until it has finished",
-                body=wire.LoadRequest,
+                body=body,
                 response=wire.Nothing,
             )
-            for verb, endpoint in {"load": handlers.load, "unload": handlers.unload}.items()
+            for verb, endpoint, body in (
+                ("load", handlers.load, wire.LoadRequest),
+                ("unload", handlers.unload, wire.UnloadRequest),
+            )
         ),
     ]
 
 
-def _model_operations(path: str) -> list[Operation]:
+def _model_operations(path: str, generation: type[BaseModel]) -> list[Operation]:
     return [
         _get(path, handlers.show_model, "Show a model's metadata", wire.ModelMetadata),
         _get(f"{path}/ready", handlers.check_model, "Check that a model is ready", wire.ModelReady),
@@ -71,7 +85,7 @@ def _model_operations(path: str) -> list[Operation]:
             f"{path}/generate",
             generate.generate,
             "Continue a text",
-            body=wire.GenerateRequest,
+            body=generation,
             response=wire.GenerateResponse,
         ),
         Operation(
@@ -79,10 +93,22 @@ def _model_operations(path: str) -> list[Operation]:
             f"{path}/generate_stream",
             generate.generate_stream,
             "Continue a text, as a stream of events",
-            body=wire.GenerateRequest,
+            body=generation,
             event=wire.GenerateResponse,
         ),
     ]
+
+
+IGNORED_FIELDS = frozenset(
+    {
+        *wire.IGNORED_FIELDS,
+        *(f"parameters.{name}" for name in IGNORED_PARAMETERS),
+        *(f"inputs.parameters.{name}" for name in IGNORED_TENSOR_PARAMETERS),
+        *(f"outputs.parameters.{name}" for name in IGNORED_TENSOR_PARAMETERS),
+        *("generate.id", "generate.stream"),
+        "parameters.unload_dependents",  # no model here has any
+    }
+)
 
 
 def _get(path: str, endpoint: Endpoint, summary: str, response: type[BaseModel]) -> Operation:
@@ -92,7 +118,7 @@ def _get(path: str, endpoint: Endpoint, summary: str, response: type[BaseModel])
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:
     """Return inference over HTTP and gRPC, and generation if the task supports it."""
     tensors, path = tensor_inputs.example_tensors(task), MODEL.format(model_id=model_id)
-    message = rpcs.example_message(model_id, tensors)
+    message = messages.example_message(model_id, tensors)
     calls = [
         SupportedCall("POST", f"{path}/infer", bodies.example_body(tensors)),
         SupportedCall("RPC", f"{SERVICE}/ModelInfer", message),
@@ -114,5 +140,6 @@ dialect = Dialect(
     rpcs=lambda: [*rpcs.rpcs(), stream.stream_rpc()],
     supported_calls=supported_calls,
     error=Failure,
+    ignored_fields=IGNORED_FIELDS,
     extra_error_responses={415: "the Content-Encoding is neither gzip nor deflate"},
 )

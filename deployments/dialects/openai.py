@@ -8,7 +8,10 @@ Every route exists twice: under /v1 the body names the model, under /models/{mod
 model's task decides which routes it supports. No route requires an API key, and none checks one.
 """
 
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
+
+from pydantic import Field, create_model
 
 from deployments.dialect import Dialect, Endpoint, Operation, SupportedCall
 from deployments.schema import field_types
@@ -26,7 +29,7 @@ from deployments.wire.openai.messages import CHAT
 from deployments.wire.openai.models import OpenAIModel, OpenAIModels, list_models, show_hub_model, show_model
 from deployments.wire.openai.moderations import MODERATION, ModerationRequest, Moderations, moderate
 from deployments.wire.openai.ranking import Ranking, RankRequest, ScoreRequest, Scores, rerank, score_pairs
-from deployments.wire.openai.requests import DIALECT
+from deployments.wire.openai.requests import DIALECT, OpenAIRequest
 from deployments.wire.openai.response_types import OpenAIResponse, ResponseEvent, ResponsesRequest
 from deployments.wire.openai.responses import create_response, show_response
 from deployments.wire.openai.unsupported_fields import IGNORED_FIELDS, IGNORED_IN_OBJECTS
@@ -56,12 +59,27 @@ def operations() -> list[Operation]:
     """Return the routes under each root, and Cohere's route."""
     return [
         *(
-            Operation(method, f"{root}/{path}", endpoint, summary, body, response, event=event)
+            Operation(
+                method,
+                f"{root}/{path}",
+                endpoint,
+                summary,
+                _naming_model(body) if body and root == "/v1" else body,
+                response,
+                event=event,
+            )
             for root in ROOTS
             for method, path, endpoint, summary, body, response, event in ROUTES
         ),
-        Operation("POST", "/v2/rerank", rerank, "Rank texts by a query", RankRequest, Ranking),
+        Operation("POST", "/v2/rerank", rerank, "Rank texts by a query", _naming_model(RankRequest), Ranking),
     ]
+
+
+@cache
+def _naming_model(body: type[OpenAIRequest]) -> type[OpenAIRequest]:
+    """Return the type of a request whose path does not name the model, for OpenAPI."""
+    model: Any = Annotated[str, Field(min_length=1, description="The model's id.")], ...
+    return create_model(f"{body.__name__}WithModel", __base__=body, __doc__=body.__doc__, model=model)
 
 
 def supported_calls(task: Task, model_id: str) -> list[SupportedCall]:

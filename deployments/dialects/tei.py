@@ -126,6 +126,7 @@ dialect = Dialect(
     operations=operations,
     supported_calls=supported_calls,
     error=TeiFailure,
+    ignored_fields={"rerank.raw_scores"},  # scores are always cosines
     extra_error_responses={
         400: "an empty text or list",
         415: "a Content-Encoding that is neither gzip nor deflate",

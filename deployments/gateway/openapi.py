@@ -92,7 +92,8 @@ def _request_body(operation: Operation, references: References) -> dict[str, Any
     if operation.body:
         content["application/json"] = {"schema": _schema(operation.body, "validation", references)}
     if operation.raw_body:
-        content[operation.raw_body] = {"schema": {"type": "string", "format": "binary"}}
+        limit = operation.raw_body_limit or MAX_BODY
+        content[operation.raw_body] = {"schema": {"type": "string", "format": "binary", "maxLength": limit}}
     return {"description": BODY, "content": content} if content else {}
 
 

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from deployments.errors import InferenceError, Internal, InvalidInput, TimedOut, TooLarge
 from deployments.wire.compression import decompress
+from deployments.wire.request_fields import check_fields
 
 log = logging.getLogger(__name__)
 
@@ -114,15 +115,20 @@ def read_json(body: bytes) -> Any:
         raise InvalidInput(f"Invalid JSON: {error}") from error
 
 
-def validate(schema: type[M], value: Any) -> M:
-    """Validate parsed JSON as `schema`. Raises `InvalidInput` that names the first wrong field."""
+def validate(schema: type[M], value: Any, path: str = "") -> M:
+    """Validate parsed JSON, the field `path` of a request, as `schema`.
+
+    Raises `InvalidInput` that names the first wrong field, or one that Roster does not read.
+    """
     try:
-        return schema.model_validate(value)
+        parsed = schema.model_validate(value)
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"]))
+        field = ".".join([*([path] if path else []), *map(str, first["loc"])])
         sentence = f"`{field}`: {first['msg']}" if field else first["msg"]
         raise InvalidInput(sentence, field=field or None) from None
+    check_fields(parsed, path)
+    return parsed
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -71,11 +71,13 @@ class TaskEndpoint:
 
         A missing field is None: Caikit checks missing arguments after types, and with other messages.
         """
-        types: list[Any] = [field.annotation for field in self.request.model_fields.values()]
+        types: list[Any] = [
+            Annotated[field.annotation, field] for field in self.request.model_fields.values()
+        ]
         absent = Field(default_factory=lambda: None)
         fields: dict[str, Any] = {
             "inputs": (types[0] if len(types) == 1 else self.request, absent),
-            "model_id": (str, absent),
+            "model_id": (Annotated[str, Field(json_schema_extra={"minLength": 1})], absent),
             "parameters": (self.task.params | None, None),
         }
         config = ConfigDict(extra="forbid", json_schema_extra={"required": ["inputs", "model_id"]})

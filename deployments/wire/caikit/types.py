@@ -9,15 +9,31 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from deployments.errors import InvalidInput
-from deployments.schema import Box, DetectedObject, Label, Schema, Segment, Vector, field_types
+from deployments.schema import (
+    IMAGE_LIMITS,
+    LIST_LIMITS,
+    TEXT_LIMITS,
+    Box,
+    DetectedObject,
+    Label,
+    Schema,
+    Segment,
+    Vector,
+    field_types,
+)
 from deployments.wire.annotations import strip_annotated, unwrap_optional
 from deployments.wire.protobuf import Number
 
 ARGUMENTS = {"text": "text_in", "conversation": "text_in", "image": "encoded_bytes_or_url"}
 """The name of an argument by its field type. A field of another type keeps its name."""
+
+
+TEXTS_LIMITS = {**LIST_LIMITS, "items": {"type": "string", **TEXT_LIMITS}}
+LIMITS = {"text": TEXT_LIMITS, "texts": TEXTS_LIMITS, "conversation": TEXT_LIMITS, "image": IMAGE_LIMITS}
+"""The limits of an argument by its field type; the task enforces them."""
 
 
 class ClassInfo(Schema):
@@ -139,12 +155,12 @@ def request_schema(name: str, input_: type[Schema]) -> type[BaseModel]:
     meanings = field_types(input_)
     types: dict[str, Any] = {
         argument: (
-            str if meanings[field] in ARGUMENTS else strip_annotated(input_.model_fields[field].annotation),
-            ...,
+            _argument_type(meanings[field], input_.model_fields[field].annotation),
+            Field(json_schema_extra=LIMITS.get(meanings[field])),
         )
         for argument, field in arguments(input_).items()
     }
-    return create_model(name, **types)
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **types)
 
 
 def response_schema(output: type[Schema]) -> tuple[type[BaseModel], Callable[[Any], BaseModel]]:

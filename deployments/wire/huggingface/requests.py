@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS
 from deployments.task import Task
-from deployments.wire.http import UnsupportedMedia, read_json
+from deployments.wire.http import UnsupportedMedia, read_json, validate
+from deployments.wire.huggingface.types import HuggingFaceOptions
+from deployments.wire.request_fields import task_params
 from deployments.wire.task_json import input_layout
 
 RESERVED_FIELDS = {"inputs", "parameters", "stream", "options"}
-# Parameters of the Hub's clients, with the value that has no effect: any task may ignore the parameter then.
-NEUTRAL_PARAMS: dict[str, Any] = {
+# Parameters of the Hub's clients, with the value that changes nothing.
+NEUTRAL_PARAMS: Mapping[str, Any] = {
     "best_of": 1,
     "decoder_input_details": False,
     "encoding_format": "float",
@@ -52,12 +54,13 @@ def parse_request(task: Task, content_type: str, body: bytes) -> ParsedRequest:
         )
     if not values:
         raise InvalidInput("the list of inputs is empty", field="inputs")
+    options = validate(HuggingFaceOptions, _object_field(request, "options"), "options")
     return ParsedRequest(
         [layout.to_fields(value) for value in values],
         batch,
         _params(task, request),
         _bool_field(request, "stream", False),
-        _bool_field(_object_field(request, "options"), "wait_for_model", True),
+        options.wait_for_model is not False,
     )
 
 
@@ -77,11 +80,8 @@ def _is_json(task: Task, content_type: str, body: bytes) -> bool:
 def _params(task: Task, request: dict[str, Any]) -> dict[str, Any]:
     """Return `parameters` and other top-level fields: the Hub's client sends feature-extraction's there."""
     top_level = {name: value for name, value in request.items() if name not in RESERVED_FIELDS}
-    return {
-        name: value
-        for name, value in (top_level | _object_field(request, "parameters")).items()
-        if value is not None and (name in task.params.model_fields or NEUTRAL_PARAMS.get(name) != value)
-    }
+    params = top_level | _object_field(request, "parameters")
+    return task_params(params, task.params.model_fields, neutral_values=NEUTRAL_PARAMS)
 
 
 def _object_field(request: dict[str, Any], name: str) -> dict[str, Any]:

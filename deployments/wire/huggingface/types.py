@@ -6,18 +6,32 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, create_model
 
+from deployments.media import MAX_BYTES
+from deployments.schema import LIST_LIMITS, Text
 from deployments.task import Task
 from deployments.wire.huggingface.errors import HubFailure
+from deployments.wire.request_fields import RequestObject
 from deployments.wire.task_json import example_request, hub_json_types, input_layout
 
+IGNORED_OPTIONS = frozenset(
+    {
+        "dont_load_model",  # the operator decides which models are loaded
+        "retry_on_error",  # the client's own
+        "use_cache",  # no response is cached
+        "use_gpu",
+    }
+)
+"""Options of the Hub's clients that are accepted with any value: they do not change the answer."""
 
-class HuggingFaceOptions(BaseModel):
-    """Options of a request. `use_cache` has no effect: Roster caches no responses."""
 
-    wait_for_model: bool = Field(
-        True, description="Wait while the model loads; if false, return HTTP 503 immediately."
+class HuggingFaceOptions(RequestObject):
+    """Options of a request."""
+
+    ignored_fields = IGNORED_OPTIONS
+
+    wait_for_model: bool | None = Field(
+        True, strict=True, description="Wait while the model loads; if false, return HTTP 503 immediately."
     )
-    use_cache: bool = True
 
 
 def request_type(task: Task) -> type[BaseModel]:
@@ -28,18 +42,18 @@ def request_type(task: Task) -> type[BaseModel]:
         field = task.input.model_fields[layout.single_field]
         item = Annotated[field.annotation, field] | item
     if layout.single_type == "conversation":
-        item = str | item
+        item = Text | item
     fields: dict[str, Any] = {
-        "inputs": (item | list[item], ...),
+        "inputs": (item | Annotated[list[item], Field(json_schema_extra=LIST_LIMITS)], ...),
         "parameters": (task.params | None, None),
         "options": (HuggingFaceOptions | None, None),
     }
     if task.chunk:
-        fields["stream"] = (bool, False)
+        fields["stream"] = (bool | None, False)
     return create_model(
         f"HuggingFace{task.title}Request",
         __doc__=f"{task.summary} `inputs` is one item or a list of them.",
-        __config__=ConfigDict(json_schema_extra={"examples": [example_request(task)]}),
+        __config__=ConfigDict(extra="forbid", json_schema_extra={"examples": [example_request(task)]}),
         **fields,
     )
 
@@ -62,6 +76,7 @@ def operation_types(task: Task) -> dict[str, Any]:
         "body": request_type(task),
         "response": response_type(task),
         "raw_body": raw_body,
+        "raw_body_limit": MAX_BYTES,
         "event": task.chunk,
     }
 
@@ -72,6 +87,7 @@ def any_of(types: list[dict[str, Any]]) -> dict[str, Any]:
         "body": _union("HuggingFaceRequest", [operation["body"] for operation in types]),
         "response": _union("HuggingFaceAnswer", [operation["response"] for operation in types]),
         "raw_body": next((operation["raw_body"] for operation in types if operation["raw_body"]), None),
+        "raw_body_limit": MAX_BYTES,
         "event": _union(
             "HuggingFaceEvent", [operation["event"] for operation in types if operation["event"]]
         ),

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from deployments.errors import InvalidInput
 from deployments.wire.http import json_response, read_json, validate
+from deployments.wire.open_inference.parameters import given
 from deployments.wire.open_inference.tensor_outputs import RequestedOutput
 from deployments.wire.open_inference.tensors import Tensor, from_bytes, from_json, to_bytes, to_json
 from deployments.wire.open_inference.types import VERSION, InferInput, InferRequest
@@ -50,8 +51,8 @@ def parse_inference(header: str | None, body: bytes) -> InferenceRequest:
     inputs = [_parse_input(tensor, binary) for tensor in body_json.inputs]
     if binary.rest:
         raise InvalidInput(f"there are {len(binary.rest):,} bytes after the last tensor")
-    requested = [RequestedOutput(output.name, output.parameters or {}) for output in body_json.outputs or []]
-    return InferenceRequest(inputs, body_json.parameters or {}, requested, body_json.id)
+    requested = [RequestedOutput(output.name, given(output.parameters)) for output in body_json.outputs or []]
+    return InferenceRequest(inputs, given(body_json.parameters), requested, body_json.id)
 
 
 def inference_response(model_id: str, request: InferenceRequest, tensors: Sequence[Tensor]) -> Response:
@@ -114,7 +115,7 @@ def _json_size(header: str | None, body: bytes) -> int:
 
 
 def _parse_input(tensor: InferInput, binary: _BinaryData) -> Tensor:
-    parameters = tensor.parameters or {}
+    parameters = given(tensor.parameters)
     name, datatype, shape = tensor.name, str(tensor.datatype), tuple(tensor.shape)
     if (size := parameters.get("binary_data_size")) is not None:
         values = from_bytes(name, datatype, shape, binary.read(name, size))

@@ -18,6 +18,7 @@ from deployments.wire.open_inference.types import (
     ModelReady,
     Ready,
     Statistics,
+    UnloadRequest,
 )
 
 if TYPE_CHECKING:
@@ -85,6 +86,6 @@ async def load(router: "Router", request: Request) -> Response:
 
 
 async def unload(router: "Router", request: Request) -> Response:
-    body = parse_body(LoadRequest, await read_body(request))
+    body = parse_body(UnloadRequest, await read_body(request))
     await service.unload(router, request.path_params["model_id"], body.parameters or {})
     return json_response({})

@@ -11,11 +11,12 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from deployments.dialect import StreamRpc
+from deployments.errors import InvalidInput
 from deployments.wire.http import to_public_error
 from deployments.wire.open_inference import service
 from deployments.wire.open_inference.generate import can_stream
+from deployments.wire.open_inference.messages import infer_response, parse_inference
 from deployments.wire.open_inference.protos import SERVICE, STREAMING, message_classes
-from deployments.wire.open_inference.rpcs import infer_response, parse_inference
 from deployments.wire.open_inference.tensors import Tensor
 from deployments.wire.protobuf import parse_message
 
@@ -96,7 +97,8 @@ async def _infer(router: "Router", request: Any) -> AsyncGenerator[dict[str, Any
     """Yield a request's responses: one per part of a generated text, or one if `stream` is false."""
     task = service.find_task(router, request.model_name, request.model_version)
     inference = parse_inference(request)
-    stream, empty_final = inference.parameters.pop(STREAM, True), inference.parameters.pop(EMPTY_FINAL, False)
+    stream = _pop_flag(inference.parameters, STREAM, default=True)
+    empty_final = _pop_flag(inference.parameters, EMPTY_FINAL, default=False)
     if stream and can_stream(task):
         parts = service.stream_infer(router, request.model_name, request.model_version, inference)
         async with aclosing(parts):
@@ -108,3 +110,10 @@ async def _infer(router: "Router", request: Any) -> AsyncGenerator[dict[str, Any
         yield infer_response(request, tensors, **{FINAL: not empty_final})
     if empty_final:
         yield infer_response(request, [], **{FINAL: True})
+
+
+def _pop_flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
+    value = parameters.pop(name, default)
+    if not isinstance(value, bool):
+        raise InvalidInput(f"`{name}` must be true or false", field=name)
+    return value

@@ -21,6 +21,7 @@ from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, Schema, field_types
 from deployments.task import Task
 from deployments.wire.http import check_json
+from deployments.wire.open_inference.parameters import BASE64, JSON, PLAIN, REQUEST_PLAIN, infer_params
 from deployments.wire.open_inference.tensors import Tensor
 from deployments.wire.task_json import input_layout
 
@@ -28,16 +29,6 @@ schema_types = lru_cache(field_types)
 
 LISTS = ("texts", "array")
 NUMBERS = {"boolean": "BOOL", "integer": "INT64", "number": "FP64"}
-
-# MLServer's content types
-PLAIN = (None, "str", "raw", "np", "nplist")
-BASE64 = ("base64", "pillow_image")
-JSON = ("hg_json", "hg_jsonlist")
-REQUEST_PLAIN = (None, "str", "hf")
-
-# Parameters of the protocol and its servers, not of the task
-RESERVED = ("content_type", "headers", "priority", "timeout", "binary_data_output")
-RESERVED_PREFIXES = ("sequence_", "triton_")
 
 
 def parse_items(
@@ -50,7 +41,9 @@ def parse_items(
     if parameters.get("content_type") not in REQUEST_PLAIN:
         raise InvalidInput(f"the request's content_type {parameters['content_type']!r} is not supported")
     fields, values = schema_types(task.input), dict[str, list[Any]]()
-    params = {name: _parse_list_param(task, name, v) for name, v in _task_parameters(parameters).items()}
+    params = {
+        name: _parse_list_param(task, name, value) for name, value in infer_params(task, parameters).items()
+    }
     for name, tensor in _tensors_by_name(task, tensors).items():
         if name in fields:
             values[name] = _item_values(fields[name], tensor)
@@ -94,15 +87,6 @@ def _tensors_by_name(task: Task, tensors: Sequence[Tensor]) -> dict[str, Tensor]
             raise InvalidInput(f"the input {name!r} is given twice")
         by_name[name] = tensor
     return by_name
-
-
-def _task_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request's parameters without those of the protocol."""
-    return {
-        name: value
-        for name, value in parameters.items()
-        if value is not None and name not in RESERVED and not name.startswith(RESERVED_PREFIXES)
-    }
 
 
 def _to_items(values: Mapping[str, list[Any]]) -> list[dict[str, Any]]:

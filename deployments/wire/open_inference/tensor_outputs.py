@@ -75,9 +75,10 @@ def check_requested(output: type[Schema], requested: Sequence[RequestedOutput]) 
             raise InvalidInput(f"there is no output {request.name!r}; the outputs are {', '.join(tensors)}")
         if names.count(request.name) > 1:
             raise InvalidInput(f"the output {request.name!r} is requested twice")
-        if any(name.startswith("shared_memory") for name in request.parameters):
-            raise InvalidInput("outputs in shared memory are not supported")
-        _class_count(tensors[request.name], request)
+        class_count = _class_count(tensors[request.name], request)
+        own = "str" if class_count else tensors[request.name].content_type
+        if (content_type := request.parameters.get("content_type", own)) != own:
+            raise InvalidInput(f"the content_type of {request.name!r} is {own!r}, not {content_type!r}")
 
 
 def to_tensors(
@@ -151,13 +152,9 @@ def _flatten(tensor: OutputTensor, rows: list[Any]) -> tuple[tuple[int, ...], li
 
 def _class_count(tensor: OutputTensor, request: RequestedOutput) -> int | None:
     """Return how many of the best classes replace the tensor, or None for the tensor itself."""
-    count = request.parameters.get("classification")
-    if count is None:
-        return None
-    if tensor.get_labels is None:
+    count: int | None = request.parameters.get("classification")
+    if count and tensor.get_labels is None:
         raise InvalidInput(f"the output {tensor.name!r} has no classes; leave out `classification`")
-    if type(count) is not int or count < 1:
-        raise InvalidInput("`classification` must be a number of classes, 1 or more")
     return count
 
 

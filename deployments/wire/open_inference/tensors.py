@@ -53,7 +53,7 @@ def count(name: str, datatype: str, shape: Sequence[int]) -> int:
         )
     if not 1 <= len(shape) <= MAX_RANK or any(size < 0 for size in shape):
         raise InvalidInput(f"the shape of {name!r} must have 1 to {MAX_RANK} sizes, none of them negative")
-    if 0 not in shape and (max(shape) > MAX_ELEMENTS or math.prod(shape) > MAX_ELEMENTS):
+    if max(shape) > MAX_ELEMENTS or math.prod(shape) > MAX_ELEMENTS:
         raise TooLarge(f"{name!r} has too many elements; at most {MAX_ELEMENTS:,} are accepted")
     return math.prod(shape)
 

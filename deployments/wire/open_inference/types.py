@@ -4,45 +4,55 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StrictInt
 
-from deployments.wire.open_inference.tensors import DATATYPES
+from deployments.schema import TEXT_LIMITS
+from deployments.wire.open_inference.parameters import InputParameters, OutputParameters, RequestParameters
+from deployments.wire.open_inference.tensors import DATATYPES, MAX_ELEMENTS, MAX_RANK
+from deployments.wire.request_fields import RequestObject
 
 MAX_TENSORS = 100
 VERSION = "1"
 """The only version of every model."""
 
+IGNORED_FIELDS = frozenset({"model_name"})
+"""Fields of a request for inference that change no answer: KServe's client repeats the path's model."""
+
 Parameters = dict[str, Any]
+UNLOAD_PARAMETERS: dict[str, Any] = {"properties": {"unload_dependents": {}}, "additionalProperties": False}
+Size = Annotated[StrictInt, Field(json_schema_extra={"minimum": 0, "maximum": MAX_ELEMENTS})]
 Datatype = Literal[DATATYPES]  # type: ignore[valid-type]
 
 
 class Wire(BaseModel):
-    """A value of the protocol. Clients send more fields than it defines; unknown fields are ignored."""
+    """A value of the protocol."""
 
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
-class InferInput(Wire):
+class InferInput(RequestObject):
     """A named tensor; its `data` may be nested, or follow the JSON in binary."""
 
     name: str
-    shape: list[StrictInt]
+    shape: Annotated[list[Size], Field(json_schema_extra={"minItems": 1, "maxItems": MAX_RANK})]
     datatype: Datatype
-    parameters: Parameters | None = None
-    data: list[Any] | None = None
+    parameters: InputParameters | None = None
+    data: Annotated[list[Any], Field(json_schema_extra={"maxItems": MAX_ELEMENTS})] | None = None
 
 
-class InferRequestedOutput(Wire):
+class InferRequestedOutput(RequestObject):
     """A tensor that the response must hold."""
 
     name: str
-    parameters: Parameters | None = None
+    parameters: OutputParameters | None = None
 
 
-class InferRequest(Wire):
+class InferRequest(RequestObject):
     """Input tensors: row n of each is item n. `parameters` are those of the task and the protocol."""
 
+    ignored_fields = IGNORED_FIELDS
+
     id: str | None = None
-    parameters: Parameters | None = None
-    inputs: Annotated[list[InferInput], Field(max_length=MAX_TENSORS)]
+    parameters: RequestParameters | None = None
+    inputs: Annotated[list[InferInput], Field(max_length=MAX_TENSORS, json_schema_extra={"minItems": 1})]
     outputs: Annotated[list[InferRequestedOutput], Field(max_length=MAX_TENSORS)] | None = None
 
 
@@ -71,7 +81,7 @@ class GenerateRequest(Wire):
     model_config = ConfigDict(extra="allow")
 
     id: str | None = None
-    text_input: str
+    text_input: Annotated[str, Field(json_schema_extra=TEXT_LIMITS)]
     parameters: Parameters | None = None
 
 
@@ -83,11 +93,21 @@ class GenerateResponse(Wire):
     text_output: str
 
 
-class LoadRequest(Wire):
-    parameters: Parameters | None = None
+class LoadRequest(RequestObject):
+    """A model's folder sets its configuration: no parameter can change it."""
+
+    parameters: (
+        Annotated[Parameters, Field(json_schema_extra={"additionalProperties": {"type": "null"}})] | None
+    ) = None
 
 
-class IndexRequest(Wire):
+class UnloadRequest(RequestObject):
+    """`unload_dependents` has no effect: no model here has any."""
+
+    parameters: Annotated[Parameters, Field(json_schema_extra=UNLOAD_PARAMETERS)] | None = None
+
+
+class IndexRequest(RequestObject):
     ready: bool = False
 
 

@@ -20,6 +20,7 @@ from deployments.wire.openai.generation import (
 )
 from deployments.wire.openai.messages import CHAT, Conversation, ResponseFormat
 from deployments.wire.openai.requests import Unsupported, model_id_of, parse_body
+from deployments.wire.openai.settings import length_setting
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -29,7 +30,7 @@ class ChatCompletionRequest(ChoicesRequest):
     """A conversation, oldest message first, and sampling settings."""
 
     messages: Conversation
-    max_completion_tokens: int | None = None
+    max_completion_tokens: int | None = length_setting()
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_TOP_LOGPROBS)
     response_format: ResponseFormat | None = None

@@ -29,7 +29,9 @@ class EmbeddingsRequest(OpenAIRequest):
     """One or several texts, or their token ids from the model's own tokenizer."""
 
     input: TextsOrTokens
-    dimensions: int | None = Field(None, description="Truncate each vector to this many numbers.")
+    dimensions: int | None = Field(
+        None, description="Truncate each vector to this many numbers.", json_schema_extra={"minimum": 1}
+    )
     encoding_format: Literal["float", "base64"] | None = None
 
 

@@ -9,9 +9,9 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Field
 
 from deployments.errors import InvalidInput, TooLarge
 from deployments.schema import MAX_ITEMS, Schema
@@ -19,13 +19,13 @@ from deployments.task import Task
 from deployments.wire.openai.concurrency import gather_or_cancel, merge_streams
 from deployments.wire.openai.requests import (
     Capability,
+    OpenAIObject,
     OpenAIRequest,
-    RequestObject,
     Unsupported,
     raise_first_error,
-    single_or_list,
     validate_inputs,
 )
+from deployments.wire.openai.settings import REPORTS_TOKENS, Stop, length_setting, setting
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -38,21 +38,20 @@ SHARED_SETTINGS = ("temperature", "top_p", "repetition_penalty", "frequency_pena
 
 FinishReason = Literal["stop", "length"]
 
-Stop = Annotated[
-    Annotated[str, Tag("single")] | Annotated[list[str], Field(max_length=MAX_ITEMS), Tag("list")],
-    Discriminator(single_or_list),
-]
-
 
 class SamplingRequest(OpenAIRequest):
     """Sampling settings. The checkpoint's generation config decides about those that are absent."""
 
-    temperature: float | None = Field(None, description="0 decodes greedily; at most 2.")
-    top_p: float | None = None
-    top_k: int | None = Field(None, description="Sample from the k likeliest tokens; 0 or -1 for all.")
-    repetition_penalty: float | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
+    temperature: float | None = setting("temperature", "0 decodes greedily.")
+    top_p: float | None = setting("top_p")
+    top_k: int | None = Field(
+        None,
+        description="Sample from the k likeliest tokens; 0 or -1 for all.",
+        json_schema_extra={"minimum": -1},
+    )
+    repetition_penalty: float | None = setting("repetition_penalty")
+    frequency_penalty: float | None = setting("frequency_penalty")
+    presence_penalty: float | None = setting("presence_penalty")
     seed: int | None = Field(
         None, ge=-NUM_SEEDS, le=NUM_SEEDS - 1, description="Makes sampling repeatable; may be negative."
     )
@@ -77,7 +76,7 @@ class SamplingRequest(OpenAIRequest):
         }
 
 
-class StreamOptions(RequestObject):
+class StreamOptions(OpenAIObject):
     """Options of a stream."""
 
     include_usage: bool | None = Field(None, description="Add a last chunk with the usage and no choices.")
@@ -86,7 +85,7 @@ class StreamOptions(RequestObject):
 class ChoicesRequest(SamplingRequest):
     """What requests for chat completions and for completions share."""
 
-    max_tokens: int | None = None
+    max_tokens: int | None = length_setting()
     n: int | None = Field(
         None, ge=1, le=16, description="Number of choices; with a seed, choice i uses seed + i."
     )
@@ -113,7 +112,7 @@ class TextGenerationCapability(Capability):
     """The capability to generate text, and to report its tokens."""
 
     def field(self, task: Task) -> str | None:
-        return super().field(task) if "details" in task.params.model_fields else None
+        return super().field(task) if REPORTS_TOKENS in task.params.model_fields else None
 
 
 @dataclass(frozen=True)

@@ -5,30 +5,30 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticKnownError
 
-from deployments.schema import MAX_ITEMS
+from deployments.schema import CONTENT_LIMITS, MAX_ITEMS
 from deployments.wire.openai.generation import TextGenerationCapability
-from deployments.wire.openai.requests import NonEmptyText, RequestObject, Unsupported, single_or_list
+from deployments.wire.openai.requests import NonEmptyText, OpenAIObject, Unsupported, single_or_list
 
 CHAT = TextGenerationCapability(
     "hold a conversation", input_type="conversation", output_field="generated_text"
 )
 
 
-class TextPart(RequestObject):
+class TextPart(OpenAIObject):
     """A part of a message; only text is supported."""
 
     type: Literal["text", "input_text", "output_text"]
-    text: str
+    text: Annotated[str, Field(json_schema_extra=CONTENT_LIMITS)]
 
 
 MessageContent = Annotated[
-    Annotated[str, Tag("single")]
+    Annotated[str, Field(json_schema_extra=CONTENT_LIMITS), Tag("single")]
     | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True), Tag("list")],
     Discriminator(single_or_list),
 ]
 
 
-class ChatMessage(RequestObject):
+class ChatMessage(OpenAIObject):
     """A message; "developer" means "system". Only an assistant's message may have no content."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -68,7 +68,7 @@ ResponseInput = Annotated[
 """The text of a user's message, or messages, oldest first."""
 
 
-class ResponseFormat(RequestObject):
+class ResponseFormat(OpenAIObject):
     """The format of the generated text: plain text."""
 
     type: Literal["text"]

@@ -15,8 +15,8 @@ from deployments.wire.openai.embeddings import InputUsage
 from deployments.wire.openai.requests import (
     DIALECT,
     NonEmptyText,
+    OpenAIObject,
     OpenAIRequest,
-    RequestObject,
     TextOrTexts,
     model_id_of,
     parse_body,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from deployments.routing.router import Router
 
 
-class TextDocument(RequestObject):
+class TextDocument(OpenAIObject):
     """A text in an object; other fields of the object are the client's own data."""
 
     model_config = ConfigDict(extra="ignore")

@@ -21,10 +21,15 @@ from starlette.responses import Response
 
 from deployments.errors import InferenceError, InvalidInput, TaskMismatch, TooLarge
 from deployments.results import InferenceResults
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Schema, TextOrTokens, field_types
+from deployments.schema import CONTENT_LIMITS, MAX_ITEMS, MAX_TEXT, Schema, TextOrTokens, field_types
 from deployments.task import Task
 from deployments.wire.http import UnsupportedMedia, check_json, json_response, read_body
-from deployments.wire.openai.unsupported_fields import check_other_fields
+from deployments.wire.openai.unsupported_fields import (
+    IGNORED_FIELDS,
+    IGNORED_IN_OBJECTS,
+    NEUTRAL_VALUES,
+)
+from deployments.wire.request_fields import RequestObject, check_fields
 
 if TYPE_CHECKING:
     from deployments.routing.router import Router
@@ -36,17 +41,19 @@ UNION_TAGS = {"single", "list", "token_ids", "token_id_lists"}
 """Tags of the unions below. Pydantic puts them in the location of an error; clients must not see them."""
 
 
-class RequestObject(BaseModel):
-    """A JSON object that a client sends, or an object in it. Null means absent.
+class OpenAIObject(RequestObject):
+    """A JSON object in a request. Null means absent."""
 
-    `unsupported_fields` decides about fields that it does not have.
-    """
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    ignored_fields = IGNORED_IN_OBJECTS
 
 
-class OpenAIRequest(RequestObject):
+class OpenAIRequest(OpenAIObject):
     """The body of a request."""
+
+    ignored_fields = IGNORED_FIELDS
+    neutral_values = NEUTRAL_VALUES
 
     model: str | None = Field(None, description="The model's id; optional only where the path has it.")
 
@@ -57,7 +64,12 @@ def _refuse(value: Any, info: ValidationInfo) -> None:
 
 
 Unsupported = Annotated[
-    Any, BeforeValidator(_refuse), Field(description="Not supported: absent, null, false or empty.")
+    Any,
+    BeforeValidator(_refuse),
+    Field(
+        description="Not supported: absent, null, false or empty.",
+        json_schema_extra={"enum": [None, False, 0, [], {}]},
+    ),
 ]
 
 
@@ -73,7 +85,7 @@ def _texts_or_tokens_tag(value: Any) -> str:
     return "token_ids" if isinstance(first, int) else "token_id_lists" if isinstance(first, list) else "list"
 
 
-NonEmptyText = Annotated[str, Field(min_length=1)]
+NonEmptyText = Annotated[str, Field(min_length=1, json_schema_extra=CONTENT_LIMITS)]
 TextList = Annotated[list[NonEmptyText], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
 _TokenId = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
 TokenIds = Annotated[list[_TokenId], Field(min_length=1, max_length=MAX_TEXT, fail_fast=True)]
@@ -108,7 +120,7 @@ async def parse_body(request: Request, type_: type[R]) -> R:
         parsed = type_.model_validate_json(body)
     except ValidationError as invalid:
         raise _to_invalid_input(invalid) from None
-    check_other_fields(parsed)
+    check_fields(parsed)
     return parsed
 
 

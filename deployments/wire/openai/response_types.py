@@ -4,15 +4,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.schema import MAX_TEXT
+from deployments.schema import CONTENT_LIMITS, MAX_TEXT
 from deployments.wire.openai.generation import SamplingRequest
 from deployments.wire.openai.messages import ResponseFormat, ResponseInput
-from deployments.wire.openai.requests import RequestObject, Unsupported
+from deployments.wire.openai.requests import OpenAIObject, Unsupported
+from deployments.wire.openai.settings import length_setting
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class TextConfig(RequestObject):
+class TextConfig(OpenAIObject):
     """The format of the generated text: plain text."""
 
     format: ResponseFormat | None = None
@@ -22,8 +23,10 @@ class ResponsesRequest(SamplingRequest):
     """A text or a conversation, oldest message first, and sampling settings."""
 
     input: ResponseInput
-    instructions: str | None = Field(None, description="A system message before the input.")
-    max_output_tokens: int | None = None
+    instructions: str | None = Field(
+        None, description="A system message before the input.", json_schema_extra=CONTENT_LIMITS
+    )
+    max_output_tokens: int | None = length_setting()
     text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="`auto` keeps the end of a conversation that is longer than the context."

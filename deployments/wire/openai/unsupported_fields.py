@@ -1,15 +1,10 @@
-"""Fields of requests that Roster does not read: which have no effect on the answer, and which are refused.
+"""Fields of OpenAI's requests that Roster does not read and that are not always refused.
 
-OpenAI, vLLM and other servers of this protocol have many more fields than a request has here. A field that
-would change the answer is refused with its name, unless its value is the one that changes nothing.
+OpenAI, vLLM and other servers of this protocol have many more fields than a request has here.
 """
 
 from collections.abc import Mapping
 from typing import Any
-
-from pydantic import BaseModel
-
-from deployments.errors import InvalidInput
 
 IGNORED_FIELDS = frozenset(
     {
@@ -52,22 +47,3 @@ NEUTRAL_VALUES: Mapping[str, Any] = {
     "typical_p": 1,
 }
 """The value of a field that changes nothing, where that is not null, false, 0 or empty."""
-
-
-def check_other_fields(value: Any, path: str = "") -> None:
-    """Raise `InvalidInput` for a field of a request, or of an object in it, that would change the answer."""
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            check_other_fields(item, f"{path}[{index}]")
-    elif isinstance(value, BaseModel):
-        ignored = IGNORED_IN_OBJECTS if path else IGNORED_FIELDS
-        for name, other in (value.model_extra or {}).items():
-            if name not in ignored and other is not None and not _is_neutral(name, other):
-                field = f"{path}.{name}".removeprefix(".")
-                raise InvalidInput(f"`{field}` is not supported; leave it out", field=field)
-        for name in value.model_fields_set & type(value).model_fields.keys():
-            check_other_fields(getattr(value, name), f"{path}.{name}".removeprefix("."))
-
-
-def _is_neutral(name: str, value: Any) -> bool:
-    return bool(value == NEUTRAL_VALUES[name]) if name in NEUTRAL_VALUES else not value

@@ -82,7 +82,7 @@ class TeiCall:
         fields, known = type(body).model_fields, self.task.params.model_fields
         return {
             name: value
-            for name, value in body.model_dump(include=wire.TASK_PARAMS).items()
+            for name, value in body.model_dump(include=wire.TASK_PARAMS & fields.keys()).items()
             if name in known or (name != "truncate" and value != fields[name].default)
         }
 

@@ -54,7 +54,7 @@ async def rerank(router: "Router", request: Request, *, cohere: Endpoint) -> Res
     """Rank texts. The endpoint `cohere` handles a body with `documents` in place of `texts`."""
     raw = await read_body(request)
     value = read_json(raw)
-    if isinstance(value, dict) and "documents" in value:
+    if isinstance(value, dict) and "documents" in value and "texts" not in value:
         return await cohere(router, _replayed(router, request, raw, value))
     call = TeiCall(router, _model_id(router, request), "reranker")
     body = validate(wire.TeiRerankRequest, value)

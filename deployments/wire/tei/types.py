@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, RootModel, ValidationError, WrapValidator
 
 from deployments.errors import InvalidInput, TooLarge
-from deployments.schema import MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
+from deployments.schema import LIST_LIMITS, MAX_ITEMS, MAX_TEXT, Label, Schema, Text, TextToken
+from deployments.wire.request_fields import RequestObject
 from deployments.wire.tei.errors import Empty
 
 TASK_PARAMS = {"normalize", "truncate", "truncation_direction", "prompt_name", "dimensions"}
@@ -24,6 +25,9 @@ def _check_length(value: Any, info: Any) -> Any:
             f"`{info.field_name}` has {len(items):,} items; at most {limit:,} are accepted",
             field=info.field_name,
         )
+    if any(isinstance(item, list) and len(item) > MAX_TEXT for item in items):
+        problem = f"`{info.field_name}` has an item with over {MAX_TEXT:,} items"
+        raise TooLarge(problem, field=info.field_name)
     if not items or any(item in ("", []) for item in items):
         raise Empty(f"`{info.field_name}` is empty or has an empty item", field=info.field_name)
     return value
@@ -42,37 +46,45 @@ def _expect(shape: str) -> WrapValidator:
 
 
 FailFast = Field(fail_fast=True)  # report a list's first error only; a long list could have a million
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, strict=True)]], FailFast]
+OneText = Field(json_schema_extra={"minItems": 1, "maxItems": 1})
+Items = Field(json_schema_extra=LIST_LIMITS)
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, strict=True)]],
+    FailFast,
+    Field(json_schema_extra={"minItems": 1, "maxItems": MAX_TEXT}),
+]
 NonEmptyText = Annotated[Text, BeforeValidator(_check_length)]
-NonEmptyTexts = Annotated[list[Text], FailFast, BeforeValidator(_check_length), _expect("a list of texts")]
+NonEmptyTexts = Annotated[
+    list[Text], FailFast, Items, BeforeValidator(_check_length), _expect("a list of texts")
+]
 Inputs = Annotated[
-    Text | TokenIds | Annotated[list[Text | TokenIds], FailFast],
+    Text | TokenIds | Annotated[list[Text | TokenIds], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
 TokenizeInputs = Annotated[
-    Text | Annotated[list[Text], FailFast],
+    Text | Annotated[list[Text], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a text, or a list of texts"),
 ]
 DecodeIds = Annotated[
-    TokenIds | Annotated[list[TokenIds], FailFast],
+    TokenIds | Annotated[list[TokenIds], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a list of token ids, or a list of such lists"),
 ]
 PredictInputs = Annotated[
-    Text | Annotated[list[Text], FailFast] | Annotated[list[list[Text]], FailFast],
+    Text
+    | Annotated[list[Text], FailFast, OneText]
+    | Annotated[list[Annotated[list[Text], OneText]], FailFast, Items],
     BeforeValidator(_check_length),
     _expect("a text, or a list of lists with one text each"),
 ]
 Flag = Annotated[bool, BeforeValidator(lambda value: False if value is None else value)]
-TruncationSide = Annotated[
-    Literal["left", "right"],
-    BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
-]
+_Lowercase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+TruncationSide = Annotated[Literal["left", "right"], _Lowercase]
 
 
-class TruncationParams(Schema):
+class TruncationParams(RequestObject):
     """How to treat a text that is too long for the model."""
 
     truncate: Flag = Field(False, description="Truncate a text at the model's limit, instead of an error.")
@@ -94,21 +106,29 @@ class TeiEmbedRequest(TeiEmbedAllRequest):
     encoding_format: Literal["float"] | None = None
 
 
-class SimilarityParameters(TruncationParams):
-    prompt_name: str | None = None
+class RankingParams(TruncationParams):
+    """How to treat long texts that are compared."""
+
+    truncation_direction: Annotated[Literal["right"], _Lowercase] = Field(
+        "right", description="Only `right` is supported here."
+    )
 
 
-class SimilarityInput(Schema):
+class SimilarityParameters(RankingParams):
+    prompt_name: None = Field(None, description="Not supported here; /embed supports prompts.")
+
+
+class SimilarityInput(RequestObject):
     source_sentence: NonEmptyText
     sentences: NonEmptyTexts
 
 
-class TeiSimilarityRequest(Schema):
+class TeiSimilarityRequest(RequestObject):
     inputs: SimilarityInput
     parameters: SimilarityParameters | None = None
 
 
-class TeiRerankRequest(TruncationParams):
+class TeiRerankRequest(RankingParams):
     query: NonEmptyText
     texts: NonEmptyTexts
     raw_scores: bool = Field(False, description="Has no effect: scores are always cosines.")
@@ -132,13 +152,13 @@ class TeiPredictRequest(TruncationParams):
         return [text for (text,) in items], batch
 
 
-class TeiTokenizeRequest(Schema):
+class TeiTokenizeRequest(RequestObject):
     inputs: TokenizeInputs
     add_special_tokens: bool = True
     prompt_name: None = Field(None, description="Not supported here; /embed supports prompts.")
 
 
-class TeiDecodeRequest(Schema):
+class TeiDecodeRequest(RequestObject):
     ids: DecodeIds
     skip_special_tokens: bool = True
 

@@ -118,10 +118,11 @@ async def test_added_task_has_route(http: httpx.AsyncClient) -> None:
     [
         ({"question": "Who?", "context": ""}, 400, "missing 1 required positional argument: 'context'"),
         ({"question": "Who?"}, 422, "Field required"),
+        ({"question": "Who?", "context": "Anna.", "colour": "red"}, 422, "Extra inputs are not permitted"),
         ("Who?", 422, "should be an object"),
     ],
 )
-async def test_missing_or_wrong_argument_is_reported(
+async def test_missing_wrong_or_unknown_argument_is_reported(
     http: httpx.AsyncClient, inputs: Any, status: int, details: str
 ) -> None:
     response = await post_task(http, inputs=inputs)

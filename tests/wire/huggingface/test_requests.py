@@ -8,6 +8,7 @@ import pytest
 from deployments.errors import Overloaded
 from deployments.routing.validation import RequestValidator
 from deployments.task import TASKS
+from deployments.wire.huggingface.types import IGNORED_OPTIONS
 from tests.fake_router import IMAGE, mock_image_fetcher
 
 
@@ -57,7 +58,9 @@ async def test_unsupported_content_type_is_415(http, content_type: str) -> None:
         (b'{"inputs": "hi", "stream": "yes"}', "stream"),
         (b'{"inputs": "hi", "options": []}', "options"),
         (b'{"inputs": "hi", "options": {"wait_for_model": "yes"}}', "wait_for_model"),
+        (b'{"inputs": "hi", "options": {"colour": "red"}}', "`options.colour`"),
         (b'{"inputs": "hi", "colour": "red"}', "colour"),
+        (b'{"inputs": "hi", "parameters": {"colour": "red"}}', "colour"),
         (b'{"inputs": "hi", "encoding_format": "base64"}', "encoding_format"),
         (b"\xff\xfe", "Invalid JSON"),
     ],
@@ -73,8 +76,9 @@ async def test_fields_without_effect_are_ignored(http, router) -> None:
     body = {
         "inputs": "hi",
         "parameters": {"top_k": None},
-        "options": {"use_cache": False, "wait_for_model": True},
+        "options": {**dict.fromkeys(IGNORED_OPTIONS, True), "wait_for_model": None, "colour": None},
         "stream": False,
+        "colour": None,
         "encoding_format": "float",
         "function_to_apply": None,
     }

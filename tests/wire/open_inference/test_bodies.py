@@ -80,10 +80,13 @@ def with_output(name: str, **parameters: Any) -> dict[str, Any]:
         ({"inputs": [TEXT], "outputs": [{"name": "logits"}]}, "no output 'logits'"),
         ({"inputs": [TEXT], "outputs": [{"name": "output"}] * 2}, "requested twice"),
         ({"inputs": [TEXT], "outputs": [{"name": "labels"}] * 101}, "at most 100"),
-        (with_output("labels", classification=0), "1 or more"),
-        (with_output("labels", classification=True), "1 or more"),
+        (with_output("labels", classification=0), "greater than or equal to 1"),
+        (with_output("labels", classification=True), "valid integer"),
         (with_output("output", classification=1), "no classes"),
-        (with_output("output", shared_memory_region="x"), "shared memory"),
+        (
+            with_output("output", shared_memory_region="x"),
+            "`outputs[0].parameters.shared_memory_region`",
+        ),
         ({"inputs": [TEXT, {**TWO, "name": "top_k"}]}, "same for every item"),
     ],
 )

@@ -62,9 +62,10 @@ async def test_synchronous_client(grpc_address) -> None:
 
 
 async def test_requested_outputs_and_parameters(client, router) -> None:
-    parameters = {"top_k": 1, "sort": False, "sequence_id_of_mine": "x"}
+    parameters = {"top_k": 1, "sort": False, "content_type": "hf"}
     outputs = [CLIENT.InferRequestedOutput("labels"), CLIENT.InferRequestedOutput("scores", class_count=1)]
-    result = await client.infer("sentiment", [tensor("args", [b"a"])], outputs=outputs, parameters=parameters)
+    options = {"outputs": outputs, "parameters": parameters, "sequence_id": 7, "priority": 1}
+    result = await client.infer("sentiment", [tensor("args", [b"a"])], **options)
     assert result.as_numpy("labels").tolist() == [[b"word", b"word"]]
     assert result.as_numpy("scores").tolist() == [[b"0.500000:0:word"]]
     assert (router.received[0][2].top_k, router.received[0][2].sort) == (1, False)

@@ -33,7 +33,7 @@ async def test_only_required_input_may_have_any_name(http, router, name: str) ->
 @pytest.mark.parametrize(
     "fields",
     [
-        {"parameters": {"top_k": 2, "sort": False, "priority": 1, "sequence_id": 3, "triton_x": 1}},
+        {"parameters": {"top_k": 2, "sort": False, "priority": 1, "sequence_id": 3, "sequence_end": True}},
         {"parameters": {"content_type": "hf", "headers": {}, "timeout": 5, "top_k": 2, "sort": False}},
     ],
 )

@@ -9,6 +9,8 @@ from deployments.schema import MAX_ITEMS
 from deployments.task import TASKS
 from tests.wire.tei.samples import ONE, TWO, VECTOR
 
+RERANK = "/models/sentence-similarity/rerank"
+
 
 @pytest.mark.parametrize(
     ("error", "status", "error_type"),
@@ -67,7 +69,19 @@ async def test_empty_text_or_list_is_400(http, router, path: str, body: Any) -> 
         ("/embed", {"inputs": [True]}, "token ids"),
         ("/embed", {"inputs": [1, "a"]}, "token ids"),
         ("/embed", {"inputs": {"a": 1}}, "token ids"),
-        ("/embed", {"inputs": ONE, "normalise": True}, "normalise"),
+        ("/embed", {"inputs": ONE, "normalise": True}, "`normalise`"),
+        ("/embed_all", {"inputs": ONE, "normalize": True}, "`normalize`"),
+        ("/tokenize", {"inputs": "a", "colour": "red"}, "`colour`"),
+        ("/decode", {"ids": [1], "colour": "red"}, "`colour`"),
+        ("/models/sentiment/predict", {"inputs": "a", "colour": "red"}, "`colour`"),
+        (RERANK, {"query": "a", "texts": ["b"], "colour": "red"}, "`colour`"),
+        (RERANK, {"query": "a", "texts": ["b"], "documents": ["b"]}, "`documents`"),
+        (RERANK, {"query": "a", "texts": ["b"], "truncation_direction": "left"}, "truncation_direction"),
+        (
+            "/models/sentence-similarity/similarity",
+            {"inputs": {"source_sentence": "a", "sentences": ["b"], "colour": "red"}},
+            "`inputs.colour`",
+        ),
         ("/embed", {"inputs": ONE, "dimensions": 0}, "dimensions"),
         ("/embed", {"inputs": ONE, "truncation_direction": "up"}, "truncation_direction"),
         ("/embed", {"inputs": ONE, "encoding_format": "base64"}, "encoding_format"),
@@ -79,7 +93,7 @@ async def test_empty_text_or_list_is_400(http, router, path: str, body: Any) -> 
             {"inputs": "a", "truncation_direction": "left"},
             "truncation_direction",
         ),
-        ("/models/sentence-similarity/rerank", {"query": "a", "texts": "b"}, "a list of texts"),
+        (RERANK, {"query": "a", "texts": "b"}, "a list of texts"),
         (
             "/models/sentence-similarity/similarity",
             {"inputs": {"source_sentence": "a", "sentences": ["b"]}, "parameters": {"prompt_name": "query"}},
@@ -95,6 +109,14 @@ async def test_invalid_request_is_422_and_names_field(
     assert (response.status_code, response.json()["error_type"]) == (422, "Validation")
     assert expected in response.json()["error"]
     assert not router.received
+
+
+async def test_unknown_field_that_is_null_or_empty_is_accepted(http, router) -> None:
+    fields = {"colour": None, "colours": [], "pooling": "", "normalise": False}
+    assert (
+        await http.post("/embed_all", json={"inputs": ONE, "normalize": False, **fields})
+    ).status_code == 200
+    assert router.received[0].params.normalize is None
 
 
 async def test_invalid_json_and_content_encoding_are_refused(http) -> None:
