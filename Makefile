@@ -19,7 +19,7 @@ test: $(VENV)/test.stamp
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(BIN)/python -m pytest -q -n auto -m "not cluster"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto -m "not cluster"
 	$(BIN)/python -m pytest -m cluster
 endif
 

@@ -63,7 +63,7 @@ def deployed_card(
     # A model with a description has started since it failed.
     before = "" if description else failed_before(app)
     state, reason = _state(app, replicas, before, _lacking(app, nodes), nodes.may_grow)
-    reason = f"starting: {phase}" if state == "loading" and phase else reason
+    reason = phase if state == "loading" and phase else reason
     return Card(
         id=id,
         state=state,

@@ -4,7 +4,8 @@ from typing import Any
 
 NO_LIMIT = 1_000_000  # a tokenizer that was saved without a limit has 1e30
 DEFAULT_LIMIT = 4096
-NAMES = ("max_position_embeddings", "max_seq_len")  # of the number of positions in a config; the second is MPT's
+# The names of the number of positions in a config; the second is MPT's.
+NAMES = ("max_position_embeddings", "max_seq_len")
 
 
 def max_length(tokenizer: Any, model: Any) -> int:

@@ -131,14 +131,21 @@ def _network(checkpoint: Checkpoint) -> Any:
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
 
     config = checkpoint.from_pretrained(AutoConfig)
-    has_encoder_class = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    has_encoder_class = config.model_type in MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES and not _is_split(config)
     model = checkpoint.network(AutoModelForTextEncoding if has_encoder_class else AutoModel)
     if model.config.is_encoder_decoder and not has_encoder_class:
-        config, model = model.config, model.get_encoder()
-        model.config = config  # some encoders have none
+        model = model.get_encoder()
+        if not hasattr(model, "config"):
+            raise ModelNotReady(f"the encoder of a network of type {config.model_type!r} does not run alone")
     if "add_pooling_layer" in signature(type(model).__init__).parameters:
         model.pooler = None  # it takes time, and no pooling uses it
+    model.config.get_text_config().use_cache = False  # of keys and values, which only generation needs
     return model
+
+
+def _is_split(config: Any) -> bool:
+    """Return whether encoder and decoder have separate configs: then no class loads the encoder alone."""
+    return config.is_encoder_decoder and "encoder" in config.sub_configs
 
 
 def _lowercase_first(tokenizer: Any) -> None:

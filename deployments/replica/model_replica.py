@@ -171,7 +171,7 @@ def load(config: ModelConfig, folder: Path | None, device: str) -> Module:
             fitting = {f"`{other.task.name}`": other.network_kinds for other in MODULES.values()}
             check_architecture(checkpoint.json("config.json"), module.network_kinds, fitting)
         checkpoint.download(publish_phase)
-        publish_phase("loading")
+        publish_phase("reading the weights")
         module.load(checkpoint)
     return module
 

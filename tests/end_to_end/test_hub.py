@@ -45,10 +45,10 @@ def test_card_shows_the_progress_of_a_download(cluster: Cluster, tmp_path: Path)
         add_from_hub(cluster, "from-hub", url, tmp_path / "cache")
         wait_for(is_ready, 60, "the model of the Hub")
     cluster.remove("from-hub")
-    downloads = [reason for reason in reasons if reason.startswith("starting: downloading ")]
+    downloads = [reason for reason in reasons if reason.startswith("downloading ")]
     assert len({*downloads}) > 2, {*reasons}
     assert all(reason.endswith(" of 12.5 MB") for reason in downloads)
-    assert "starting: loading" in reasons or "starting: warming up" in reasons
+    assert "reading the weights" in reasons or "warming up" in reasons
 
 
 def test_card_of_a_model_whose_hub_never_answers(cluster: Cluster, tmp_path: Path) -> None:

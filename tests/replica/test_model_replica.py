@@ -95,7 +95,7 @@ def test_start_publishes_its_phases(echo: type[Module], monkeypatch: pytest.Monk
     monkeypatch.setattr("ray.get_gpu_ids", lambda: [])
     monkeypatch.setattr(model_replica, "publish_phase", phases.append)
     Replica({"module_id": MODULE_ID}, None)
-    assert phases == ["loading", "warming up"]
+    assert phases == ["reading the weights", "warming up"]
 
 
 async def test_replica_listens_for_routers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:

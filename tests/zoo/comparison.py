@@ -52,9 +52,7 @@ def ids_of(tokenizer: Any, text: str, limit: int) -> dict[str, torch.Tensor]:
     return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
-def compare(
-    run: Callable[[Sequence[str]], Rows], expected: Reference, half: Reference | None = None
-) -> None:
+def compare(run: Callable[[Sequence[str]], Rows], expected: Reference, half: Reference | None = None) -> None:
     """Compare what a module answers with transformers' numbers: each text alone, and all in a batch.
 
     `half` are transformers' own numbers in a half dtype, whose errors a module may have as well.

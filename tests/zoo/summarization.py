@@ -6,18 +6,18 @@ from typing import Any
 
 import torch
 import transformers as hf
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
 from deployments.engines.checkpoint import Checkpoint
 from deployments.tasks.summarization import Summarization, SummarizationInput, SummarizationParams
 from tests.loaded_models import answers
 from tests.zoo.checkpoints import checkpoint
 from tests.zoo.comparison import TEXTS, text_of
-from tests.zoo.tiny_configs import POSITIONS, reads_text_only
+from tests.zoo.families import families
+from tests.zoo.tiny_configs import POSITIONS
 
 MODULE = Summarization
-FAMILIES: dict[str, str] = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
-EXCEPTIONS = {f for f in FAMILIES if not reads_text_only(f)}
+FAMILIES = families("SEQ_TO_SEQ_CAUSAL_LM")
+EXCEPTIONS: dict[str, str] = {}
 NEW_TOKENS = 8
 
 

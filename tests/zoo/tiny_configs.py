@@ -1,4 +1,4 @@
-"""Small configs of transformers' architecture families: one table of sizes, and what a family needs beyond it."""
+"""Small configs of the families of architectures: a table of sizes, and what a family needs beyond it."""
 
 import inspect
 from typing import Any
@@ -58,19 +58,37 @@ SIZES: dict[str, Any] = {
     "forced_bos_token_id": None,
 }
 
+TEXT_ALONE = ("gemma3",)  # families with other parts, which are small enough here, and serve text alone
 OTHER_DATA = ("vision", "audio", "image", "vq", "acoustic", "tower", "projector", "patcher", "tokenizer")
 
 LATENT = {"head_dim": 8, "num_key_value_heads": 4}
 LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
 FAMILIES: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text"), LATENT),
+    **dict.fromkeys(
+        ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text"), LATENT
+    ),
     **dict.fromkeys(("glm4_moe_lite", "glm_moe_dsa", "longcat_flash", "minicpm3", "youtu"), LATENT),
     **dict.fromkeys(("qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), LINEAR),
     "bailing_hybrid": {**LATENT, "layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1]},
     "codegen": {"rotary_dim": 8},
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0}, "ffn_config": {"ffn_hidden_size": 16}},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+        "ffn_config": {"ffn_hidden_size": 16},
+    },
     "esmc": {"num_key_value_heads": 4},
+    "gemma3": {
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "image_size": 28,
+            "patch_size": 14,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+        },
+        "mm_tokens_per_image": 4,
+    },
     "gemma3n_text": {
         "num_kv_shared_layers": 0,
         "vocab_size_per_layer_input": VOCABULARY,
@@ -120,7 +138,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "t5": {"decoder_start_token_id": 0},
     "zamba": {"num_hidden_layers": 4, "layer_types": ["mamba", "hybrid", "mamba", "hybrid"]},
-    "zamba2": {"num_hidden_layers": 4, "layer_types": ["mamba", "hybrid", "mamba", "hybrid"], "hybrid_layer_ids": [1, 3], "num_mem_blocks": 1},
+    "zamba2": {
+        "num_hidden_layers": 4,
+        "layer_types": ["mamba", "hybrid", "mamba", "hybrid"],
+        "hybrid_layer_ids": [1, 3],
+        "num_mem_blocks": 1,
+    },
     "zaya": {"num_experts_per_tok": 1},
 }
 
@@ -128,7 +151,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def reads_text_only(model_type: str) -> bool:
     """Return whether a family has no part for images, sound or other data than text."""
     parts = CONFIG_MAPPING[model_type].sub_configs or {}
-    return not any(kind in part for part in parts for kind in OTHER_DATA)
+    return model_type in TEXT_ALONE or not any(kind in part for part in parts for kind in OTHER_DATA)
 
 
 def tiny_config(model_type: str, **settings: Any) -> Any:

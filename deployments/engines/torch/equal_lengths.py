@@ -4,6 +4,7 @@ Fourier transforms, convolutions, landmarks and the last token of a row are comp
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from deployments.engines.equivalence import ReferencePass, relative_error
@@ -39,38 +40,51 @@ def run_equal_lengths(model: Any) -> float:
     """
     forward = model.forward
 
-    def run(input_ids: "torch.Tensor", attention_mask: "torch.Tensor", **options: Any) -> Any:
-        import torch
-
+    def run(attention_mask: "torch.Tensor", **inputs: Any) -> Any:
         groups = defaultdict(list)
         for index, length in enumerate(attention_mask.sum(1).tolist()):
             groups[length].append(index)
-        rows, outputs = [], []
-        for length, indices in groups.items():
-            real = attention_mask[indices].bool()
-            ids = input_ids[indices][real].view(len(indices), length)
-            options |= {"attention_mask": torch.ones_like(ids)}
-            try:
-                outputs.append(forward(input_ids=ids, **options))
-            except (RuntimeError, IndexError) as error:  # networks that shorten a text need some tokens
-                if out_of_memory(error) or length > LONGEST_TOO_SHORT:
-                    raise
-                raise InvalidInput(f"a text of {length} tokens is too short for this model") from error
-            rows.append((indices, real))
-        return _merge(outputs, rows, attention_mask.shape)
+        rows = [(indices, attention_mask[indices].bool()) for indices in groups.values()]
+        outputs = [
+            _forward(forward, inputs, indices, mask, length)
+            for length, (indices, mask) in zip(groups, rows, strict=True)
+        ]
+        return _merge(outputs, rows, attention_mask)
 
     model.forward = run
     return NEVER_PAD
 
 
-def _merge(
-    outputs: list[Any], rows: "list[tuple[list[int], torch.Tensor]]", shape: tuple[int, int]
+def _forward(
+    forward: Callable[..., Any],
+    inputs: dict[str, Any],
+    indices: list[int],
+    mask: "torch.Tensor",
+    length: int,
 ) -> Any:
-    """Return the passes' first outputs as that of one padded batch."""
+    """Run the texts at `indices`, all of one length. Raises `InvalidInput` for texts that are too short."""
+    import torch
+
+    unpadded = {
+        name: value[indices][mask].view(len(indices), length) if isinstance(value, torch.Tensor) else value
+        for name, value in inputs.items()
+    }
+    try:
+        return forward(**unpadded, attention_mask=torch.ones_like(unpadded["input_ids"]))
+    except (RuntimeError, IndexError) as error:  # networks that shorten a text need some tokens
+        if out_of_memory(error) or length > LONGEST_TOO_SHORT:
+            raise
+        raise InvalidInput(f"a text of {length} tokens is too short for this model") from error
+
+
+def _merge(outputs: list[Any], rows: "list[tuple[list[int], torch.Tensor]]", mask: "torch.Tensor") -> Any:
+    """Return the first output of each pass, in the rows of the padded batch."""
     merged = outputs[0]
     name, first = next(iter(merged.items()))
     per_token = first.dim() == 3
-    whole = first.new_zeros((*shape, first.shape[-1]) if per_token else (shape[0], *first.shape[1:]))
+    whole = first.new_zeros(
+        *(mask.shape if per_token else mask.shape[:1]), *first.shape[2 if per_token else 1 :]
+    )
     for output, (indices, real) in zip(outputs, rows, strict=True):
         if per_token:
             part = whole.new_zeros(len(indices), *whole.shape[1:])

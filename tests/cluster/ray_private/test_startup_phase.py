@@ -24,13 +24,13 @@ def entries(monkeypatch: pytest.MonkeyPatch) -> dict[Any, Any]:
 
 
 def test_published_phase_is_read(entries: dict[Any, Any]) -> None:
-    publish_phase("loading")
+    publish_phase("reading the weights")
     publish_phase("warming up")
     assert read_phase("a", {"r0", "r1"}) == "warming up"
 
 
 def test_phase_of_an_earlier_replica_is_ignored(entries: dict[Any, Any]) -> None:
-    publish_phase("loading")
+    publish_phase("reading the weights")
     assert read_phase("a", {"r2"}) == ""
     assert read_phase("b", {"r1"}) == ""
 
@@ -39,9 +39,9 @@ def test_failure_of_the_store_does_not_stop_the_start(
     entries: dict[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(startup_phase, "_store", lambda: None)
-    publish_phase("loading")
+    publish_phase("reading the weights")
 
 
 def test_phase_is_not_published_without_a_cluster() -> None:
-    publish_phase("loading")
+    publish_phase("reading the weights")
     assert read_phase("a", {"r1"}) == ""
