@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from deployments.errors import ModelNotReady
+
 NO_CONFIG = "is no checkpoint: it has no config.json with a `model_type`"
 REMOTE_CODE = "contains Python code; to run it, set `trust_remote_code: true` in config.yml"
 PICKLED = "has no safetensors weights; to load pickled ones, set `allow_pickle: true` in config.yml"
@@ -52,6 +54,13 @@ def explain(error: Exception, load: FailedLoad) -> str:
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message that is not empty, or the name of its type."""
     return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+
+
+def cannot_run(model: Any, error: Exception) -> ModelNotReady:
+    """Return the error for a network that was loaded, but fails on every input."""
+    dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
+    weights = " and ".join(sorted(dtypes))
+    return ModelNotReady(f"the network cannot run with weights of {weights}: {first_line(error)}")
 
 
 def _by_type(error: BaseException) -> str | None:

@@ -6,4 +6,6 @@ from tests.zoo.page import PAGE, page
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-PAGE.write_text(page(), encoding="utf-8")
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -22,8 +22,8 @@ def outcome(task: str, family: str, engine: str = "torch", dtype: str = "float32
     try:
         check_architecture(Checkpoint(str(folder)).json("config.json"), zoo.MODULE.network_kinds, FITTING)
         zoo.check(folder, engine, dtype)
-    except AssertionError as difference:
-        return f"{DIFFERENT}: {difference}"
+    except (AssertionError, RuntimeError, ValueError, IndexError, AttributeError, TypeError) as difference:
+        return f"{DIFFERENT}: {difference!r}"
     except ModelNotReady as reason:
         return f"{REFUSED}: {str(reason).replace(repr(str(folder)), 'the checkpoint')}".replace("\n", " ")
     return EQUAL

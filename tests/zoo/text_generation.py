@@ -25,7 +25,6 @@ EXCEPTIONS = {
     "gemma4_assistant": "drafts tokens for another network",
     "gemma4_unified_assistant": "drafts tokens for another network",
     "qwen4_exp_text": "a small config of it does not run",
-    "reformer": "transformers' own cache fails on short prompts",
     "xlstm": "a small config of it does not run",
 }
 NEW_TOKENS = 6

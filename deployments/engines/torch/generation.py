@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.engines.capabilities import forward_options, rope_types, supports_batching
 from deployments.engines.equivalence import PROMPTS, prefill_then_decode, relative_error
+from deployments.engines.load_failures import cannot_run
 from deployments.engines.torch.growing_cache import growing_cache
 from deployments.engines.torch.sequential_generation import SequentialRunner
 from deployments.engines.torch.unpadded_generation import try_unpadded_runner
@@ -124,32 +125,37 @@ class PaddedRunner:
 
 
 def create_runner(model: Any, pad_token_id: int) -> SequenceRunner:
-    """Create the fastest runner that gives each sequence of the model the logits that it has alone."""
-    if "dynamic" in rope_types(model):  # each sequence changes the frequencies for the next one
-        return SequentialRunner(model, max_sequences=1)
-    if not supports_batching(model):
-        runner = SequentialRunner(model)
-        if not _separates_sequences(runner):
-            runner.max_sequences = 1
-        return runner
-    return try_unpadded_runner(model) or PaddedRunner(model, pad_token_id)
+    """Create the fastest runner that gives each sequence of the model the logits that it has alone.
 
-
-def _separates_sequences(runner: SequentialRunner) -> bool:
-    """Return whether sequences that run in turn get the logits that each has alone.
-
-    Some networks keep the state of their sequence in themselves, as RecurrentGemma does.
+    Raises `ModelNotReady` if the network cannot run a prompt at all, as some cannot in half precision.
     """
     import torch
 
-    try:
-        with torch.inference_mode():
-            together = prefill_then_decode(runner, PROMPTS)
+    runner = _choose_runner(model, pad_token_id)
+    with torch.inference_mode():
+        try:
             alone = torch.cat([prefill_then_decode(runner, [prompt]) for prompt in PROMPTS])
-    except Exception:  # the network cannot run prompts as short as these
-        runner.clear()
-        return False
-    return relative_error(together, alone) <= SAME_PASS
+        except Exception as error:
+            raise cannot_run(model, error) from error
+        if isinstance(runner, SequentialRunner) and not _separates_sequences(runner, alone):
+            runner.max_sequences = 1
+    return runner
+
+
+def _choose_runner(model: Any, pad_token_id: int) -> SequenceRunner:
+    if "dynamic" in rope_types(model):  # each sequence changes the frequencies for the next one
+        return SequentialRunner(model, max_sequences=1)
+    if not supports_batching(model):
+        return SequentialRunner(model)
+    return try_unpadded_runner(model) or PaddedRunner(model, pad_token_id)
+
+
+def _separates_sequences(runner: SequentialRunner, alone: "torch.Tensor") -> bool:
+    """Return whether sequences that run in turn get the logits that each has `alone`.
+
+    Some networks keep the state of their sequence in themselves, as RecurrentGemma does.
+    """
+    return relative_error(prefill_then_decode(runner, PROMPTS), alone) <= SAME_PASS
 
 
 def _mask(padding: list[int], width: int, device: Any) -> "torch.Tensor":

@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.engines.attention import attention_implementation, register_attention
 from deployments.engines.equivalence import TOLERANCE, ReferencePass, reference_pass
-from deployments.engines.load_failures import first_line
+from deployments.engines.load_failures import cannot_run
 from deployments.engines.packing import PACKED_PADDING, PROBE_LENGTHS, LengthGroups, install_packed_forward
 from deployments.engines.torch.equal_lengths import padding_changes_outputs, run_equal_lengths
-from deployments.errors import ModelNotReady
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +41,7 @@ def _reference(model: Any) -> ReferencePass:
         try:
             return reference_pass(model, LONG_PROBE_LENGTHS)
         except Exception:
-            dtypes = {str(weight.dtype).removeprefix("torch.") for weight in model.parameters()}
-            raise ModelNotReady(
-                f"the network cannot run with weights of {' and '.join(sorted(dtypes))}: {first_line(error)}"
-            ) from error
+            raise cannot_run(model, error) from error
 
 
 def pack(model: Any) -> float:
