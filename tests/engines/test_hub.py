@@ -174,7 +174,7 @@ def test_error_of_a_hub_that_answers_is_explained_by_the_load(hub: FakeHub) -> N
         load()
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "one/two/three", str(tiny.ROOT)])
+@pytest.mark.parametrize("name", ["/no/such/folder", "one/two/three", str(Path(__file__).parent)])
 def test_names_that_are_not_on_the_hub_send_no_request(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert not may_download(name)

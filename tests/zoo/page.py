@@ -28,7 +28,7 @@ ROW = re.compile(r"^\| `(?P<family>[^`]+)` \| (?P<first>[a-z]*)", re.MULTILINE)
 
 def page() -> str:
     """Return the page, after every outcome has been determined again, on all processors."""
-    with ProcessPoolExecutor(mp_context=get_context("spawn"), max_tasks_per_child=20) as pool:
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         sections = {task: "".join(_section(task, pool)) for task in ZOOS}
     return HEAD + "".join(f"\n{section}" for section in sections.values())
 
