@@ -63,6 +63,15 @@ OTHER_DATA = ("vision", "audio", "image", "vq", "acoustic", "tower", "projector"
 
 LATENT = {"head_dim": 8, "num_key_value_heads": 4}
 LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
+BERT = {
+    "model_type": "bert",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": POSITIONS,
+}
 FAMILIES: dict[str, dict[str, Any]] = {
     **dict.fromkeys(
         ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "dots3_note_text"), LATENT
@@ -75,6 +84,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "dbrx": {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
         "ffn_config": {"ffn_hidden_size": 16},
+    },
+    "encoder-decoder": {
+        "encoder": BERT,
+        "decoder": {**BERT, "is_decoder": True, "add_cross_attention": True},
+        "vocab_size": VOCABULARY,
     },
     "esmc": {"num_key_value_heads": 4},
     "gemma3": {
