@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,14 @@ def eos_token_ids(model: Any, tokenizer: Any) -> set[int]:
 def flatten_token_ids(*values: int | list[int] | None) -> set[int]:
     """Return the token ids of config values, each of which is one id, a list of ids or None."""
     return {id for ids in values if ids is not None for id in (ids if isinstance(ids, list) else [ids])}
+
+
+def vocabulary_size(model: Any) -> float:
+    """Return the number of tokens in a network's embedding table; infinity if it has none."""
+    try:
+        return len(model.get_input_embeddings().weight)
+    except (NotImplementedError, AttributeError):
+        return inf
 
 
 def cpu_supports_dtype(dtype: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from deployments.engines.checkpoint import vocabulary_size
 from deployments.generation.sequence_runner import SequenceRunner
 
 if TYPE_CHECKING:
@@ -43,19 +44,20 @@ def reference_pass(model: Any, lengths: Sequence[int]) -> ReferencePass:
     import torch
 
     config = model.config.get_text_config()
-    size = getattr(config, "vocab_size", None) or UNKNOWN_VOCABULARY
+    size = int(min(getattr(config, "vocab_size", None) or UNKNOWN_VOCABULARY, vocabulary_size(model)))
     generator = torch.Generator().manual_seed(0)
     texts = [torch.randint(size // 2, size, (length,), generator=generator) for length in lengths]
-    if isinstance(end := getattr(config, "eos_token_id", None), int):
+    special = (getattr(config, name, None) for name in ("eos_token_id", "pad_token_id"))
+    end, pad_id = (id if id in range(size) else None for id in special)
+    if end is not None:
         for text in texts:
             text[-1] = end  # BART and its relatives classify by it
     outputs = []
     for text in texts:
         ids = text.unsqueeze(0).to(model.device)
         outputs.append(model(input_ids=ids, attention_mask=torch.ones_like(ids))[0][0])
-    pad_id = getattr(config, "pad_token_id", None) or 0
     batch = {
-        "input_ids": _pad(texts, pad_id).to(model.device),
+        "input_ids": _pad(texts, pad_id or 0).to(model.device),
         "attention_mask": _pad([torch.ones_like(text) for text in texts], 0).to(model.device),
     }
     return ReferencePass(batch, _pad(outputs, 0) if outputs[0].dim() == 2 else torch.stack(outputs))

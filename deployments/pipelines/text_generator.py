@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from deployments.engines.checkpoint import Checkpoint, eos_token_ids
+from deployments.engines.checkpoint import Checkpoint, eos_token_ids, vocabulary_size
 from deployments.engines.generators import ENGINES
 from deployments.errors import ContextLengthExceeded, InvalidInput
 from deployments.generation.generation_rules import generation_rules
@@ -13,7 +13,7 @@ from deployments.generation.params import GenerationParams
 from deployments.generation.sequence import Sequence
 from deployments.generation.settings import SamplingSettings, random_seed, resolve_sampling
 from deployments.limits import Batching
-from deployments.pipelines.tokenization import UNKNOWN_TOKEN, vocabulary_size
+from deployments.pipelines.tokenization import UNKNOWN_TOKEN
 
 DEFAULT_NEW_TOKENS = 100  # if neither the request nor the checkpoint has a number
 MIN_DEFAULT, MAX_DEFAULT = 32, 1024  # bounds of a checkpoint's number; a request may exceed them

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from itertools import chain
-from math import inf
 from typing import TYPE_CHECKING, Any
 
+from deployments.engines.checkpoint import vocabulary_size
 from deployments.errors import ContextLengthExceeded, InvalidInput
 from deployments.schema import TextOrTokens
 
@@ -12,14 +12,6 @@ if TYPE_CHECKING:
     import torch
 
 UNKNOWN_TOKEN = "the text has the token {}, which this model does not know"
-
-
-def vocabulary_size(model: Any) -> float:
-    """Return the number of tokens in a network's embedding table; infinity if it has none."""
-    try:
-        return len(model.get_input_embeddings().weight)
-    except (NotImplementedError, AttributeError):
-        return inf
 
 
 class TokenIds(list[int]):

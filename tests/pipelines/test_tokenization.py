@@ -10,9 +10,9 @@ import tokenizers
 import torch
 import transformers
 
-from deployments.engines.checkpoint import Checkpoint
+from deployments.engines.checkpoint import Checkpoint, vocabulary_size
 from deployments.errors import InvalidInput
-from deployments.pipelines.tokenization import Collator, token_ids, vocabulary_size
+from deployments.pipelines.tokenization import Collator, token_ids
 from deployments.task import Module
 from deployments.tasks.embeddings import Embeddings
 from deployments.tasks.sentiment import Sentiment

@@ -24,7 +24,7 @@ def padding_changes_outputs(model: Any, reference: ReferencePass) -> bool:
     batch, expected = reference
     config = model.config.get_text_config()
     own = getattr(config, "pad_token_id", None)
-    config.pad_token_id = own or 0  # a decoder that classifies refuses a batch without one
+    config.pad_token_id = max(own or 0, 0)  # a decoder that classifies refuses a batch without one
     try:
         error = relative_error(model(**batch)[0], expected, batch["attention_mask"])
     except Exception:  # it cannot run a padded batch
