@@ -25,16 +25,14 @@ OK = 200
 
 @dataclass
 class Run:
-    """The responses of one run. Times are in seconds."""
+    """The responses of one run. Times are in seconds; from `first_bytes` on, warm-up is included."""
 
     clients: int
     seconds: float
-    # Of the measured time; `cpu_s` is the generator's own processor time.
     latencies: list[float] = field(default_factory=list)
     completed_at: list[float] = field(default_factory=list)
     events: int = 0  # server-sent events
-    cpu_s: float = 0.0
-    # Of the whole run, warm-up included.
+    cpu_s: float = 0.0  # the generator's own processor time
     first_bytes: list[float] = field(default_factory=list)  # from a request to its response's first byte
     failures: Counter[str] = field(default_factory=Counter)
     responses: dict[int, bytes] = field(default_factory=dict)  # to the first requests, by their index
