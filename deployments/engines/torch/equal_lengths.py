@@ -34,9 +34,10 @@ def padding_changes_outputs(model: Any, reference: ReferencePass) -> bool:
     return error > TOLERANCE.get(str(model.dtype), 0.0)
 
 
-def run_equal_lengths(model: Any) -> float:
+def run_equal_lengths(model: Any, longest_too_short: int = 0) -> float:
     """Make the model run a padded batch as one pass for each length, without padding.
 
+    A text of up to `longest_too_short` tokens that fails is refused: the network may need more tokens.
     Returns the cost of a padded token relative to a real one.
     """
     forward = model.forward
@@ -47,7 +48,7 @@ def run_equal_lengths(model: Any) -> float:
             groups[length].append(index)
         rows = [(indices, attention_mask[indices].bool()) for indices in groups.values()]
         outputs = [
-            _forward(forward, inputs, indices, mask, length)
+            _forward(forward, inputs, indices, mask, length <= longest_too_short)
             for length, (indices, mask) in zip(groups, rows, strict=True)
         ]
         return _merge(outputs, rows, attention_mask)
@@ -61,11 +62,12 @@ def _forward(
     inputs: dict[str, Any],
     indices: list[int],
     mask: "torch.Tensor",
-    length: int,
+    may_be_too_short: bool,
 ) -> Any:
     """Run the texts at `indices`, all of one length. Raises `InvalidInput` for texts that are too short."""
     import torch
 
+    length = int(mask[0].sum())
     unpadded = {
         name: value[indices][mask].view(len(indices), length) if isinstance(value, torch.Tensor) else value
         for name, value in inputs.items()
@@ -73,7 +75,7 @@ def _forward(
     try:
         return forward(**unpadded, attention_mask=torch.ones_like(unpadded["input_ids"]))
     except (RuntimeError, IndexError) as error:  # networks that shorten a text need some tokens
-        if out_of_memory(error) or length > LONGEST_TOO_SHORT:
+        if out_of_memory(error) or not may_be_too_short:
             raise
         raise InvalidInput(f"a text of {length} tokens is too short for this model") from error
 

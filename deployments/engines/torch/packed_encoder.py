@@ -6,7 +6,11 @@ from deployments.engines.attention import attention_implementation, register_att
 from deployments.engines.equivalence import TOLERANCE, ReferencePass, reference_pass
 from deployments.engines.load_failures import cannot_run
 from deployments.engines.packing import PACKED_PADDING, PROBE_LENGTHS, LengthGroups, install_packed_forward
-from deployments.engines.torch.equal_lengths import padding_changes_outputs, run_equal_lengths
+from deployments.engines.torch.equal_lengths import (
+    LONGEST_TOO_SHORT,
+    padding_changes_outputs,
+    run_equal_lengths,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +33,8 @@ def prepare(model: Any) -> float:
     if cost == 1.0:
         with torch.inference_mode():
             if padding_changes_outputs(model, reference):
-                return run_equal_lengths(model)
+                reads_short_texts = reference.batch["input_ids"].shape[1] == max(PROBE_LENGTHS)
+                return run_equal_lengths(model, 0 if reads_short_texts else LONGEST_TOO_SHORT)
     return cost
 
 
